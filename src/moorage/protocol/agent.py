@@ -1,0 +1,265 @@
+"""Messages between the server and an agent: msgpack over one WebSocket that the agent opens.
+
+Delivery is at least once and every message may be repeated. A `Start` is idempotent by its key; a
+`Report` is repeated, on the same or the next connection, until an `Ack` names its sequence number.
+After each connect the agent sends `Hello` with all claims that it holds; the server answers with
+the difference (`Start`, `Stop`, `Forget`), so neither side replays a log.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from moorage.specs.mounts import Mount
+
+PHASES = ("claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean")
+PhaseName = Literal["claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean"]
+
+AttemptState = Literal["staging", "running", "finishing", "done"]
+"""`staging`: claim to prolog; `finishing`: flush to clean; `done`: nothing of it is left."""
+
+OutcomeKind = Literal[
+    "exited",  # the process ended by itself; `exit_code`
+    "signaled",  # killed by a signal that nobody here sent; `signal`
+    "out-of-memory",  # the kernel killed it at its memory limit (or the node's)
+    "timeout",  # max_duration
+    "stopped",  # Stop, with grace
+    "aborted",  # Stop without grace
+    "phase-failed",  # a data phase failed before the process could start; `phase`
+    "not-flushed",  # the process ended, its data could not be saved; `phase`
+    "lost",  # nobody can know how it ended (node rebooted, keeper died)
+]
+
+
+class GpuDevice(Struct, frozen=True, omit_defaults=True):
+    """One GPU; memory in bytes."""
+
+    index: int
+    vendor: str
+    name: str
+    memory: int
+
+
+class NodeResources(Struct, frozen=True, omit_defaults=True):
+    """What a node has in all. Bytes."""
+
+    cpus: int
+    arch: str
+    """`x86` or `arm`."""
+    memory: int
+    disk: int
+    """Size of the filesystem that holds scratch."""
+    gpus: list[GpuDevice] = []
+
+
+class Isolation(Struct, frozen=True, omit_defaults=True):
+    """What keeps jobs on this node apart: each None if in force, else why it is not."""
+
+    cgroup: str | None = None
+    """Limits on memory, CPU and processes; everything of a job can be killed."""
+    mounts: str | None = None
+    """A private mount namespace: volumes at any path, private /tmp, /dev/shm and /var/tmp."""
+    user: str = ""
+    """The account jobs run as."""
+
+
+class Limits(Struct, frozen=True, omit_defaults=True):
+    """What the kernel enforces for one rank; None: no limit. Bytes; CPUs as 1.5."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    pids: int | None = None
+    shm: int | None = None
+    scratch: int | None = None
+    gpus: list[int] = []
+    """Indexes of the GPUs that this rank may use."""
+
+
+class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """All that an agent needs to run one rank of one attempt. Interpolation is done."""
+
+    run: int
+    run_name: str
+    user: str
+    job: int
+    index: int
+    """Position of the job in its run."""
+    attempt: int
+    rank: int = 0
+    nodes: int = 1
+    commands: list[str]
+    shell: str | None = None
+    python: str | None = None
+    working_dir: str | None = None
+    env: dict[str, str] = {}
+    """The user's variables and those of the server; the agent adds the paths only it knows."""
+    compat: list[str] = []
+    mounts: list[Mount] = []
+    limits: Limits = Limits()
+    max_duration: float | None = None
+    stop_duration: float | None = None
+
+
+class Outcome(Struct, frozen=True, omit_defaults=True):
+    """How an attempt ended."""
+
+    kind: OutcomeKind
+    exit_code: int | None = None
+    signal: int | None = None
+    phase: PhaseName | None = None
+    message: str = ""
+    """One line for the user: which command, which file, what to do."""
+
+
+class Phase(Struct, frozen=True, omit_defaults=True):
+    """One data phase on the node. Unix seconds; `ended` is None while it lasts."""
+
+    name: PhaseName
+    began: float
+    ended: float | None = None
+    detail: str = ""
+    """`214 files, 3.1 MB, 0 B fetched`; the error where it failed."""
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """What the process tree consumed: CPU seconds, peak bytes."""
+
+    cpu_seconds: float = 0.0
+    memory_peak: int | None = None
+
+
+class Held(Struct, frozen=True, omit_defaults=True):
+    """The present state of one claim; each later one replaces the earlier."""
+
+    key: str
+    """`str(AttemptKey)`."""
+    state: AttemptState
+    phases: list[Phase] = []
+    outcome: Outcome | None = None
+    """Set from the end of the process on; final when the state is `done`."""
+    usage: Usage | None = None
+
+
+# agent to server
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """First message of every connection."""
+
+    protocol: int
+    version: str
+    node: str
+    boot_id: str
+    resources: NodeResources
+    isolation: Isolation
+    pythons: list[str]
+    """Interpreters found: `["3.9", "3.11"]`."""
+    held: list[Held]
+
+
+class Report(Struct, frozen=True, tag="report"):
+    """Claims that changed since the last report."""
+
+    seq: int
+    held: list[Held]
+
+
+class LogData(Struct, frozen=True, tag="log-data"):
+    """The answer to a `ReadLog`: the bytes at `offset` (which is later than asked for where the
+    cap dropped the beginning). `ended`: no more will come; `missing`: no such log here."""
+
+    request: int
+    offset: int
+    data: bytes
+    ended: bool = False
+    missing: bool = False
+
+
+class ProbeResult(Struct, frozen=True, tag="probe-result"):
+    """Problems that this node would have with a launch; empty strings never occur."""
+
+    request: int
+    problems: list[str]
+    notes: list[str]
+
+
+# server to agent
+
+
+class Welcome(Struct, frozen=True, tag="welcome"):
+    """Accepts the connection. Commands with an epoch lower than the highest seen are ignored."""
+
+    protocol: int
+    version: str
+    epoch: int
+    node_id: int
+
+
+class Start(Struct, frozen=True, tag="start"):
+    """Run this, unless its key was ever claimed here."""
+
+    launch: Launch
+
+
+class Stop(Struct, frozen=True, tag="stop"):
+    """End an attempt: SIGTERM, then SIGKILL after `grace` seconds; 0 kills at once, None waits
+    for as long as it takes. An unknown key is answered with a `done` report of kind `stopped`."""
+
+    key: str
+    grace: float | None
+    abort: bool = False
+
+
+class Ack(Struct, frozen=True, tag="ack"):
+    """Every report up to `seq` is durable on the server."""
+
+    seq: int
+
+
+class Forget(Struct, frozen=True, tag="forget"):
+    """The ends of these attempts are durable on the server: drop their claims (logs stay)."""
+
+    keys: list[str]
+
+
+class ReadLog(Struct, frozen=True, tag="read-log"):
+    """Send up to `limit` bytes of an attempt's output from `offset`, or from the first line
+    written at or after `since` (Unix seconds). `wait`: answer only when there is data or the
+    end; otherwise answer at once. A negative offset counts from the end."""
+
+    request: int
+    key: str
+    offset: int = 0
+    limit: int = 262_144
+    since: float | None = None
+    wait: bool = False
+
+
+class CancelRead(Struct, frozen=True, tag="cancel-read"):
+    """The reader is gone: drop a waiting `ReadLog`."""
+
+    request: int
+
+
+class DropLogs(Struct, frozen=True, tag="drop-logs"):
+    """Delete the output of these attempts."""
+
+    keys: list[str]
+
+
+class Probe(Struct, frozen=True, tag="probe"):
+    """What would go wrong with this launch here? Changes nothing."""
+
+    request: int
+    launch: Launch
+
+
+ToServer = Hello | Report | LogData | ProbeResult
+ToAgent = Welcome | Start | Stop | Ack | Forget | ReadLog | CancelRead | DropLogs | Probe
+
+encode = msgspec.msgpack.Encoder().encode
+decode_to_server = msgspec.msgpack.Decoder(ToServer).decode
+decode_to_agent = msgspec.msgpack.Decoder(ToAgent).decode

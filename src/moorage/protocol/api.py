@@ -1,0 +1,269 @@
+"""Bodies of the HTTP API (`/v1/...`, JSON). The OpenAPI document is generated from these.
+
+Times are Unix seconds, sizes bytes, durations seconds. A reply may gain fields; a request with an
+unknown field is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from moorage.ids import Digest
+from moorage.protocol.agent import (
+    Isolation,
+    NodeResources,
+    Outcome,
+    Phase,
+    Usage,
+)
+from moorage.specs.task import Task
+
+RunState = Literal[
+    "scheduled",  # waits for the clock (`schedule`)
+    "queued",  # waits for resources, or for the delay before a retry
+    "starting",  # a node has it: claim to prolog
+    "running",
+    "finishing",  # the process ended; data is being flushed and cleaned
+    "succeeded",
+    "failed",
+    "cancelled",
+]
+FINAL_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class ErrorBody(Struct, frozen=True, omit_defaults=True):
+    """Every reply with a status of 400 or more."""
+
+    code: str
+    """`invalid` 400/422, `forbidden` 401/403, `not-found` 404, `conflict` 409, `unavailable` 503."""
+    message: str
+    problems: list[str] = []
+
+
+class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """One run to submit. `source` is the file as written, kept for `show`; `dialect` its kind."""
+
+    spec: Task
+    source: str = ""
+    dialect: str = "native"
+
+
+class SubmitRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Submits all or none. Repeating a `request_id` returns the first reply and changes nothing."""
+
+    request_id: str
+    runs: list[RunRequest]
+
+
+class RunRef(Struct, frozen=True):
+    """A submitted run."""
+
+    id: int
+    name: str
+
+
+class SubmitReply(Struct, frozen=True):
+    runs: list[RunRef]
+
+
+class PlanRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    runs: list[RunRequest]
+
+
+class PlanNode(Struct, frozen=True, omit_defaults=True):
+    """What one node makes of a run."""
+
+    node: str
+    fits: bool
+    """Its total resources suffice and it has no problem."""
+    free_now: bool
+    problems: list[str] = []
+    notes: list[str] = []
+
+
+class RunPlan(Struct, frozen=True, omit_defaults=True):
+    """`problems` would make a submit fail; `warnings` would not."""
+
+    name: str | None
+    nodes: list[PlanNode]
+    problems: list[str] = []
+    warnings: list[str] = []
+    missing_blobs: list[Digest] = []
+    """Trees and packs named by the spec that the server lacks."""
+    waits_for: str = ""
+    """Why it would not start at once; empty when it would."""
+
+
+class PlanReply(Struct, frozen=True):
+    runs: list[RunPlan]
+
+
+class AttemptView(Struct, frozen=True, omit_defaults=True):
+    attempt: int
+    node: str
+    state: str
+    assigned_at: float
+    started_at: float | None = None
+    """When the process started."""
+    ended_at: float | None = None
+    phases: list[Phase] = []
+    outcome: Outcome | None = None
+    usage: Usage | None = None
+
+
+class JobView(Struct, frozen=True, omit_defaults=True):
+    id: int
+    index: int
+    state: RunState
+    reason: str = ""
+    """One word for programs: `exit-code`, `out-of-memory`, `timeout`, `stopped`, ..."""
+    message: str = ""
+    """One line for people."""
+    exit_code: int | None = None
+    waits_for: str = ""
+    stopping: bool = False
+    queued_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    attempts: list[AttemptView] = []
+
+
+class RunSummary(Struct, frozen=True, omit_defaults=True):
+    """A row of `ps`."""
+
+    id: int
+    name: str
+    user: str
+    state: RunState
+    submitted_at: float
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    node: str = ""
+    attempt: int = 0
+    priority: int = 0
+    stopping: bool = False
+    started_at: float | None = None
+    ended_at: float | None = None
+    next_at: float | None = None
+    """When the schedule fires next."""
+    tags: dict[str, str] = {}
+
+
+class RunPage(Struct, frozen=True, omit_defaults=True):
+    """Newest first. `cursor` goes into the next request; None after the last page."""
+
+    runs: list[RunSummary]
+    total: int
+    cursor: str | None = None
+
+
+class RunView(Struct, frozen=True, omit_defaults=True):
+    """All about one run."""
+
+    summary: RunSummary
+    spec: Task
+    jobs: list[JobView]
+    source: str = ""
+    dialect: str = "native"
+
+
+class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`abort` kills without grace."""
+
+    abort: bool = False
+
+
+class NodeView(Struct, frozen=True, omit_defaults=True):
+    """`used_*` is what running and starting jobs have reserved."""
+
+    id: int
+    name: str
+    state: Literal["up", "down"]
+    resources: NodeResources
+    isolation: Isolation
+    version: str
+    pythons: list[str] = []
+    used_cpus: float = 0.0
+    used_memory: int = 0
+    used_gpus: int = 0
+    jobs: int = 0
+    last_seen: float | None = None
+
+
+class NodePage(Struct, frozen=True):
+    nodes: list[NodeView]
+
+
+class Event(Struct, frozen=True, omit_defaults=True):
+    """One change, in order of `seq`. Also the data of each server-sent event."""
+
+    seq: int
+    at: float
+    kind: str
+    """`run.submitted`, `job.queued`, `job.starting`, `job.running`, `job.ended`, `run.ended`,
+    `run.deleted`, `node.up`, `node.down`, `server.started`, ..."""
+    run: int | None = None
+    run_name: str = ""
+    job: int | None = None
+    node: str = ""
+    data: dict[str, Any] = {}
+
+
+class EventPage(Struct, frozen=True):
+    """Oldest first; continue with `since=` the last `seq`."""
+
+    events: list[Event]
+
+
+class MissingRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of these does the server lack? `trees` count as present only with all their files."""
+
+    digests: list[Digest] = []
+    trees: list[Digest] = []
+
+
+class MissingReply(Struct, frozen=True):
+    digests: list[Digest]
+    trees: list[Digest]
+
+
+class FetchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Answered with a pack (see `packs.py`) of exactly these blobs, in this order."""
+
+    digests: list[Digest]
+
+
+class PackReply(Struct, frozen=True):
+    """Blobs of the pack that are durable now (those known before included)."""
+
+    stored: int
+
+
+class PartReply(Struct, frozen=True):
+    """How many bytes of a large blob the server holds; `complete` once its digest is verified."""
+
+    received: int
+    complete: bool
+
+
+class CollectReply(Struct, frozen=True):
+    blobs: int
+    bytes: int
+
+
+class Info(Struct, frozen=True):
+    """What this server is."""
+
+    version: str
+    protocol: int
+    started_at: float
+    epoch: int
+    store: str
+    user: str
+    upload_limit: int
+    """Bytes that one file may have; 0: no limit but the disk."""
+    runs: dict[str, int]
+    """Live runs by state."""

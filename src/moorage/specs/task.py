@@ -1,0 +1,46 @@
+"""`type: task`: commands that run to their end. Every other run type reuses `RunSpec`'s fields."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from moorage.specs.mounts import Mount
+from moorage.specs.resources import Resources
+from moorage.specs.retry import Retry
+from moorage.specs.schedule import Schedule
+
+Dialect = Literal["native", "dstack"]
+
+DEFAULT_STOP_DURATION = 300.0
+"""Seconds between the polite signal and SIGKILL (dstack's default)."""
+
+
+class Task(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type", tag="task"):
+    """What a user submits, after the dialect, the grammars and `${{ env.* }}` are resolved.
+
+    Durations are seconds; None means no limit.
+    """
+
+    name: str | None = None
+    """The server picks one when None."""
+    commands: list[str] = []
+    shell: str | None = None
+    """`sh`, `bash` or an absolute path; None: bash where the node has it, else sh."""
+    python: str | None = None
+    """`3.11`: the interpreter that `python` and `python3` mean in the job."""
+    working_dir: str | None = None
+    env: dict[str, str] = {}
+    mounts: list[Mount] = []
+    """`files`, `repos` and `volumes` of the document, in that order."""
+    resources: Resources = Resources()
+    priority: int = 0
+    """0 to 100, higher first."""
+    retry: Retry | None = None
+    max_duration: float | None = None
+    stop_duration: float | None = DEFAULT_STOP_DURATION
+    schedule: Schedule | None = None
+    tags: dict[str, str] = {}
+    compat: list[Dialect] = []
+    """Dialects whose environment variables are set beside `MOORAGE_*`."""
