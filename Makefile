@@ -1,4 +1,4 @@
-# The whole developer interface: make setup | check | test | bench | docs | demo
+# The whole developer interface: make setup | check | test | bench | docs, and make demo.
 .DEFAULT_GOAL := help
 .PHONY: help setup check test bench docs demo
 
@@ -7,14 +7,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 help:
-	@echo "make setup | check | test | bench | docs | demo"
+	@echo "make demo    run the example on this machine"
+	@echo "make setup   virtual environment with everything for development"
+	@echo "make check   style, types, layers, sizes"
+	@echo "make test    all tests (installs what they need, as root)"
+	@echo "make bench   measurements, beside peers in the same run"
+	@echo "make docs    regenerate what is generated under docs/"
 
-$(VENV)/.ready: pyproject.toml
-	PYTHON=$(PYTHON) sh scripts/venv.sh $(VENV)
-	$(BIN)/pip install --quiet --editable . --group dev
-	touch $@
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@PYTHON=$(PYTHON) sh scripts/venv.sh $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
+	@touch $@
 
-setup: $(VENV)/.ready
+# pip learnt --group in 25.1; Debian 12 has 23.0.
+$(VENV)/.developer: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group dev
+	@touch $@
+
+demo: $(VENV)/.installed
+	@sh scripts/demo.sh
+
+setup: $(VENV)/.developer
 
 check: setup
 	$(BIN)/ruff check .
@@ -24,5 +38,12 @@ check: setup
 	$(BIN)/python scripts/check_sizes.py
 
 test: setup
-	sh scripts/test-needs.sh
+	@sh scripts/test-needs.sh
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: setup
+	@sh scripts/test-needs.sh bench
+	$(BIN)/python bench/all.py
+
+docs: setup
+	$(BIN)/python scripts/gen_docs.py

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Install the system packages that tests use, as root on Debian; elsewhere name what is missing
+# (those tests are then skipped, with the reason).
+set -eu
+missing=""
+need() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
+need git git
+need setpriv util-linux
+need mount mount
+need ps procps
+[ "${1:-}" != bench ] || { need rsync rsync; need sshd openssh-server; }
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+    echo "missing system packages:$missing (the tests that need them are skipped)" >&2
+fi

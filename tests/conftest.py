@@ -1,0 +1,50 @@
+"""What every suite shares: the rule that CI may not skip what must be proven."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+MUST_RUN = ("tests/contract/", "tests/sim/", "tests/system/")
+"""Suites of which no test may be skipped in CI: they carry the guarantees."""
+
+_skipped = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_skipped] = []
+    config.pluginmanager.register(_SkipRecorder(config), "moorage-skips")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        reason = pytest.mark.skip(reason="needs root: cgroups and mount namespaces")
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(reason)
+
+
+class _SkipRecorder:
+    """Under xdist only the controller sees all reports, and only it decides."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.config.stash[_skipped].append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not os.environ.get("CI") or hasattr(self.config, "workerinput"):
+            return
+        forbidden = [name for name in self.config.stash[_skipped] if name.startswith(MUST_RUN)]
+        if forbidden:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        forbidden = [name for name in self.config.stash[_skipped] if name.startswith(MUST_RUN)]
+        if os.environ.get("CI") and forbidden:
+            terminalreporter.section("skipped, but must run in CI")
+            for name in forbidden:
+                terminalreporter.line(name)
