@@ -1,0 +1,24 @@
+-- name: insert_token
+-- Lets whoever holds the token of this hash in. kind: user or node.
+INSERT INTO tokens (hash, kind, subject, created_at) VALUES (:hash, :kind, :subject, :created_at);
+
+-- name: delete_token
+-- Ends a token.
+DELETE FROM tokens WHERE hash = :hash;
+
+-- name: token
+-- Whose token has this hash?
+SELECT hash, kind, subject, created_at FROM tokens WHERE hash = :hash;
+
+-- name: tokens
+-- All tokens, oldest first.
+SELECT hash, kind, subject, created_at FROM tokens ORDER BY created_at, hash;
+
+-- name: set_meta
+-- One fact about the database itself (schema version, epoch).
+INSERT INTO meta (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: meta
+-- One fact about the database itself.
+SELECT value FROM meta WHERE key = :key;

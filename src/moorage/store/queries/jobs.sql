@@ -1,0 +1,63 @@
+-- name: insert_job
+-- One job of a run; every column.
+INSERT INTO jobs (
+    id, run_id, idx, state, reason, message, exit_code, attempt, node_id, not_before, stopping,
+    failed_at, queued_at, started_at, ended_at
+) VALUES (
+    :id, :run_id, :idx, :state, :reason, :message, :exit_code, :attempt, :node_id, :not_before,
+    :stopping, :failed_at, :queued_at, :started_at, :ended_at
+);
+
+-- name: update_job
+-- Everything about a job that changes.
+UPDATE jobs SET
+    state = :state, reason = :reason, message = :message, exit_code = :exit_code,
+    attempt = :attempt, node_id = :node_id, not_before = :not_before, stopping = :stopping,
+    failed_at = :failed_at, queued_at = :queued_at, started_at = :started_at,
+    ended_at = :ended_at
+WHERE id = :id;
+
+-- name: insert_attempt
+-- The assignment of a job to a node: durable before the node hears of it.
+INSERT INTO attempts (job_id, attempt, node_id, state, assigned_at)
+VALUES (:job_id, :attempt, :node_id, :state, :assigned_at);
+
+-- name: update_attempt
+-- Progress of an attempt. `done` is final: what comes later is a repetition and changes nothing.
+UPDATE attempts SET
+    state = :state, started_at = :started_at, ended_at = :ended_at, phases = :phases,
+    outcome = :outcome, usage = :usage
+WHERE job_id = :job_id AND attempt = :attempt AND state <> 'done';
+
+-- name: live_jobs
+-- Boot: every job that has not ended, in the order of its number.
+SELECT id, run_id, idx, state, reason, message, exit_code, attempt, node_id, not_before, stopping,
+    failed_at, queued_at, started_at, ended_at
+FROM jobs
+WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
+ORDER BY id;
+
+-- name: live_attempts
+-- Boot: every attempt of which something may be left on a node.
+SELECT job_id, attempt, node_id, state, assigned_at, started_at, ended_at, phases, outcome, usage
+FROM attempts
+WHERE state <> 'done'
+ORDER BY job_id, attempt;
+
+-- name: jobs_of_run
+-- All jobs of a run, in their order.
+SELECT id, run_id, idx, state, reason, message, exit_code, attempt, node_id, not_before, stopping,
+    failed_at, queued_at, started_at, ended_at
+FROM jobs
+WHERE run_id = :run_id
+ORDER BY idx;
+
+-- name: attempts_of_run
+-- All attempts of all jobs of a run, with the names of their nodes.
+SELECT a.job_id, a.attempt, a.node_id, n.name AS node, a.state, a.assigned_at, a.started_at,
+    a.ended_at, a.phases, a.outcome, a.usage
+FROM jobs AS j
+JOIN attempts AS a ON a.job_id = j.id
+JOIN nodes AS n ON n.id = a.node_id
+WHERE j.run_id = :run_id
+ORDER BY a.job_id, a.attempt;

@@ -1,0 +1,111 @@
+-- name: insert_run
+-- A submitted run; every column.
+INSERT INTO runs (
+    id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
+    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+) VALUES (
+    :id, :name, :user, :state, :reason, :message, :exit_code, :priority, :spec, :source, :dialect,
+    :request_id, :tags, :submitted_at, :started_at, :ended_at, :next_at, :stopping, :node, :attempt
+);
+
+-- name: update_run
+-- Everything about a run that changes after its submission.
+UPDATE runs SET
+    state = :state, reason = :reason, message = :message, exit_code = :exit_code,
+    started_at = :started_at, ended_at = :ended_at, next_at = :next_at, stopping = :stopping,
+    node = :node, attempt = :attempt
+WHERE id = :id;
+
+-- name: delete_run
+-- Forgets a run with its jobs, attempts and references to blobs; its events stay.
+DELETE FROM runs WHERE id = :id;
+
+-- name: insert_run_blob
+-- Keeps content alive as long as the run is known. kind: tree or blob.
+INSERT INTO run_blobs (run_id, digest, kind) VALUES (:run_id, :digest, :kind)
+ON CONFLICT (run_id, digest) DO NOTHING;
+
+-- name: live_runs
+-- Boot: every run that has not ended, oldest first.
+SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
+    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
+ORDER BY id;
+
+-- name: run_by_id
+-- One run, whole.
+SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
+    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE id = :id;
+
+-- name: run_by_name
+-- The newest run of that name, whole.
+SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
+    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE name = :name
+ORDER BY id DESC
+LIMIT 1;
+
+-- name: run_by_request
+-- What a request made, in its order: the answer when the request is repeated.
+SELECT id, name FROM runs WHERE request_id = :request_id ORDER BY id;
+
+-- name: runs_page
+-- Rows of `ps`, newest first, below the id :before. Each of :before, :state, :name, :user may be
+-- NULL: no such filter.
+SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
+    submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE (CAST(:before AS BIGINT) IS NULL OR id < :before)
+    AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
+    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user)
+ORDER BY id DESC
+LIMIT :limit;
+
+-- name: active_runs_page
+-- As runs_page, of the runs that have not ended: few among many, found by their own index.
+SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
+    submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
+    AND (CAST(:before AS BIGINT) IS NULL OR id < :before)
+    AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
+    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user)
+ORDER BY id DESC
+LIMIT :limit;
+
+-- name: count_runs
+-- How many runs the filters of runs_page leave.
+SELECT count(*) AS total
+FROM runs
+WHERE (CAST(:state AS TEXT) IS NULL OR state = :state)
+    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
+    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user);
+
+-- name: count_active_runs
+-- How many runs the filters of active_runs_page leave.
+SELECT count(*) AS total
+FROM runs
+WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
+    AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
+    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user);
+
+-- name: max_ids
+-- Boot: the highest number ever given to a run, a job and a node (0: none yet). Events are asked
+-- too, so that deleting the newest run frees no number.
+SELECT
+    (SELECT coalesce(max(n), 0) FROM (
+        SELECT max(id) AS n FROM runs
+        UNION ALL SELECT max(run_id) FROM events WHERE run_id IS NOT NULL
+    ) AS known) AS run,
+    (SELECT coalesce(max(n), 0) FROM (
+        SELECT max(id) AS n FROM jobs
+        UNION ALL SELECT max(job_id) FROM events WHERE job_id IS NOT NULL
+    ) AS known) AS job,
+    (SELECT coalesce(max(id), 0) FROM nodes) AS node;

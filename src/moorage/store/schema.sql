@@ -1,0 +1,137 @@
+-- The whole database as it is now; `migrations/` leads there step by step, and a test compares.
+--
+-- One text for SQLite and PostgreSQL. It is written with PostgreSQL's type names; before SQLite
+-- runs it, `sql.for_sqlite` puts in the names that its STRICT tables know:
+--     BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY -> INTEGER PRIMARY KEY AUTOINCREMENT
+--     BIGINT -> INTEGER,  DOUBLE PRECISION -> REAL,  /* STRICT */ -> STRICT
+--
+-- Times are Unix seconds, sizes bytes, flags 0 or 1, columns marked `json` are JSON text.
+-- States have no CHECK: the closed types of `core/` guard them, and a new state must not need a
+-- table rebuilt. Ids of runs, jobs and nodes come from the engine.
+
+CREATE TABLE meta (
+    key TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) /* STRICT */;
+
+CREATE TABLE tokens (
+    hash TEXT NOT NULL PRIMARY KEY,  -- SHA-256, hex: the token itself is stored nowhere
+    kind TEXT NOT NULL,  -- user | node
+    subject TEXT NOT NULL,
+    created_at DOUBLE PRECISION NOT NULL
+) /* STRICT */;
+
+CREATE TABLE nodes (
+    id BIGINT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    boot_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    version TEXT NOT NULL,
+    resources TEXT NOT NULL,  -- json
+    isolation TEXT NOT NULL,  -- json
+    pythons TEXT NOT NULL,  -- json
+    last_seen DOUBLE PRECISION
+) /* STRICT */;
+
+CREATE TABLE runs (
+    id BIGINT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    "user" TEXT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    message TEXT NOT NULL DEFAULT '',
+    exit_code INTEGER,
+    priority INTEGER NOT NULL DEFAULT 0,
+    spec TEXT NOT NULL,  -- json
+    source TEXT NOT NULL DEFAULT '',
+    dialect TEXT NOT NULL DEFAULT 'native',
+    request_id TEXT NOT NULL,
+    tags TEXT NOT NULL DEFAULT '{}',  -- json
+    submitted_at DOUBLE PRECISION NOT NULL,
+    started_at DOUBLE PRECISION,
+    ended_at DOUBLE PRECISION,
+    next_at DOUBLE PRECISION,
+    stopping INTEGER NOT NULL DEFAULT 0,
+    node TEXT NOT NULL DEFAULT '',
+    attempt INTEGER NOT NULL DEFAULT 0
+) /* STRICT */;
+
+CREATE INDEX runs_by_name ON runs (name, id);
+CREATE INDEX runs_by_request ON runs (request_id, id);
+CREATE INDEX runs_live ON runs (id) WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
+
+CREATE TABLE jobs (
+    id BIGINT NOT NULL PRIMARY KEY,
+    run_id BIGINT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    idx INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    message TEXT NOT NULL DEFAULT '',
+    exit_code INTEGER,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    node_id BIGINT REFERENCES nodes (id),
+    not_before DOUBLE PRECISION,
+    stopping INTEGER NOT NULL DEFAULT 0,
+    failed_at DOUBLE PRECISION,  -- the first failure: `retry.duration` counts from here
+    queued_at DOUBLE PRECISION NOT NULL,
+    started_at DOUBLE PRECISION,
+    ended_at DOUBLE PRECISION,
+    UNIQUE (run_id, idx)
+) /* STRICT */;
+
+CREATE INDEX jobs_live ON jobs (id) WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
+
+CREATE TABLE attempts (
+    job_id BIGINT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    node_id BIGINT NOT NULL REFERENCES nodes (id),
+    state TEXT NOT NULL,
+    assigned_at DOUBLE PRECISION NOT NULL,
+    started_at DOUBLE PRECISION,
+    ended_at DOUBLE PRECISION,
+    phases TEXT NOT NULL DEFAULT '[]',  -- json
+    outcome TEXT,  -- json
+    usage TEXT,  -- json
+    PRIMARY KEY (job_id, attempt)
+) /* STRICT */;
+
+CREATE INDEX attempts_live ON attempts (job_id, attempt) WHERE state <> 'done';
+
+-- Never a foreign key: what happened to a run outlives the run.
+CREATE TABLE events (
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at DOUBLE PRECISION NOT NULL,
+    kind TEXT NOT NULL,
+    run_id BIGINT,
+    job_id BIGINT,
+    node_id BIGINT,
+    data TEXT NOT NULL DEFAULT '{}'  -- json
+) /* STRICT */;
+
+CREATE INDEX events_by_run ON events (run_id, seq) WHERE run_id IS NOT NULL;
+-- For `max_ids`: the number of a deleted run or job is never given out again.
+CREATE INDEX events_by_job ON events (job_id) WHERE job_id IS NOT NULL;
+
+CREATE TABLE packs (
+    id TEXT NOT NULL PRIMARY KEY,
+    bytes BIGINT NOT NULL,
+    added_at DOUBLE PRECISION NOT NULL
+) /* STRICT */;
+
+CREATE TABLE blobs (
+    digest TEXT NOT NULL PRIMARY KEY,
+    pack TEXT NOT NULL REFERENCES packs (id),
+    start BIGINT NOT NULL,  -- of the zstd frame in the pack's file
+    length BIGINT NOT NULL,  -- compressed
+    size BIGINT NOT NULL,  -- raw
+    added_at DOUBLE PRECISION NOT NULL  -- or when a client last relied on it
+) /* STRICT */;
+
+CREATE INDEX blobs_by_pack ON blobs (pack);
+
+CREATE TABLE run_blobs (
+    run_id BIGINT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    kind TEXT NOT NULL,  -- tree: a manifest and all it names; blob: just this one
+    PRIMARY KEY (run_id, digest)
+) /* STRICT */;
