@@ -35,12 +35,13 @@ OutcomeKind = Literal[
 
 
 class GpuDevice(Struct, frozen=True, omit_defaults=True):
-    """One GPU; memory in bytes."""
+    """One GPU; memory in bytes; `compute_capability` as 8.6, 0 where there is none or unknown."""
 
     index: int
     vendor: str
     name: str
     memory: int
+    compute_capability: float = 0.0
 
 
 class NodeResources(Struct, frozen=True, omit_defaults=True):

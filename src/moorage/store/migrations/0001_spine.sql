@@ -77,6 +77,7 @@ CREATE TABLE attempts (
     attempt INTEGER NOT NULL,
     node_id BIGINT NOT NULL REFERENCES nodes (id),
     state TEXT NOT NULL,
+    gpus TEXT NOT NULL DEFAULT '[]',  -- json: indexes of those reserved
     assigned_at DOUBLE PRECISION NOT NULL,
     started_at DOUBLE PRECISION,
     ended_at DOUBLE PRECISION,

@@ -19,8 +19,8 @@ WHERE id = :id;
 
 -- name: insert_attempt
 -- The assignment of a job to a node: durable before the node hears of it.
-INSERT INTO attempts (job_id, attempt, node_id, state, assigned_at)
-VALUES (:job_id, :attempt, :node_id, :state, :assigned_at);
+INSERT INTO attempts (job_id, attempt, node_id, state, gpus, assigned_at)
+VALUES (:job_id, :attempt, :node_id, :state, :gpus, :assigned_at);
 
 -- name: update_attempt
 -- Progress of an attempt. `done` is final: what comes later is a repetition and changes nothing.
@@ -39,7 +39,8 @@ ORDER BY id;
 
 -- name: live_attempts
 -- Boot: every attempt of which something may be left on a node.
-SELECT job_id, attempt, node_id, state, assigned_at, started_at, ended_at, phases, outcome, usage
+SELECT job_id, attempt, node_id, state, gpus, assigned_at, started_at, ended_at, phases, outcome,
+    usage
 FROM attempts
 WHERE state <> 'done'
 ORDER BY job_id, attempt;

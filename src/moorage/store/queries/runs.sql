@@ -26,9 +26,10 @@ INSERT INTO run_blobs (run_id, digest, kind) VALUES (:run_id, :digest, :kind)
 ON CONFLICT (run_id, digest) DO NOTHING;
 
 -- name: live_runs
--- Boot: every run that has not ended, oldest first.
+-- Boot: every run that has not ended, oldest first, and how many jobs each has had.
 SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
-    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt,
+    (SELECT count(*) FROM jobs AS j WHERE j.run_id = runs.id) AS jobs
 FROM runs
 WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
 ORDER BY id;
