@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from moorage.errors import MoorageError, Unavailable
+
 Params = Mapping[str, Any]
 Row = Mapping[str, Any]
 
@@ -17,11 +19,23 @@ class Statement(NamedTuple):
     params: Params
 
 
+class StoreBroken(Unavailable):
+    """The database cannot be used: locked, damaged, read-only, full, closed. Nothing that was not
+    acknowledged before is durable; the text says what to do."""
+
+
+class StatementRefused(MoorageError):
+    """One statement is impossible (a constraint, a missing parameter); the database is well."""
+
+    code = "refused"
+
+
 class Store(Protocol):
     """A database.
 
     `write` is called from one thread only (the writer's); `read` from any. Neither retries: a
-    locked or broken database raises `StoreBroken`, and the caller stops acknowledging.
+    locked or broken database raises `StoreBroken`, and the caller stops acknowledging. A statement
+    that cannot be carried out raises `StatementRefused`.
     """
 
     def write(self, batch: Sequence[Statement]) -> None:
