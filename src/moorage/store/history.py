@@ -1,0 +1,182 @@
+"""What the tables tell about runs and events, as the API says it. Reads only.
+
+What only the living cluster knows (why a job waits, what a node has left) is added by the engine.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from moorage.errors import InvalidInput, NotFound
+from moorage.protocol.agent import Outcome, Phase, Usage
+from moorage.protocol.api import (
+    AttemptView,
+    Event,
+    EventPage,
+    JobView,
+    RunPage,
+    RunState,
+    RunSummary,
+    RunView,
+)
+from moorage.specs.task import Task
+from moorage.store.base import Row, Store
+
+LARGEST_PAGE = 1000
+_ACTIVE = ("active_runs_page", "count_active_runs")
+_ALL = ("runs_page", "count_runs")
+
+_spec = msgspec.json.Decoder(Task).decode
+_tags = msgspec.json.Decoder(dict[str, str]).decode
+_phases = msgspec.json.Decoder(list[Phase]).decode
+_outcome = msgspec.json.Decoder(Outcome).decode
+_usage = msgspec.json.Decoder(Usage).decode
+_data = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class History:
+    """Views of what is stored. Any thread may call any method."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def runs(
+        self,
+        *,
+        active: bool = False,
+        state: str | None = None,
+        name: str | None = None,
+        user: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Runs that pass all filters given, newest first; `total` counts those of all pages.
+
+        `active` leaves out what has ended. InvalidInput for a cursor that no page gave.
+        """
+        limit = max(1, min(limit, LARGEST_PAGE))
+        filters = {"state": state, "name": name, "user": user}
+        page, count = _ACTIVE if active else _ALL
+        # One more than asked for tells whether another page follows.
+        wanted = {**filters, "before": _position(cursor), "limit": limit + 1}
+        rows = self._store.read(page, wanted)
+        total = cast(int, self._store.read(count, filters)[0]["total"])
+        following = _cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
+        return RunPage([_summary(row) for row in rows[:limit]], total, following)
+
+    def summary(self, ref: str) -> RunSummary:
+        """The run of that number, or the newest of that name; NotFound."""
+        return _summary(self._row(ref))
+
+    def run(self, ref: str) -> RunView:
+        """All about the run of that number, or the newest of that name; NotFound."""
+        row = self._row(ref)
+        run = {"run_id": row["id"]}
+        attempts: dict[int, list[AttemptView]] = {}
+        for attempt in self._store.read("attempts_of_run", run):
+            attempts.setdefault(attempt["job_id"], []).append(_attempt(attempt))
+        jobs = [
+            _job(job, attempts.get(job["id"], [])) for job in self._store.read("jobs_of_run", run)
+        ]
+        return RunView(_summary(row), _spec(row["spec"]), jobs, row["source"], row["dialect"])
+
+    def events(self, *, since: int = 0, run: int | None = None, limit: int = 100) -> EventPage:
+        """What happened after event number `since`, to one run or to all, oldest first."""
+        limit = max(1, min(limit, LARGEST_PAGE))
+        if run is None:
+            rows = self._store.read("events_since", {"since": since, "limit": limit})
+        else:
+            wanted = {"since": since, "run": run, "limit": limit}
+            rows = self._store.read("run_events_since", wanted)
+        return EventPage([_event(row) for row in rows])
+
+    def _row(self, ref: str) -> Row:
+        rows: list[Row] = []
+        if ref.isascii() and ref.isdigit() and len(ref) < 19:  # fits a BIGINT
+            rows = self._store.read("run_by_id", {"id": int(ref)})
+        if not rows:
+            rows = self._store.read("run_by_name", {"name": ref})
+        if not rows:
+            raise NotFound(f"there is no run {ref!r}; 'moorage ps -a' lists all")
+        return rows[0]
+
+
+def _cursor(run: int) -> str:
+    return f"r{run:x}"
+
+
+def _position(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        if not cursor.startswith("r"):
+            raise ValueError
+        return int(cursor[1:17], 16)
+    except ValueError:
+        raise InvalidInput("the cursor is not one that an earlier page gave") from None
+
+
+def _summary(row: Row) -> RunSummary:
+    return RunSummary(
+        id=row["id"],
+        name=row["name"],
+        user=row["user"],
+        state=cast(RunState, row["state"]),
+        submitted_at=row["submitted_at"],
+        reason=row["reason"],
+        message=row["message"],
+        exit_code=row["exit_code"],
+        node=row["node"],
+        attempt=row["attempt"],
+        priority=row["priority"],
+        stopping=bool(row["stopping"]),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        next_at=row["next_at"],
+        tags=_tags(row["tags"]),
+    )
+
+
+def _job(row: Row, attempts: list[AttemptView]) -> JobView:
+    return JobView(
+        id=row["id"],
+        index=row["idx"],
+        state=cast(RunState, row["state"]),
+        reason=row["reason"],
+        message=row["message"],
+        exit_code=row["exit_code"],
+        stopping=bool(row["stopping"]),
+        queued_at=row["queued_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        attempts=attempts,
+    )
+
+
+def _attempt(row: Row) -> AttemptView:
+    return AttemptView(
+        attempt=row["attempt"],
+        node=row["node"],
+        state=row["state"],
+        assigned_at=row["assigned_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        phases=_phases(row["phases"]),
+        outcome=_outcome(row["outcome"]) if row["outcome"] is not None else None,
+        usage=_usage(row["usage"]) if row["usage"] is not None else None,
+    )
+
+
+def _event(row: Row) -> Event:
+    return Event(
+        seq=row["seq"],
+        at=row["at"],
+        kind=row["kind"],
+        run=row["run_id"],
+        run_name=row["run_name"],
+        job=row["job_id"],
+        node=row["node"],
+        data=_data(row["data"]),
+    )
