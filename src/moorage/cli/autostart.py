@@ -1,0 +1,134 @@
+"""The server of this machine: started in the background by the first command that needs one.
+
+Two commands that race start one server: they queue for a file lock, and the second finds the
+server of the first. Readiness is a byte through a pipe, never a poll; its end without a byte means
+that the server died, and its log says why.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moorage.cli.home import Address, from_home, is_alive
+from moorage.cli.transport import Transport
+from moorage.errors import Unavailable, Unreachable
+
+START_TIMEOUT = 60.0
+"""Seconds in which a server must be ready; a cold start on a busy two-core machine takes 3."""
+LOG_LINES = 8
+"""How much of the log a failed start shows."""
+
+
+def running(home: Path) -> Address | None:
+    """The address of the server that answers for this home, if one does."""
+    address = from_home(home)
+    if address is None or not is_alive(address.pid):
+        return None
+    transport = Transport(address)
+    try:
+        transport.connect()
+    except Unreachable:
+        return None
+    finally:
+        transport.close()
+    return address
+
+
+def ensure(home: Path) -> tuple[Address, bool]:
+    """The server of this home, and whether this call had to start it.
+
+    Unreachable, with the last lines of its log, where it does not come up.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot create {home}: {error.strerror}; set MOORAGE_HOME") from None
+    with _starting(home):
+        address = running(home)
+        if address is not None:
+            return address, False
+        _start(home)
+        address = from_home(home)
+        if address is None:
+            raise Unreachable(f"the server started, but wrote no address to {home}/server.json")
+        return address, True
+
+
+def announce(address: Address) -> None:
+    """Tell the user that a process now runs which they did not start by hand."""
+    print(
+        f"moorage: started a server for this machine on {address.place} "
+        "(stop it with: moorage server stop)",
+        file=sys.stderr,
+    )
+
+
+def server_command(home: Path) -> list[str]:
+    """The command line of a server for this home."""
+    return [sys.executable, "-m", "moorage.server.main", "--home", str(home)]
+
+
+@contextmanager
+def _starting(home: Path) -> Iterator[None]:
+    path = home / "start.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}; set MOORAGE_HOME") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _start(home: Path) -> None:
+    log_path = home / "server.log"
+    began = log_path.stat().st_size if log_path.exists() else 0
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    ready, tell = os.pipe()
+    try:
+        # The child is never waited for: it outlives this process.
+        child = subprocess.Popen(
+            [*server_command(home), "--ready-fd", str(tell)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=[tell],
+        )
+        os.close(tell)
+        tell = -1
+        if not _is_ready(ready):
+            if child.poll() is None:
+                child.terminate()
+            raise Unreachable(_why(log_path, began))
+        child.returncode = 0  # ours no longer: without it, Popen warns that it still runs
+    finally:
+        for descriptor in (log, ready, tell):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _is_ready(ready: int) -> bool:
+    readable, _, _ = select.select([ready], [], [], START_TIMEOUT)
+    return bool(readable and os.read(ready, 1))
+
+
+def _why(log_path: Path, began: int) -> str:
+    with log_path.open("rb") as log:
+        log.seek(began)
+        written = log.read().decode(errors="replace").splitlines()
+    lines = [line for line in written if line.strip()][-LOG_LINES:]
+    reason = f"the server did not start; the end of {log_path}:"
+    if not lines:
+        return f"the server did not start within {START_TIMEOUT:.0f} s and wrote no log"
+    return "\n".join([reason, *(f"  {line}" for line in lines)])

@@ -1,0 +1,213 @@
+"""The client library: `moorage.Client`, which the command itself uses."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from moorage.cli.home import Address, checked, from_environment, from_home, home_directory
+from moorage.cli.streams import follow_events, read_logs
+from moorage.cli.transport import Transport, segment
+from moorage.errors import Unreachable
+from moorage.protocol.api import (
+    FINAL_STATES,
+    CollectReply,
+    Event,
+    EventPage,
+    Info,
+    NodePage,
+    NodeView,
+    PlanReply,
+    PlanRequest,
+    RunPage,
+    RunPlan,
+    RunRef,
+    RunRequest,
+    RunSummary,
+    RunView,
+    StopRequest,
+    SubmitReply,
+    SubmitRequest,
+)
+from moorage.specs.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Ref = int | str
+"""A run: its number, or its name (the newest run of that name)."""
+PAGE = 1000
+"""Rows asked for at once: the most that the server gives."""
+LONG_POLL = 50.0
+"""Seconds that one request of `wait` may last."""
+
+
+class Client:
+    """Talks to one moorage server.
+
+        with moorage.Client() as client:
+            [run] = client.submit(moorage_task)
+            print(client.wait(run.id).summary.state)
+
+    The server is `url` with `token`, else `$MOORAGE_URL` with `$MOORAGE_TOKEN`, else the server of
+    this machine that the command started (`server.json` in `home` or `$MOORAGE_HOME`). Methods
+    block, and raise the errors of `moorage.errors`: NotFound for an unknown run, Unreachable where
+    no server answers, Forbidden for a wrong token, InvalidInput with every problem of a spec.
+    Times are Unix seconds. One client may be used by several threads.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        home: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.home = home_directory(home)
+        self._transport = Transport(_locate(url, token, self.home))
+
+    @property
+    def address(self) -> Address:
+        """The server that this client talks to."""
+        return self._transport.address
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, *runs: Task | RunRequest, request_id: str | None = None) -> list[RunRef]:
+        """Submit all of the runs, or none. They are durable on return.
+
+        Repeating a call with the same `request_id` returns the first reply and submits nothing,
+        so a caller that lost the reply may repeat it. Local files must be uploaded before.
+        """
+        body = SubmitRequest(request_id or uuid.uuid4().hex, _requests(runs))
+        return self._transport.call("POST", "/v1/runs", SubmitReply, body=body).runs
+
+    def plan(self, *runs: Task | RunRequest) -> list[RunPlan]:
+        """What a submit of these runs would do, and what stands against it; changes nothing."""
+        body = PlanRequest(_requests(runs))
+        return self._transport.call("POST", "/v1/plan", PlanReply, body=body).runs
+
+    def runs(
+        self, *, active: bool | None = None, state: str | None = None, name: str | None = None
+    ) -> Iterator[RunSummary]:
+        """All runs, newest first, over as many pages as there are. `active`: only those that have
+        not ended (or only those that have)."""
+        cursor: str | None = None
+        while True:
+            page = self.page(active=active, state=state, name=name, cursor=cursor)
+            yield from page.runs
+            if (cursor := page.cursor) is None:
+                return
+
+    def page(
+        self,
+        *,
+        active: bool | None = None,
+        state: str | None = None,
+        name: str | None = None,
+        limit: int = PAGE,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """One page of `runs`, with the number of all that match."""
+        query = {
+            "active": active, "state": state, "name": name, "limit": limit, "cursor": cursor
+        }  # fmt: skip
+        return self._transport.call("GET", "/v1/runs", RunPage, query=query)
+
+    def run(self, ref: Ref) -> RunView:
+        """All about one run: spec, jobs, attempts with their phases."""
+        return self._transport.call("GET", f"/v1/runs/{segment(ref)}", RunView)
+
+    def stop(self, ref: Ref, *, abort: bool = False) -> RunSummary:
+        """Ask a run to end: SIGTERM and, after its `stop_duration`, SIGKILL; `abort` kills at
+        once. Returns before it has ended; stopping an ended run changes nothing."""
+        path = f"/v1/runs/{segment(ref)}/stop"
+        return self._transport.call("POST", path, RunSummary, body=StopRequest(abort))
+
+    def delete(self, ref: Ref) -> RunSummary:
+        """Delete a run that has ended, with its output. Conflict while it has not."""
+        return self._transport.call("DELETE", f"/v1/runs/{segment(ref)}", RunSummary)
+
+    def wait(self, ref: Ref, timeout: float | None = None) -> RunView:
+        """Wait until a run has ended; after `timeout` seconds the run as it is then."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        path = f"/v1/runs/{segment(ref)}/wait"
+        while True:
+            left = LONG_POLL if deadline is None else max(0.0, deadline - time.monotonic())
+            query = {"timeout": min(LONG_POLL, left)}
+            view = self._transport.call("GET", path, RunView, query=query)
+            if view.summary.state in FINAL_STATES or (deadline and left <= LONG_POLL):
+                return view
+
+    def logs(
+        self,
+        ref: Ref,
+        *,
+        job: int | None = None,
+        attempt: int | None = None,
+        rank: int = 0,
+        follow: bool = False,
+        since: float | None = None,
+        on_gap: Callable[[int], None] | None = None,
+    ) -> Iterator[bytes]:
+        """The output of a job, stdout and stderr in the order they were written.
+
+        `job` is a position in the run (the last one when None), `since` a time. `follow` goes on
+        until the job has ended, over its attempts, and over breaks of the connection at the byte
+        where it was. `on_gap` is told how many bytes at the beginning are gone (the cap on logs).
+        """
+        query = {"job": job, "attempt": attempt, "rank": rank, "follow": follow, "since": since}
+        path = f"/v1/runs/{segment(ref)}/logs"
+        return read_logs(self._transport, path, query, on_gap)
+
+    def events(
+        self, *, since: int | None = None, run: Ref | None = None, follow: bool = False
+    ) -> Iterator[Event]:
+        """What happened, oldest first, after the event with the number `since`. `follow` goes on
+        for ever, over breaks of the connection, and begins with what comes next where `since` is
+        None."""
+        if follow:
+            yield from follow_events(self._transport, since, run)
+            return
+        while True:
+            query = {"since": since or 0, "run": run, "limit": PAGE}
+            page = self._transport.call("GET", "/v1/events", EventPage, query=query)
+            yield from page.events
+            if len(page.events) < PAGE:
+                return
+            since = page.events[-1].seq
+
+    def nodes(self) -> list[NodeView]:
+        """The machines that run jobs."""
+        return self._transport.call("GET", "/v1/nodes", NodePage).nodes
+
+    def info(self) -> Info:
+        """What the server is."""
+        return self._transport.call("GET", "/v1/info", Info)
+
+    def collect(self) -> CollectReply:
+        """Remove uploaded content that no run names any more."""
+        return self._transport.call("POST", "/v1/blobs/collect", CollectReply)
+
+
+def _requests(runs: Iterable[Task | RunRequest]) -> list[RunRequest]:
+    return [run if isinstance(run, RunRequest) else RunRequest(run) for run in runs]
+
+
+def _locate(url: str | None, token: str | None, home: os.PathLike[str]) -> Address:
+    if url is not None:
+        return checked(url, token or os.environ.get("MOORAGE_TOKEN", ""))
+    address = from_environment() or from_home(home_directory(home))
+    if address is None:
+        raise Unreachable("no server is configured; start one: moorage server start")
+    return Address(address.url, token, address.pid) if token is not None else address

@@ -1,0 +1,159 @@
+"""The `moorage` command: finds the verb, imports it alone, turns errors into lines and exit codes.
+
+`moorage --help` imports no verb, so the one-line summaries stand here; a test compares them with
+the verbs' own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from moorage.errors import InvalidInput, MoorageError
+
+VERBS: dict[str, str] = {
+    "apply": "Run what a file describes.",
+    "plan": "Show what `apply` would do; changes nothing.",
+    "run": "Run one command, without a file.",
+    "ps": "List runs.",
+    "show": "Show all about one run.",
+    "logs": "Print the output of a run.",
+    "wait": "Wait until runs have ended.",
+    "stop": "Stop runs.",
+    "delete": "Delete finished runs and their output.",
+    "events": "List what happened, or watch it.",
+    "node": "The machines that run jobs.",
+    "server": "The server of this machine.",
+    "schema": "Print the JSON Schema of a kind of file.",
+    "completion": "Print the completion script of a shell.",
+}
+EXIT_CODES = """\
+Exit codes: `apply`, `run`, `wait` and `logs -f` end with the job's own code (128 + N after signal
+N); otherwise 0 done, 1 failed, 2 bad input, 3 not found, 4 no permission, 5 no server answers,
+130 interrupted."""
+ENVIRONMENT = """\
+Environment: MOORAGE_HOME (default ~/.moorage) holds the server of this machine, which the first
+command starts; MOORAGE_URL and MOORAGE_TOKEN name another one; NO_COLOR turns colours off;
+MOORAGE_DEBUG=1 shows where an error comes from."""
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class Verbs(click.Group):
+    """Imports the module of a verb when the verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of a first reading."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb; its module is `cli/NAME.py` and the command in it has the same name."""
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(import_module(f"moorage.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import moorage
+
+        click.echo(f"moorage {moorage.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    epilog=f"{EXIT_CODES}\n\n{ENVIRONMENT}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Print the version.",
+)  # fmt: skip
+@click.pass_context
+def moorage(ctx: click.Context) -> None:
+    """Run AI and HPC workloads on the machines you have, with their data.
+
+    \b
+    Examples:
+      moorage run -- python3 train.py        run a command on this machine
+      moorage apply -f train.yml             run what a file describes
+      moorage ps                             see what runs
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit with its code."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the pipe has left. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        code = moorage.main(arguments, prog_name="moorage", standalone_mode=False)
+    except click.ClickException as error:
+        return _usage(error)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except MoorageError as error:
+        return _failed(error)
+    except Exception as error:
+        if _debugging():
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        _complain(f"internal error: {reason} (MOORAGE_DEBUG=1 shows where)")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: MoorageError) -> int:
+    if _debugging():
+        raise error
+    if isinstance(error, InvalidInput):
+        for problem in error.problems:
+            _complain(str(problem))
+    else:
+        first, *more = str(error).splitlines() or [type(error).__name__]
+        _complain(first)
+        for line in more:
+            print(line, file=sys.stderr)
+    return error.exit_code
+
+
+def _usage(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "moorage"
+    message = error.format_message().replace("\n", " ").rstrip(".")
+    _complain(f"{message}; see {path} --help")
+    return 2
+
+
+def _complain(line: str) -> None:
+    print(f"moorage: error: {line}", file=sys.stderr)
+
+
+def _debugging() -> bool:
+    return os.environ.get("MOORAGE_DEBUG") == "1"

@@ -1,0 +1,175 @@
+"""Text for people: tables that fit the terminal, ages, colours. Sizes and durations: `units`.
+
+Colours and cutting only on a terminal; a pipe gets every character of every cell.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import IO, NamedTuple
+from unicodedata import combining, east_asian_width
+
+from moorage.units import format_duration
+
+GAP = "  "
+NARROWEST = 8
+"""Columns below which a cell is no longer cut: it would say nothing."""
+
+CODES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "cyan": "36",
+}
+STATE_COLOURS = {
+    "scheduled": "blue",
+    "queued": "yellow",
+    "starting": "cyan",
+    "running": "green",
+    "finishing": "cyan",
+    "succeeded": "dim",
+    "failed": "red",
+    "cancelled": "dim",
+    "up": "green",
+    "down": "red",
+}
+
+
+class Style(NamedTuple):
+    """How to write to one stream."""
+
+    colours: bool
+    width: int | None
+    """Columns of the terminal; None: no terminal, nothing is cut."""
+
+    def paint(self, text: str, colour: str | None) -> str:
+        """The text in a colour of CODES, where colours are on."""
+        if not self.colours or not colour or not text:
+            return text
+        return f"\x1b[{CODES[colour]}m{text}\x1b[0m"
+
+    def state(self, state: str) -> str:
+        """The name of a state in its colour."""
+        return self.paint(state, STATE_COLOURS.get(state))
+
+
+def style_of(stream: IO[str]) -> Style:
+    """What the stream can show. NO_COLOR (https://no-color.org) turns colours off."""
+    if not stream.isatty():
+        return Style(colours=False, width=None)
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return Style(colours=not plain, width=shutil.get_terminal_size().columns)
+
+
+def age(then: float | None, now: float) -> str:
+    """`3m ago`, `in 2h`, or a dash."""
+    if then is None:
+        return "-"
+    seconds = now - then
+    if abs(seconds) < 1:
+        return "now"
+    text = coarse(abs(seconds))
+    return f"{text} ago" if seconds > 0 else f"in {text}"
+
+
+def coarse(seconds: float) -> str:
+    """The largest unit alone: `45s`, `3m`, `2h`, `9d`."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def lasted(began: float | None, ended: float | None, now: float) -> str:
+    """How long something took, or takes so far; a dash before it began."""
+    if began is None:
+        return "-"
+    return format_duration(max(0.0, (now if ended is None else ended) - began))
+
+
+def printable(text: str) -> str:
+    """The text in one line without control characters: a name cannot drive the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c in "\t\r\n" else "\ufffd" for c in text)
+
+
+def cells(text: str) -> int:
+    """Columns that the text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` columns; an ellipsis stands for what is gone."""
+    if cells(text) <= width:
+        return text
+    kept = ""
+    for character in text:
+        if cells(kept) + cells(character) > width - 1:
+            break
+        kept += character
+    return kept + "…"
+
+
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    style: Style,
+    *,
+    state: int | None = None,
+) -> list[str]:
+    """Lines of a table. The widest columns give way where the terminal is too narrow; `state` is
+    the column that is painted by its value."""
+    clean = [[printable(cell) for cell in row] for row in rows]
+    widths = [
+        max([cells(header), *(cells(row[at]) for row in clean)])
+        for at, header in enumerate(headers)
+    ]
+    if style.width is not None:
+        _fit(widths, style.width)
+    lines = [style.paint(_line(headers, widths), "bold")]
+    for row in clean:
+        shown = list(row)
+        paint = style.colours and state is not None
+        line = _line(shown, widths, style if paint else None, state)
+        lines.append(line)
+    return lines
+
+
+def _fit(widths: list[int], available: int) -> None:
+    """Take columns from the widest until the line fits or nothing more can be cut."""
+    excess = sum(widths) + len(GAP) * (len(widths) - 1) - available
+    while excess > 0:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        second = sorted(widths)[-2] if len(widths) > 1 else 0
+        if widths[widest] <= NARROWEST:
+            return
+        step = min(excess, max(1, widths[widest] - max(second, NARROWEST)))
+        widths[widest] -= step
+        excess -= step
+
+
+def _line(
+    row: Sequence[str], widths: list[int], style: Style | None = None, state: int | None = None
+) -> str:
+    parts = []
+    for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        text = cut(cell, width)
+        padding = " " * (width - cells(text))
+        if style is not None and at == state:
+            text = style.state(text)
+        parts.append(text + padding)
+    return GAP.join(parts).rstrip()
+
+
+def say(text: str) -> None:
+    """A line for the user beside the result: on stderr, so that a pipe gets the result alone."""
+    print(f"moorage: {text}", file=sys.stderr)
