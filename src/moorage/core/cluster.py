@@ -1,0 +1,138 @@
+"""All live work and the nodes, in memory, with the indexes that make decisions cheap.
+
+Only live runs are here: a run leaves with its last job, and the store keeps its history. Indexes
+(`names`, `counts`, the queue, each node's claims) change only in the methods below.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from moorage.core.job import Event, Job, JobState, Live, Queued, check
+from moorage.core.node import Node, Reservation
+from moorage.core.queue import Queue
+from moorage.core.run import Run
+from moorage.ids import AttemptKey, JobId, NodeId, RunId
+from moorage.protocol.agent import Hello
+from moorage.protocol.api import FINAL_STATES, RunState
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Live runs, their live jobs, and every known node. `next_*` are the numbers to give next."""
+
+    next_run: int = 1
+    next_job: int = 1
+    next_node: int = 1
+    runs: dict[RunId, Run] = field(default_factory=dict)
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+    nodes: dict[NodeId, Node] = field(default_factory=dict)
+    names: dict[str, RunId] = field(default_factory=dict)
+    """Live runs by name."""
+    node_names: dict[str, NodeId] = field(default_factory=dict)
+    queue: Queue = field(default_factory=Queue)
+    counts: Counter[RunState] = field(default_factory=Counter)
+    """Live runs by state."""
+
+    def new_run_id(self) -> RunId:
+        self.next_run += 1
+        return RunId(self.next_run - 1)
+
+    def new_job_id(self) -> JobId:
+        self.next_job += 1
+        return JobId(self.next_job - 1)
+
+    def add_run(self, run: Run) -> None:
+        """A new run, or one of the store; its jobs follow."""
+        self.runs[run.id] = run
+        self.names[run.name] = run.id
+        self.counts[run.state] += 1
+
+    def add_job(self, job: Job, claim: Reservation | None = None) -> None:
+        """A queued job, or, of the store, one that holds `claim` on its node."""
+        run = self.runs[job.run]
+        before = run.state
+        self.jobs[job.id] = job
+        run.live.add(job.id)
+        run.count(None, job.state.name)
+        if isinstance(job.state, Queued):
+            self.queue.add(job, delayed=job.state.not_before is not None)
+        elif isinstance(job.state, Live) and claim is not None:
+            self.nodes[job.state.node].restore(job.id, claim)
+        self.recount(run, before)
+
+    def move(self, job: Job, event: Event, state: JobState) -> None:
+        """Change a job's state and every index with it. IllegalTransition where the table does
+        not allow it; nothing has changed then."""
+        check(job.state.name, event, state.name)
+        run, old = self.runs[job.run], job.state
+        before = run.state
+        job.state = state
+        run.count(old.name, state.name)
+        if isinstance(old, Queued):
+            self.queue.remove(job.id)
+        elif isinstance(old, Live) and not isinstance(state, Live):
+            self.nodes[old.node].release(job.id)
+        if isinstance(state, Queued):
+            self.queue.add(job, delayed=state.not_before is not None)
+        elif not isinstance(state, Live):
+            del self.jobs[job.id]
+            run.live.discard(job.id)
+        self.recount(run, before)
+
+    def drop_run(self, run: Run) -> None:
+        """Its state is final: only the store knows it from now on."""
+        self._count(run.state, -1)
+        del self.runs[run.id], self.names[run.name]
+
+    def node_for(self, hello: Hello, now: float) -> Node:
+        """The node that greets, as it is now; a new one if its name is new."""
+        known = self.node_names.get(hello.node)
+        if known is not None:
+            self.nodes[known].greet(hello, now)
+            return self.nodes[known]
+        node = Node(
+            id=NodeId(self.next_node),
+            name=hello.node,
+            boot_id=hello.boot_id,
+            version=hello.version,
+            resources=hello.resources,
+            isolation=hello.isolation,
+            pythons=list(hello.pythons),
+            up=True,
+            last_seen=now,
+        )
+        self.next_node += 1
+        self.add_node(node)
+        return node
+
+    def add_node(self, node: Node) -> None:
+        self.nodes[node.id] = node
+        self.node_names[node.name] = node.id
+
+    def attempt(self, key: str, node: NodeId) -> Job | None:
+        """The job whose present attempt this is, if that is live on this node."""
+        try:
+            number, attempt, _ = AttemptKey.parse(key)
+        except ValueError:
+            return None
+        job = self.jobs.get(number)
+        if job is None or not isinstance(job.state, Live):
+            return None
+        return job if (job.state.node, job.state.attempt) == (node, attempt) else None
+
+    def ended(self, run: Run) -> bool:
+        """Is the run's state final?"""
+        return run.state in FINAL_STATES
+
+    def recount(self, run: Run, before: RunState) -> None:
+        """The run's state may have changed; it was `before`."""
+        if run.state != before:
+            self._count(before, -1)
+            self._count(run.state, 1)
+
+    def _count(self, state: RunState, change: int) -> None:
+        self.counts[state] += change
+        if not self.counts[state]:
+            del self.counts[state]

@@ -1,0 +1,183 @@
+"""A job's states, each with exactly its own data, and the table of what may follow what.
+
+    queued -> starting -> running -> finishing -> succeeded | failed | cancelled
+    starting, running, finishing -> queued       a retry, after the attempt is known to be over
+    queued -> cancelled                          at once: nothing runs
+
+A cancelled live attempt only gets `stopping`; its final state comes with the agent's report that
+nothing of it is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from moorage.core.shape import Shape
+from moorage.ids import AttemptKey, JobId, NodeId, RunId
+from moorage.protocol.agent import Held
+
+JobStateName = Literal[
+    "queued", "starting", "running", "finishing", "succeeded", "failed", "cancelled"
+]
+
+
+class Event(Enum):
+    """What can happen to a job."""
+
+    ASSIGN = "a node has room for it"
+    SPAWN = "its process started"
+    EXIT = "its process ended, or will never start"
+    SUCCEED = "all is done, exit code 0"
+    FAIL = "all is done, it failed for good"
+    CANCEL = "all is done, a user wanted it stopped"
+    RETRY = "all is done, it failed and is tried again"
+
+
+class Stopping(IntEnum):
+    """What a user asked of a job. Stored as a number; an abort may follow a stop."""
+
+    NO = 0
+    STOP = 1
+    ABORT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job, or its latest failed attempt, ended: for programs, for people, for shells."""
+
+    reason: str
+    message: str
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Waits for a node; `attempt` is the one to come, `last` how the one before it failed."""
+
+    name: ClassVar[Literal["queued"]] = "queued"
+    attempt: int
+    not_before: float | None = None
+    last: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Given to a node. `report` is None until the node says that it holds the claim."""
+
+    name: ClassVar[Literal["starting"]] = "starting"
+    node: NodeId
+    attempt: int
+    report: Held | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    name: ClassVar[Literal["running"]] = "running"
+    node: NodeId
+    attempt: int
+    report: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """No process is left (or ever will be); data is being saved and cleaned."""
+
+    name: ClassVar[Literal["finishing"]] = "finishing"
+    node: NodeId
+    attempt: int
+    report: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    name: ClassVar[Literal["succeeded"]] = "succeeded"
+    node: NodeId
+    attempt: int
+    ended_at: float
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    name: ClassVar[Literal["failed"]] = "failed"
+    node: NodeId
+    attempt: int
+    ended_at: float
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """`node` is None and `attempt` 0 where nothing of it ever ran."""
+
+    name: ClassVar[Literal["cancelled"]] = "cancelled"
+    node: NodeId | None
+    attempt: int
+    ended_at: float
+    ending: Ending
+
+
+Live = Starting | Running | Finishing
+Final = Succeeded | Failed | Cancelled
+JobState = Queued | Live | Final
+
+TRANSITIONS: Mapping[tuple[JobStateName, Event], JobStateName] = MappingProxyType(
+    {
+        ("queued", Event.ASSIGN): "starting",
+        ("queued", Event.CANCEL): "cancelled",
+        ("starting", Event.SPAWN): "running",
+        ("starting", Event.EXIT): "finishing",
+        ("running", Event.EXIT): "finishing",
+        ("finishing", Event.SUCCEED): "succeeded",
+        ("finishing", Event.FAIL): "failed",
+        ("finishing", Event.CANCEL): "cancelled",
+        ("finishing", Event.RETRY): "queued",
+    }
+)
+"""A report may skip states: the reactor then walks through those between, so that every watcher
+sees the same order. An attempt found lost walks through `finishing` too."""
+
+
+class IllegalTransition(Exception):
+    """A decision that the table does not allow: a defect of the reactor, never of a user."""
+
+
+def check(before: JobStateName, event: Event, after: JobStateName) -> None:
+    """IllegalTransition unless the table leads from `before` by `event` to `after`."""
+    if TRANSITIONS.get((before, event)) != after:
+        raise IllegalTransition(f"{before} --{event.name.lower()}--> {after}")
+
+
+@dataclass(slots=True)
+class Job:
+    """What the scheduler places. Everything that outlives a state is here beside it."""
+
+    id: JobId
+    run: RunId
+    index: int
+    """Position in its run, from 0."""
+    shape: Shape
+    priority: int
+    queued_at: float
+    """When it entered the queue, the last time."""
+    state: JobState
+    stopping: Stopping = Stopping.NO
+    failed_at: float | None = None
+    """Its first failure: `retry.duration` counts from here."""
+    started_at: float | None = None
+    """When the latest process started; None where the present attempt has none yet."""
+
+    @property
+    def order(self) -> tuple[int, JobId]:
+        """Its place in the queue: by priority, then by age. A retry keeps the job's number, and
+        with it the place."""
+        return (-self.priority, self.id)
+
+    @property
+    def key(self) -> str:
+        """Of its present attempt; of the one to come where it is queued."""
+        return str(AttemptKey(self.id, self.state.attempt, 0))

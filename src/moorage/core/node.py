@@ -1,0 +1,116 @@
+"""A node: what it has, what is reserved on it, and for which job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from moorage.core.shape import Shape
+from moorage.ids import JobId, NodeId
+from moorage.protocol.agent import GpuDevice, Hello, Isolation, NodeResources
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one job took of a node."""
+
+    millicpus: int
+    memory: int
+    disk: int
+    gpus: tuple[int, ...]
+    """Indexes of the GPUs."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A machine with an agent. `up`: its agent is connected."""
+
+    id: NodeId
+    name: str
+    boot_id: str
+    version: str
+    resources: NodeResources
+    isolation: Isolation
+    pythons: list[str]
+    up: bool
+    last_seen: float | None
+    claims: dict[JobId, Reservation] = field(default_factory=dict)
+    """Jobs that are starting, running or finishing here. Changed by `reserve` and `release`."""
+    used_millicpus: int = 0
+    used_memory: int = 0
+    used_disk: int = 0
+    used_gpus: set[int] = field(default_factory=set)
+
+    @property
+    def free_millicpus(self) -> int:
+        return self.resources.cpus * 1000 - self.used_millicpus
+
+    @property
+    def free_memory(self) -> int:
+        return self.resources.memory - self.used_memory
+
+    @property
+    def free_disk(self) -> int:
+        return self.resources.disk - self.used_disk
+
+    @property
+    def free_gpus(self) -> list[GpuDevice]:
+        return [gpu for gpu in self.resources.gpus if gpu.index not in self.used_gpus]
+
+    @property
+    def used_cpus(self) -> float:
+        """CPUs that are reserved."""
+        return self.used_millicpus / 1000
+
+    def fits(self, shape: Shape) -> bool:
+        """Is there room now?"""
+        return (
+            shape.millicpus <= self.free_millicpus
+            and shape.memory <= self.free_memory
+            and shape.disk <= self.free_disk
+            and shape.arch in (None, self.resources.arch)
+            and (shape.gpu is None or shape.gpu.pick(self.free_gpus) is not None)
+        )
+
+    def fits_empty(self, shape: Shape) -> bool:
+        """Would there be room if nothing else ran?"""
+        has = self.resources
+        return (
+            shape.millicpus <= has.cpus * 1000
+            and shape.memory <= has.memory
+            and shape.disk <= has.disk
+            and shape.arch in (None, has.arch)
+            and (shape.gpu is None or shape.gpu.pick(has.gpus) is not None)
+        )
+
+    def reserve(self, job: JobId, shape: Shape) -> Reservation:
+        """Take what `shape` asks for; the caller made sure that it fits."""
+        gpus = None if shape.gpu is None else shape.gpu.pick(self.free_gpus)
+        claim = Reservation(shape.millicpus, shape.memory, shape.disk, gpus or ())
+        self.restore(job, claim)
+        return claim
+
+    def restore(self, job: JobId, claim: Reservation) -> None:
+        """Take exactly this, fit or not: the job is there already."""
+        self.claims[job] = claim
+        self.used_millicpus += claim.millicpus
+        self.used_memory += claim.memory
+        self.used_disk += claim.disk
+        self.used_gpus.update(claim.gpus)
+
+    def release(self, job: JobId) -> None:
+        """Give back all that the job took."""
+        claim = self.claims.pop(job)
+        self.used_millicpus -= claim.millicpus
+        self.used_memory -= claim.memory
+        self.used_disk -= claim.disk
+        self.used_gpus.difference_update(claim.gpus)
+
+    def greet(self, hello: Hello, now: float) -> None:
+        """Its agent connected and said what the node is now."""
+        self.boot_id = hello.boot_id
+        self.version = hello.version
+        self.resources = hello.resources
+        self.isolation = hello.isolation
+        self.pythons = list(hello.pythons)
+        self.up = True
+        self.last_seen = now

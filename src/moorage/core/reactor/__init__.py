@@ -1,0 +1,26 @@
+"""Decisions: plain functions of the cluster, an event and the time, which return effects.
+
+They change the cluster at once and say what must follow. The engine carries the effects out in
+order, and lets nothing leave the process (replies, messages) before all writes of this and every
+earlier decision are durable.
+"""
+
+from moorage.core.reactor.cancel import on_cancel
+from moorage.core.reactor.delete import on_delete
+from moorage.core.reactor.nodes import on_hello, on_node_down
+from moorage.core.reactor.reports import on_report
+from moorage.core.reactor.schedule import schedule
+from moorage.core.reactor.submit import Submitted, on_submit
+from moorage.core.reactor.timers import on_timer
+
+__all__ = [
+    "Submitted",
+    "on_cancel",
+    "on_delete",
+    "on_hello",
+    "on_node_down",
+    "on_report",
+    "on_submit",
+    "on_timer",
+    "schedule",
+]

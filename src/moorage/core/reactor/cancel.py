@@ -1,0 +1,56 @@
+"""A user stops a run."""
+
+from __future__ import annotations
+
+from moorage.core import rows
+from moorage.core.cluster import Cluster
+from moorage.core.effects import Effect, Emit, Send
+from moorage.core.job import Cancelled, Event, Job, Live, Queued, Stopping
+from moorage.core.reactor.feed import job_event, settle
+from moorage.core.reasons import schedule_stopped, stopped_before_start
+from moorage.core.run import Run
+from moorage.errors import NotFound
+from moorage.ids import NodeId, RunId
+from moorage.protocol.agent import Stop
+
+
+def on_cancel(cluster: Cluster, run: RunId, abort: bool, now: float) -> list[Effect]:
+    """Queued jobs are cancelled at once, live ones when their agent says that nothing is left.
+
+    An abort may follow a stop; anything else repeated changes nothing. NotFound for a run that is
+    not live.
+    """
+    if (found := cluster.runs.get(run)) is None:
+        raise NotFound(f"run {run} is not live")
+    wish = Stopping.ABORT if abort else Stopping.STOP
+    if wish <= found.stopping:
+        return []
+    before = found.state
+    found.stopping = wish
+    found.next_at = None
+    if found.task.schedule is not None:
+        found.last = schedule_stopped()
+    cluster.recount(found, before)
+    effects: list[Effect] = [Emit("run.stopping", run, data={"abort": abort})]
+    for number in sorted(found.live):
+        job = cluster.jobs[number]
+        job.stopping = wish
+        effects += _stop(cluster, found, job, now)
+    return [*effects, *settle(cluster, found, now)]
+
+
+def _stop(cluster: Cluster, run: Run, job: Job, now: float) -> list[Effect]:
+    state = job.state
+    if isinstance(state, Live):
+        return [rows.update_job(job), stop(run, job, state.node)]
+    ending = stopped_before_start(state.last if isinstance(state, Queued) else None)
+    run.note(ending)
+    cluster.move(job, Event.CANCEL, Cancelled(None, state.attempt - 1, now, ending))
+    return [rows.update_job(job), job_event(job)]
+
+
+def stop(run: Run, job: Job, node: NodeId) -> Send:
+    """Tell the agent what the user wants of the present attempt."""
+    if job.stopping == Stopping.ABORT:
+        return Send(node, Stop(job.key, grace=0, abort=True))
+    return Send(node, Stop(job.key, grace=run.task.stop_duration))

@@ -1,0 +1,68 @@
+"""An agent connects, and says what it holds; or its connection is gone."""
+
+from __future__ import annotations
+
+from moorage.core import rows
+from moorage.core.cluster import Cluster
+from moorage.core.effects import Effect, Emit, Send, Wake
+from moorage.core.job import Job, Starting
+from moorage.core.launch import build_launch
+from moorage.core.node import Node
+from moorage.core.reactor.cancel import stop
+from moorage.core.reactor.reports import absorb, lose
+from moorage.ids import NodeId
+from moorage.protocol.agent import Forget, Hello, Start
+
+
+def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
+    """Take what the node holds as reports, and answer with the difference to what it should.
+
+    The node's number is `cluster.node_names[hello.node]` afterwards. Nothing sent on an earlier
+    connection may reach the agent any more.
+    """
+    known = cluster.node_names.get(hello.node)
+    before = None if known is None else cluster.nodes[known]
+    was_up = before is not None and before.up
+    rebooted = before is not None and before.boot_id != hello.boot_id
+    node = cluster.node_for(hello, now)
+    effects: list[Effect] = [rows.upsert_node(node)]
+    if not was_up:
+        effects.append(Emit("node.up", node=node.id))
+    told, forget = absorb(cluster, node.id, hello.held, now)
+    effects += told
+    if forget:
+        effects.append(Send(node.id, Forget(forget)))
+    held = {claim.key for claim in hello.held}
+    for number in sorted(node.claims):
+        effects += _difference(cluster, node, cluster.jobs[number], held, rebooted, now)
+    return [*effects, Wake()]
+
+
+def _difference(
+    cluster: Cluster, node: Node, job: Job, held: set[str], rebooted: bool, now: float
+) -> list[Effect]:
+    """What a job that should be on this node needs."""
+    run = cluster.runs[job.run]
+    if job.key in held:
+        return [stop(run, job, node.id)] if job.stopping else []
+    if rebooted:
+        return lose(cluster, job, f"node {node.name} was rebooted", now)
+    # It never said that it holds the claim, so the Start, or the answer to it, went missing. An
+    # agent knows each key it ever claimed until it is told to forget: Start cannot run it twice,
+    # and Stop of a key it does not know is answered with the end we wait for.
+    if isinstance(job.state, Starting) and job.state.report is None:
+        if job.stopping:
+            return [stop(run, job, node.id)]
+        return [Send(node.id, Start(build_launch(run, job, node.claims[job.id])))]
+    return lose(cluster, job, f"node {node.name} no longer knows of it", now)
+
+
+def on_node_down(cluster: Cluster, node: NodeId, now: float) -> list[Effect]:
+    """The connection is gone. Its jobs stay as they are: they may well go on running, and the
+    next Hello says what became of them."""
+    found = cluster.nodes[node]
+    if not found.up:
+        return []
+    found.up = False
+    found.last_seen = now
+    return [rows.upsert_node(found), Emit("node.down", node=node)]

@@ -1,0 +1,111 @@
+"""Users submit runs: all of a request or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from moorage.core import rows
+from moorage.core.cluster import Cluster
+from moorage.core.cron import next_firing
+from moorage.core.effects import Arm, Effect, Emit, Timer, Wake
+from moorage.core.explain import fits_ever
+from moorage.core.launch import check_references
+from moorage.core.reactor.feed import job_event
+from moorage.core.reactor.timers import add_job
+from moorage.core.run import Run
+from moorage.errors import Conflict, InvalidInput, Problem
+from moorage.protocol.api import RunRef, RunRequest
+from moorage.specs.mounts import Files, Repo
+from moorage.specs.task import Task
+
+
+class Submitted(NamedTuple):
+    """What the client is told once the effects are durable."""
+
+    runs: list[RunRef]
+    effects: list[Effect]
+
+
+def on_submit(
+    cluster: Cluster,
+    requests: Sequence[RunRequest],
+    user: str,
+    now: float,
+    *,
+    request_id: str,
+    names: Iterator[str],
+) -> Submitted:
+    """Accept all runs, or raise InvalidInput (Conflict for a name in use) and change nothing.
+
+    `names` yields candidates for runs that have none; those in use are passed over. A repeated
+    `request_id` never gets here: the engine answers it from what it knows.
+    """
+    chosen = _names(cluster, requests, names)
+    firings = _check(cluster, requests, now)
+    submitted = Submitted([], [])
+    for request, name, next_at in zip(requests, chosen, firings, strict=True):
+        run = Run(cluster.new_run_id(), name, user, request.spec, now, next_at=next_at)
+        submitted.runs.append(RunRef(run.id, run.name))
+        submitted.effects.extend(_add(cluster, run, request, request_id))
+    submitted.effects.append(Wake())
+    return submitted
+
+
+def _names(cluster: Cluster, requests: Sequence[RunRequest], names: Iterator[str]) -> list[str]:
+    """One name a run; those that users wrote take precedence over generated ones."""
+    taken = set(cluster.names)
+    for name in (request.spec.name for request in requests):
+        if name in taken:
+            raise Conflict(
+                Problem(f"a live run is called `{name}`", "stop it or choose another", "name")
+            )
+        if name is not None:
+            taken.add(name)
+    chosen: list[str] = []
+    for request in requests:
+        name = request.spec.name or next(name for name in names if name not in taken)
+        taken.add(name)
+        chosen.append(name)
+    return chosen
+
+
+def _check(cluster: Cluster, requests: Sequence[RunRequest], now: float) -> list[float | None]:
+    """Find every problem of every run; the first firings of those with a schedule."""
+    problems: list[Problem] = []
+    firings: list[float | None] = []
+    for request in requests:
+        problems += fits_ever(cluster, request.spec)
+        problems += check_references(request.spec)
+        schedule = request.spec.schedule
+        firings.append(None if schedule is None else next_firing(schedule.cron, now))
+        if schedule is not None and firings[-1] is None:
+            problems.append(Problem("no such time will ever come", field="schedule.cron"))
+    if problems:
+        raise InvalidInput(*problems)
+    return firings
+
+
+def _add(cluster: Cluster, run: Run, request: RunRequest, request_id: str) -> list[Effect]:
+    cluster.add_run(run)
+    after: list[Effect] = []
+    if run.next_at is None:
+        job = add_job(cluster, run, run.submitted_at)
+        after = [rows.insert_job(job), job_event(job)]
+    else:
+        after = [Arm(Timer("cron", run.id), run.next_at)]
+    blobs = [rows.insert_run_blob(run, digest, kind) for digest, kind in blobs_of(run.task)]
+    data = {"name": run.name, "user": run.user, "state": run.state}
+    told = Emit("run.submitted", run.id, data=data)
+    return [rows.insert_run(run, request, request_id), *blobs, told, *after]
+
+
+def blobs_of(task: Task) -> list[tuple[str, str]]:
+    """Digests that the task's mounts name, each once, with their kind (`tree` or `blob`)."""
+    found: dict[tuple[str, str], None] = {}
+    for mount in task.mounts:
+        if isinstance(mount, Files | Repo) and mount.tree is not None:
+            found[(mount.tree, "tree")] = None
+        if isinstance(mount, Repo) and mount.pack is not None:
+            found[(mount.pack, "blob")] = None
+    return list(found)

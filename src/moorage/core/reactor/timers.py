@@ -1,0 +1,59 @@
+"""A timer rang: the delay before a retry is over, or a schedule fires."""
+
+from __future__ import annotations
+
+from moorage.core import rows
+from moorage.core.cluster import Cluster
+from moorage.core.cron import next_firing
+from moorage.core.effects import Arm, Effect, Emit, Timer, Wake
+from moorage.core.job import Job, Queued
+from moorage.core.reactor.feed import job_event
+from moorage.core.run import Run
+from moorage.core.shape import shape_of
+from moorage.ids import JobId, RunId
+
+
+def on_timer(cluster: Cluster, timer: Timer, now: float) -> list[Effect]:
+    """A timer of something that is over, or that rings twice, changes nothing."""
+    if timer.kind == "retry":
+        return [Wake()] if cluster.queue.mature(JobId(timer.id)) else []
+    run = cluster.runs.get(RunId(timer.id))
+    if run is None or run.stopping or run.next_at is None:
+        return []
+    if now < run.next_at:  # rang early: the clock was set back meanwhile
+        return [Arm(timer, run.next_at)]
+    return _fire(cluster, run, now)
+
+
+def _fire(cluster: Cluster, run: Run, now: float) -> list[Effect]:
+    """Add a job, unless the previous one is still live: two of one schedule never overlap.
+
+    The next time counts from now, so firings missed while the server was down become one.
+    """
+    schedule = run.task.schedule
+    run.next_at = None if schedule is None else next_firing(schedule.cron, now)
+    effects: list[Effect] = []
+    if run.next_at is not None:
+        effects.append(Arm(Timer("cron", run.id), run.next_at))
+    if run.live:
+        data = {"reason": "previous-job-live", "next_at": run.next_at}
+        return [rows.update_run(run, now), Emit("run.skipped", run.id, data=data), *effects]
+    run.started_at = None
+    job = add_job(cluster, run, now)
+    return [rows.insert_job(job), rows.update_run(run, now), job_event(job), *effects, Wake()]
+
+
+def add_job(cluster: Cluster, run: Run, now: float) -> Job:
+    """A new queued job of a run, with the next index."""
+    job = Job(
+        id=cluster.new_job_id(),
+        run=run.id,
+        index=run.jobs,
+        shape=shape_of(run.task.resources),
+        priority=run.task.priority,
+        queued_at=now,
+        state=Queued(attempt=1),
+    )
+    run.jobs += 1
+    cluster.add_job(job)
+    return job

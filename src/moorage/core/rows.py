@@ -1,0 +1,135 @@
+"""The rows that decisions write: one function a query of the store, parameters as columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from moorage.core.effects import Write
+from moorage.core.job import Ending, Final, Job, JobState, Live, Queued
+from moorage.core.node import Node, Reservation
+from moorage.core.run import Run
+from moorage.ids import NodeId
+from moorage.protocol.agent import Held
+from moorage.protocol.api import FINAL_STATES, RunRequest
+
+NO_ENDING = Ending("", "", None)
+
+
+def text(value: Any) -> str:
+    """A JSON column."""
+    return msgspec.json.encode(value).decode()
+
+
+def insert_run(run: Run, request: RunRequest, request_id: str) -> Write:
+    changing = dict(update_run(run, run.submitted_at).params)
+    fixed = {
+        "name": run.name,
+        "user": run.user,
+        "priority": run.task.priority,
+        "spec": text(run.task),
+        "source": request.source,
+        "dialect": request.dialect,
+        "request_id": request_id,
+        "tags": text(run.task.tags),
+        "submitted_at": run.submitted_at,
+    }
+    return Write("insert_run", changing | fixed)
+
+
+def update_run(run: Run, now: float) -> Write:
+    last = run.last or NO_ENDING
+    params = {
+        "id": run.id,
+        "state": run.state,
+        "reason": last.reason,
+        "message": last.message,
+        "exit_code": last.exit_code,
+        "started_at": run.started_at,
+        "ended_at": now if run.state in FINAL_STATES else None,
+        "next_at": run.next_at,
+        "stopping": int(run.stopping),
+        "node": run.node,
+        "attempt": run.attempt,
+    }
+    return Write("update_run", params)
+
+
+def insert_run_blob(run: Run, digest: str, kind: str) -> Write:
+    return Write("insert_run_blob", {"run_id": run.id, "digest": digest, "kind": kind})
+
+
+def insert_job(job: Job) -> Write:
+    fixed = {"run_id": job.run, "idx": job.index}
+    return Write("insert_job", dict(update_job(job).params) | fixed)
+
+
+def update_job(job: Job) -> Write:
+    """`attempt` counts those begun, so a queued job's is one less than the one to come."""
+    state = job.state
+    ending = _ending(state) or NO_ENDING
+    params = {
+        "id": job.id,
+        "state": state.name,
+        "reason": ending.reason,
+        "message": ending.message,
+        "exit_code": ending.exit_code,
+        "attempt": state.attempt - 1 if isinstance(state, Queued) else state.attempt,
+        "node_id": None if isinstance(state, Queued) else state.node,
+        "not_before": state.not_before if isinstance(state, Queued) else None,
+        "stopping": int(job.stopping),
+        "failed_at": job.failed_at,
+        "queued_at": job.queued_at,
+        "started_at": job.started_at,
+        "ended_at": state.ended_at if isinstance(state, Final) else None,
+    }
+    return Write("update_job", params)
+
+
+def insert_attempt(job: Job, node: NodeId, claim: Reservation, now: float) -> Write:
+    """`gpus` says which were reserved: after a restart the same must be taken again."""
+    params = {
+        "job_id": job.id,
+        "attempt": job.state.attempt,
+        "node_id": node,
+        "state": "assigned",
+        "gpus": text(list(claim.gpus)),
+        "assigned_at": now,
+    }
+    return Write("insert_attempt", params)
+
+
+def update_attempt(job: Job, state: Live, held: Held, now: float) -> Write:
+    params = {
+        "job_id": job.id,
+        "attempt": state.attempt,
+        "state": held.state,
+        "started_at": job.started_at,
+        "ended_at": now if held.state == "done" else None,
+        "phases": text(held.phases),
+        "outcome": None if held.outcome is None else text(held.outcome),
+        "usage": None if held.usage is None else text(held.usage),
+    }
+    return Write("update_attempt", params)
+
+
+def upsert_node(node: Node) -> Write:
+    params = {
+        "id": node.id,
+        "name": node.name,
+        "boot_id": node.boot_id,
+        "state": "up" if node.up else "down",
+        "version": node.version,
+        "resources": text(node.resources),
+        "isolation": text(node.isolation),
+        "pythons": text(node.pythons),
+        "last_seen": node.last_seen,
+    }
+    return Write("upsert_node", params)
+
+
+def _ending(state: JobState) -> Ending | None:
+    if isinstance(state, Queued):
+        return state.last
+    return state.ending if isinstance(state, Final) else None

@@ -1,0 +1,68 @@
+"""A run: its state follows from its jobs and is never set by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from moorage.core.job import Ending, JobStateName, Stopping
+from moorage.ids import JobId, RunId
+from moorage.protocol.api import RunState
+from moorage.specs.task import Task
+
+_BUSIEST: tuple[JobStateName, ...] = ("running", "finishing", "starting", "queued")
+_WORST: tuple[JobStateName, ...] = ("failed", "cancelled")
+
+
+@dataclass(slots=True)
+class Run:
+    """A live run. Jobs that ended are only counted here; the store has the rest."""
+
+    id: RunId
+    name: str
+    user: str
+    task: Task
+    submitted_at: float
+    jobs: int = 0
+    """How many jobs it has had: the index of the next one."""
+    live: set[JobId] = field(default_factory=set)
+    counts: Counter[JobStateName] = field(default_factory=Counter)
+    """Jobs by state. Of a scheduled run, only the live ones: earlier firings are history."""
+    stopping: Stopping = Stopping.NO
+    last: Ending | None = None
+    """Of the first job that failed; while none did, of the latest that ended or is retried. Of a
+    scheduled run, of the latest; once a user stops it, that."""
+    started_at: float | None = None
+    next_at: float | None = None
+    """When the schedule fires next."""
+    node: str = ""
+    """The node, and the attempt there, that changed last."""
+    attempt: int = 0
+
+    @property
+    def state(self) -> RunState:
+        """As busy as its busiest job; when none is live, as bad as its worst."""
+        for state in _BUSIEST:
+            if self.counts[state]:
+                return state
+        if self.task.schedule is not None:
+            return "cancelled" if self.stopping else "scheduled"
+        for state in _WORST:
+            if self.counts[state]:
+                return state
+        return "succeeded"
+
+    def count(self, before: JobStateName | None, after: JobStateName) -> None:
+        """One job went from `before` (None: it is new) to `after`."""
+        if before is not None:
+            self.counts[before] -= 1
+        if self.task.schedule is None or after in _BUSIEST:
+            self.counts[after] += 1
+        self.counts += Counter()  # drops zeros, so that equal runs compare equal
+
+    def note(self, ending: Ending) -> None:
+        """Remember how a job of it ended, or failed and is retried."""
+        if self.task.schedule is not None:
+            self.last = self.last if self.stopping else ending
+        elif not self.counts["failed"]:
+            self.last = ending

@@ -1,0 +1,113 @@
+"""What a job asks of a node, reduced to what placement compares: jobs of one shape are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil, inf
+
+from moorage.protocol.agent import GpuDevice
+from moorage.specs.resources import Gpu, Range, Resources
+
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuShape:
+    """`count` GPUs of one model; more, up to `most`, where `total` memory takes more. Bytes."""
+
+    count: int
+    most: float
+    vendor: str | None
+    names: tuple[str, ...]
+    memory: Bounds
+    total: Bounds
+    capability: Bounds
+
+    def matches(self, device: GpuDevice) -> bool:
+        return (
+            self.vendor in (None, device.vendor.lower())
+            and (not self.names or _model(device.name, self.names))
+            and self.memory[0] <= device.memory <= self.memory[1]
+            and self.capability[0] <= device.compute_capability <= self.capability[1]
+        )
+
+    def pick(self, devices: Iterable[GpuDevice]) -> tuple[int, ...] | None:
+        """Indexes of devices that satisfy this, of the smallest model that does; None if none do.
+        Models are never mixed: ranks that wait for each other would run at the slowest."""
+        fitting = sorted((d for d in devices if self.matches(d)), key=_by_model)
+        for _, group in groupby(fitting, key=lambda d: (d.memory, d.name)):
+            model = list(group)
+            for count in self._counts(len(model)):
+                if self.total[0] <= count * model[0].memory <= self.total[1]:
+                    return tuple(d.index for d in model[:count])
+        return None
+
+    def _counts(self, there: int) -> Iterator[int]:
+        return iter(range(self.count, int(min(there, self.most)) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one job reserves. CPUs in thousandths, so that sums of fractions stay exact; bytes."""
+
+    millicpus: int
+    memory: int
+    disk: int
+    arch: str | None
+    gpu: GpuShape | None
+
+
+def shape_of(resources: Resources) -> Shape:
+    """The lower bounds of a request; where only an upper one is given, nothing is reserved
+    (CPUs: one, or the upper bound if that is less)."""
+    count = resources.cpu.count
+    cpus = min(1.0, _upper(count)) if count.min is None else count.min
+    return Shape(
+        millicpus=max(1, round(cpus * 1000)),
+        memory=ceil(_lower(resources.memory)),
+        disk=ceil(_lower(resources.disk)),
+        arch=resources.cpu.arch,
+        gpu=_gpu_shape(resources.gpu),
+    )
+
+
+def _gpu_shape(gpu: Gpu | None) -> GpuShape | None:
+    if gpu is None or not (count := int(_lower(gpu.count))):
+        return None
+    return GpuShape(
+        count=count,
+        most=_upper(gpu.count),
+        vendor=gpu.vendor.lower() if gpu.vendor else None,
+        names=tuple(_plain(name) for name in gpu.name),
+        memory=_bounds(gpu.memory),
+        total=_bounds(gpu.total_memory),
+        capability=_bounds(gpu.compute_capability),
+    )
+
+
+def _bounds(span: Range | None) -> Bounds:
+    return (_lower(span), _upper(span))
+
+
+def _lower(span: Range | None) -> float:
+    return 0 if span is None or span.min is None else span.min
+
+
+def _upper(span: Range | None) -> float:
+    return inf if span is None or span.max is None else span.max
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _model(name: str, wanted: tuple[str, ...]) -> bool:
+    """`NVIDIA A100-SXM4-80GB` is an `A100`; drivers decorate names, users do not."""
+    words = {_plain(word) for word in name.replace("-", " ").split()}
+    return any(want in words or want == _plain(name) for want in wanted)
+
+
+def _by_model(device: GpuDevice) -> tuple[int, str, int]:
+    return (device.memory, device.name, device.index)
