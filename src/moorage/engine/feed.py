@@ -1,0 +1,127 @@
+"""Committed events, to whoever follows them.
+
+The newest events are kept once, in memory; a follower is only a position. One that is too slow, or
+that begins in the past, reads what it lacks from the store, so no follower can hold up another or
+make the server grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable
+from types import TracebackType
+
+from moorage.ids import RunId
+from moorage.protocol.api import Event
+
+Reader = Callable[[int, RunId | None, int], list[Event]]
+"""Up to so many events after a number, of one run or of all, from the store."""
+
+RECENT = 4096
+"""Events kept in memory."""
+PAGE = 500
+
+
+class Follower:
+    """A position in the feed. Use as a context manager."""
+
+    def __init__(self, feed: Feed, run: RunId | None, since: int) -> None:
+        self._feed = feed
+        self.run = run
+        self.since = since
+        self.news = asyncio.Event()
+
+    def __enter__(self) -> Follower:
+        self._feed.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._feed.remove(self)
+
+    async def next(self) -> list[Event]:
+        """The next events, at least one; empty only when the server is closing."""
+        while not self._feed.closed:
+            self.news.clear()
+            found = self._feed.after(self.since, self.run)
+            if found:
+                self.since = found[-1].seq
+                return found
+            await self.news.wait()
+        return []
+
+
+class Feed:
+    """Fans out what was committed."""
+
+    def __init__(self, read: Reader, newest: Callable[[], int]) -> None:
+        self._read = read
+        self._newest = newest
+        self._recent: list[Event] = []
+        self._from = 0
+        """Every event after this number is in `_recent`, as far as `_pump` came."""
+        self._followers: dict[RunId | None, set[Follower]] = {}
+        self._pumping = False
+        self.closed = False
+
+    def follow(self, since: int | None, run: RunId | None = None) -> Follower:
+        """A follower of all events, or of one run, after number `since`; None: from now on."""
+        return Follower(self, run, self._newest() if since is None else since)
+
+    def add(self, follower: Follower) -> None:
+        """Wake this follower from now on."""
+        if not self._followers:
+            # Nobody listened, so nothing was collected: begin after what is committed by now.
+            self._recent.clear()
+            self._from = self._newest()
+        self._followers.setdefault(follower.run, set()).add(follower)
+
+    def remove(self, follower: Follower) -> None:
+        """Wake it no longer."""
+        group = self._followers.get(follower.run, set())
+        group.discard(follower)
+        if not group:
+            self._followers.pop(follower.run, None)
+
+    def committed(self) -> None:
+        """Events were committed. Costs nothing while nobody follows."""
+        if self._followers and not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def after(self, since: int, run: RunId | None) -> list[Event]:
+        """Up to a page of events after `since`: from memory where it reaches back so far."""
+        if since < self._from:
+            return self._read(since, run, PAGE)
+        start = bisect_right(self._recent, since, key=lambda event: event.seq)
+        chosen = self._recent[start:]
+        return [e for e in chosen if run is None or e.run == run][:PAGE]
+
+    def close(self) -> None:
+        """Let every follower end."""
+        self.closed = True
+        for group in self._followers.values():
+            for follower in group:
+                follower.news.set()
+
+    def _pump(self) -> None:
+        self._pumping = False
+        newest = self._recent[-1].seq if self._recent else self._from
+        fresh = self._read(newest, None, PAGE)
+        self._recent.extend(fresh)
+        if len(self._recent) > RECENT:
+            dropped = self._recent[:-RECENT]
+            self._recent = self._recent[-RECENT:]
+            self._from = dropped[-1].seq
+        runs = {event.run for event in fresh}
+        for key, group in self._followers.items():
+            if key is None or key in runs:
+                for follower in group:
+                    follower.news.set()
+        if len(fresh) == PAGE:
+            self.committed()

@@ -1,0 +1,125 @@
+"""Connections of agents: one for each node, ordered sends, questions with their answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+
+from moorage.errors import Unavailable
+from moorage.ids import NodeId
+from moorage.protocol.agent import CancelRead, LogData, ProbeResult, ReadLog, ToAgent, encode
+
+Reply = LogData | ProbeResult
+
+
+class NotConnected(Unavailable):
+    """The node's agent is not connected, or was lost before it answered."""
+
+
+class Link:
+    """One connection. The engine queues messages; whoever holds the socket sends them in order.
+
+    A link is open from its `Welcome` on: what was decided before belongs to the difference that
+    answers the agent's Hello, and is not sent twice.
+    """
+
+    def __init__(self, node: NodeId, name: str) -> None:
+        self.node = node
+        self.name = name
+        self.open = False
+        self.closed = ""
+        """Why it was closed; empty while it is not."""
+        self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+
+    def send(self, message: ToAgent) -> None:
+        """Queue a message; dropped on a closed link."""
+        if not self.closed:
+            self._outgoing.put_nowait(encode(message))
+
+    async def next(self) -> bytes | None:
+        """The next bytes for the socket; None when the link is to be closed."""
+        return await self._outgoing.get()
+
+    def close(self, why: str) -> None:
+        """End it: what was queued is still sent, questions fail. May be called twice."""
+        if self.closed:
+            return
+        self.closed = why
+        self._outgoing.put_nowait(None)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(NotConnected(f"node {self.name}: {why}"))
+
+    async def ask(self, number: int, message: ToAgent) -> Reply:
+        """Send a question and wait for the answer. NotConnected if the link closes before it."""
+        if self.closed:
+            raise NotConnected(f"node {self.name}: {self.closed}")
+        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiting
+        self.send(message)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if isinstance(message, ReadLog):
+                self.send(CancelRead(number))
+            raise
+        finally:
+            del self._waiting[number]
+
+    def answered(self, reply: Reply) -> None:
+        """An answer came; one that nobody waits for any more is dropped."""
+        waiting = self._waiting.get(reply.request)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+
+class Links:
+    """The present link of each node."""
+
+    def __init__(self) -> None:
+        self._by_node: dict[NodeId, Link] = {}
+        self._numbers = count(1)
+
+    def attach(self, link: Link) -> None:
+        """Make this the node's link; an older one is closed."""
+        older = self._by_node.get(link.node)
+        self._by_node[link.node] = link
+        if older is not None:
+            older.close("replaced by a newer connection")
+
+    def detach(self, link: Link) -> bool:
+        """The connection is gone. True if it was the node's present one."""
+        link.close("the agent's connection was lost")
+        if self._by_node.get(link.node) is not link:
+            return False
+        del self._by_node[link.node]
+        return True
+
+    def is_present(self, link: Link) -> bool:
+        """Whether the link was not replaced."""
+        return self._by_node.get(link.node) is link
+
+    def send(self, node: NodeId, message: ToAgent) -> None:
+        """Send if the node is connected and welcomed."""
+        link = self._by_node.get(node)
+        if link is not None and link.open:
+            link.send(message)
+
+    async def ask(self, node: NodeId, question: Callable[[int], ToAgent]) -> Reply:
+        """Ask a node; NotConnected where it cannot be asked."""
+        link = self._by_node.get(node)
+        if link is None or not link.open:
+            raise NotConnected("the node's agent is not connected")
+        number = next(self._numbers)
+        return await link.ask(number, question(number))
+
+    def connected(self) -> list[NodeId]:
+        """Nodes that can be asked now."""
+        return [node for node, link in self._by_node.items() if link.open]
+
+    def close(self, why: str) -> None:
+        """Close all."""
+        for link in list(self._by_node.values()):
+            link.close(why)

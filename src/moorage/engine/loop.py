@@ -1,0 +1,354 @@
+"""The engine: the only place where things change.
+
+Calls come in on one asyncio loop; each is decided at once, by a function of `core.reactor`, and
+its effects are carried out in order. What a decision writes goes to the store as one batch, and
+nothing it wants to say leaves the process before that batch is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from moorage.core import reactor
+from moorage.core.cluster import Cluster
+from moorage.core.effects import Arm, Effect, Emit, Send, Timer, Wake, Write
+from moorage.engine.feed import Feed
+from moorage.engine.links import Link, Links, NotConnected, Reply
+from moorage.engine.timers import Timers
+from moorage.errors import MoorageError
+from moorage.ids import NodeId, RunId
+from moorage.protocol import VERSION
+from moorage.protocol.agent import (
+    Hello,
+    Launch,
+    LogData,
+    Probe,
+    ProbeResult,
+    ReadLog,
+    Report,
+    Welcome,
+)
+from moorage.protocol.api import Event, RunRef, RunRequest
+from moorage.store.base import Statement, Store, StoreBroken
+from moorage.store.history import History
+from moorage.store.writer import Writer
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Check = Callable[[Sequence[RunRequest]], Awaitable[None]]
+"""Raises InvalidInput where a request names content that the server does not have."""
+
+
+class _Batch(NamedTuple):
+    """One decision on its way to the disk."""
+
+    written: Future[None]
+    told: asyncio.Future[None]
+    after: list[Callable[[], None]]
+
+
+class Engine:
+    """Decides and carries out. All methods are called on the loop that `run` was started on."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        cluster: Cluster,
+        *,
+        epoch: int,
+        version: str,
+        names: Iterator[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.cluster = cluster
+        """For reading only."""
+        self.history = History(store)
+        self.links = Links()
+        self.epoch = epoch
+        self.version = version
+        self.failure: MoorageError | None = None
+        """Why the engine stopped; None while it works."""
+        self.stopped = asyncio.Event()
+        """Set when it failed: the process must end, and a new one begin from the store."""
+        self._store = store
+        self._writer = writer
+        self._names = names
+        self.clock = clock
+        self._timers = Timers(clock, self._ring)
+        self._batches: deque[_Batch] = deque()
+        self._draining = False
+        self._awake = False
+        self._submitting: dict[str, asyncio.Task[list[RunRef]]] = {}
+        self._loop = asyncio.get_running_loop()
+        self.feed = Feed(self._read_events, self._newest_event)
+
+    # What users ask for
+
+    async def submit(
+        self, requests: Sequence[RunRequest], user: str, request_id: str, check: Check
+    ) -> list[RunRef]:
+        """Accept all or none; returns when that is durable. A repeated `request_id` gets the first
+        answer, also while the first is under way and after a restart.
+
+        InvalidInput or Conflict where it is refused; StoreBroken where nobody can know.
+        """
+        task = self._submitting.get(request_id)
+        if task is None:
+            task = self._loop.create_task(self._submit(requests, user, request_id, check))
+            self._submitting[request_id] = task
+            task.add_done_callback(partial(self._submitted, request_id))
+        return await asyncio.shield(task)
+
+    def _submitted(self, request_id: str, task: asyncio.Task[list[RunRef]]) -> None:
+        del self._submitting[request_id]
+        if not task.cancelled():
+            task.exception()  # seen, also where every client left before its answer
+
+    async def _submit(
+        self, requests: Sequence[RunRequest], user: str, request_id: str, check: Check
+    ) -> list[RunRef]:
+        known = self._store.read("run_by_request", {"request_id": request_id})
+        if known:
+            return [RunRef(row["id"], row["name"]) for row in known]
+        await check(requests)
+        submitted = self._decide(
+            partial(
+                reactor.on_submit,
+                self.cluster,
+                requests,
+                user,
+                self.clock(),
+                request_id=request_id,
+                names=self._names,
+            )
+        )
+        await self._carry_out(submitted.effects)
+        return submitted.runs
+
+    async def cancel(self, run: RunId, abort: bool) -> None:
+        """Stop a live run; returns when the wish is durable. NotFound if it is not live."""
+        now = self.clock()
+        await self._carry_out(
+            self._decide(partial(reactor.on_cancel, self.cluster, run, abort, now))
+        )
+
+    async def delete(self, run: RunId) -> None:
+        """Forget a run that ended, with its logs. Conflict while it is live."""
+        logs: dict[NodeId, list[str]] = {}
+        for row in self._store.read("attempts_of_run", {"run_id": run}):
+            key = f"{row['job_id']}.{row['attempt']}.0"
+            logs.setdefault(NodeId(row["node_id"]), []).append(key)
+        await self._carry_out(self._decide(partial(reactor.on_delete, self.cluster, run, logs)))
+
+    # What agents say
+
+    async def hello(self, hello: Hello) -> Link:
+        """An agent connected. Its link opens, with `Welcome` and the difference between what it
+        holds and what it should hold, once that is durable."""
+        effects = self._decide(partial(reactor.on_hello, self.cluster, hello, self.clock()))
+        node = self.cluster.node_names[hello.node]
+        link = Link(node, hello.node)
+        self.links.attach(link)
+        await self._carry_out(effects, first=partial(self._welcome, link))
+        return link
+
+    def _welcome(self, link: Link) -> None:
+        link.open = True
+        link.send(Welcome(VERSION, self.version, self.epoch, link.node))
+
+    def report(self, link: Link, report: Report) -> None:
+        """An agent's claims changed. What an older connection says is dropped: the agent repeats
+        it on the newer one."""
+        if self.links.is_present(link):
+            now = self.clock()
+            self._carry_out(
+                self._decide(partial(reactor.on_report, self.cluster, link.node, report, now))
+            )
+
+    def lost(self, link: Link) -> None:
+        """An agent's connection is gone."""
+        if self.links.detach(link) and self.failure is None:
+            now = self.clock()
+            self._carry_out(
+                self._decide(partial(reactor.on_node_down, self.cluster, link.node, now))
+            )
+
+    # What agents are asked
+
+    async def read_log(self, node: NodeId, read: ReadLog) -> LogData:
+        """A page of an attempt's output; `read.request` is filled in here. NotConnected where the
+        node cannot be asked. Cancelling this tells the agent."""
+        reply = await self.links.ask(
+            node, lambda number: msgspec.structs.replace(read, request=number)
+        )
+        return _expect(reply, LogData)
+
+    async def probe(self, launch: Launch, patience: float) -> dict[NodeId, ProbeResult]:
+        """What each connected node says about a launch; one that does not answer within
+        `patience` seconds is left out."""
+        nodes = self.links.connected()
+        asked = [self._probe(node, launch, patience) for node in nodes]
+        replies = zip(nodes, await asyncio.gather(*asked), strict=True)
+        return {node: reply for node, reply in replies if reply is not None}
+
+    async def _probe(self, node: NodeId, launch: Launch, patience: float) -> ProbeResult | None:
+        try:
+            async with asyncio.timeout(patience):
+                return _expect(
+                    await self.links.ask(node, lambda number: Probe(number, launch)), ProbeResult
+                )
+        except (TimeoutError, NotConnected):
+            return None
+
+    # Its life
+
+    def start(self, effects: Sequence[Effect]) -> None:
+        """Begin, with what the boot asks for, and one pass of the scheduler."""
+        self._carry_out([*effects, Wake()])
+
+    def close(self) -> None:
+        """Let go of agents and followers; the caller closes writer and store after this."""
+        self._timers.close()
+        self.feed.close()
+        self.links.close("the server is stopping")
+
+    def _ring(self, timer: Timer) -> None:
+        if self.failure is None:
+            self._carry_out(
+                self._decide(partial(reactor.on_timer, self.cluster, timer, self.clock()))
+            )
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._awake = False
+        if self.failure is None:
+            self._carry_out(self._decide(partial(reactor.schedule, self.cluster, self.clock())))
+
+    def _decide(self, decision: Callable[[], T]) -> T:
+        """Decide. An error for the user changed nothing; any other may have left the cluster half
+        changed, so the engine stops: the store has the truth."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return decision()
+        except MoorageError:
+            raise
+        except Exception as error:
+            _log.critical("a decision failed", exc_info=True)
+            self._fail(StoreBroken(f"internal error: {error!r}"))
+            raise
+
+    def _carry_out(
+        self, effects: Sequence[Effect], first: Callable[[], None] | None = None
+    ) -> asyncio.Future[None]:
+        """Hand the writes to the store, and do the rest. The future is done when all is durable
+        and what it says was sent, `first` before the rest."""
+        statements: list[Statement] = []
+        after = [first] if first else []
+        for effect in effects:
+            match effect:
+                case Write(query, params):
+                    statements.append(Statement(query, params))
+                case Emit():
+                    statements.append(self._event(effect))
+                case Send(node, message):
+                    after.append(partial(self.links.send, node, message))
+                case Arm(timer, at):
+                    self._timers.arm(timer, at)
+                case Wake():
+                    self._wake()
+        told: asyncio.Future[None] = self._loop.create_future()
+        told.add_done_callback(_retrieve)
+        if not statements and not self._batches:
+            _call_all(after)
+            told.set_result(None)
+            return told
+        batch = _Batch(self._writer.submit(statements), told, after)
+        self._batches.append(batch)
+        batch.written.add_done_callback(self._on_written)
+        return told
+
+    def _event(self, emit: Emit) -> Statement:
+        params = {
+            "at": self.clock(),
+            "kind": emit.kind,
+            "run_id": emit.run,
+            "job_id": emit.job,
+            "node_id": emit.node,
+            "data": msgspec.json.encode(emit.data or {}).decode(),
+        }
+        return Statement("insert_event", params)
+
+    def _on_written(self, _: Future[None]) -> None:
+        """On the writer's thread. Many batches are written together: one call serves them all.
+        The flag is cleared before the batches are looked at, so none is forgotten."""
+        if not self._draining:
+            self._draining = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._draining = False
+        while self._batches and self._batches[0].written.done():
+            batch = self._batches.popleft()
+            error = batch.written.exception()
+            if error is not None:
+                self._fail(StoreBroken(str(error)))
+            if self.failure is not None:
+                _refuse(batch.told, self.failure)
+                continue
+            _call_all(batch.after)
+            if not batch.told.done():
+                batch.told.set_result(None)
+        if self.failure is None:
+            self.feed.committed()
+
+    def _fail(self, error: MoorageError) -> None:
+        if self.failure is None:
+            _log.critical("the engine stops: %s", error)
+            self.failure = error
+            self.stopped.set()
+            self.close()
+
+    def _read_events(self, since: int, run: RunId | None, limit: int) -> list[Event]:
+        return self.history.events(since=since, run=run, limit=limit).events
+
+    def _newest_event(self) -> int:
+        newest: int = self._store.read("max_seq")[0]["seq"]
+        return newest
+
+
+def _call_all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+def _refuse(told: asyncio.Future[None], error: MoorageError) -> None:
+    if not told.done():
+        told.set_exception(error)
+
+
+def _retrieve(told: asyncio.Future[None]) -> None:
+    """Nobody waits for most decisions; an error among them was logged by `_fail`."""
+    if not told.cancelled():
+        told.exception()
+
+
+def _expect(reply: Reply, kind: type[T]) -> T:
+    if not isinstance(reply, kind):
+        raise NotConnected("the node's agent answered something else: update it")
+    return reply
