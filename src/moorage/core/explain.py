@@ -2,22 +2,152 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 from moorage.core.cluster import Cluster
-from moorage.core.job import Job
+from moorage.core.job import Job, Queued
+from moorage.core.node import Node
+from moorage.core.shape import GpuShape, Shape, shape_of
 from moorage.errors import Problem
 from moorage.specs.task import Task
+from moorage.units import format_duration, format_size
+
+_SHOWN = 3
+"""Names in one line; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """One thing that a node has too little of: `2 CPUs`, `0.5 of 4 free`."""
+
+    field: str
+    needs: str
+    has: str
 
 
 def explain(cluster: Cluster, job: Job, now: float) -> str:
-    """One line for people; empty for a job that does not wait."""
-    raise NotImplementedError
+    """One line for people; empty for a job that is not queued."""
+    state = job.state
+    if not isinstance(state, Queued):
+        return ""
+    if state.not_before is not None and state.not_before > now:
+        return f"is tried again in {format_duration(state.not_before - now)}"
+    return _waits(cluster, job.shape, cluster.queue.ahead(job.order))
 
 
 def waits_for(cluster: Cluster, task: Task) -> str:
     """Why a run submitted now would not start at once; empty if it would."""
-    raise NotImplementedError
+    shape = shape_of(task.resources)
+    ahead = cluster.queue.ahead((-task.priority, cluster.next_job))
+    if not ahead and any(node.up and node.fits(shape) for node in cluster.nodes.values()):
+        return ""
+    return _waits(cluster, shape, ahead)
 
 
 def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
     """Why no known node could ever run this; empty where one could, or none is known yet."""
-    raise NotImplementedError
+    nodes = list(cluster.nodes.values())
+    shape = shape_of(task.resources)
+    if not nodes or any(node.fits_empty(shape) for node in nodes):
+        return []
+    return [
+        Problem(f"no node can ever run this: needs {lack.needs}, {lack.has}", field=lack.field)
+        for lack in _never(nodes, shape)
+    ]
+
+
+def _waits(cluster: Cluster, shape: Shape, ahead: int) -> str:
+    up = [node for node in cluster.nodes.values() if node.up]
+    if not up:
+        down = _some([node.name for node in cluster.nodes.values()])
+        return "no node is connected" + (f" (down: {down})" if down else "")
+    able = [node for node in up if node.fits_empty(shape)]
+    if not able:
+        never = "; ".join(f"needs {lack.needs}, {lack.has}" for lack in _never(up, shape))
+        return f"no connected node can ever run this: {never}"
+    queue = f"{_count(ahead, 'job')} {'is' if ahead == 1 else 'are'} ahead" if ahead else ""
+    node = min(able, key=lambda node: (len(_lacks(node, shape)), node.id))
+    lacks = _lacks(node, shape)
+    if not lacks:
+        return queue or "starts next"
+    needs = " and ".join(lack.needs for lack in lacks)
+    has = " and ".join(lack.has for lack in lacks)
+    users = _some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])
+    verb = "uses" if len(node.claims) == 1 else "use"
+    text = f"waits for {needs}: node {node.name} has {has} ({users} {verb} the rest)"
+    return f"{text}; {queue}" if queue else text
+
+
+def _lacks(node: Node, shape: Shape) -> list[Lack]:
+    """What the node has too little of now, though enough in all."""
+    has, lacks = node.resources, []
+    if shape.millicpus > node.free_millicpus:
+        free = f"{_number(node.free_millicpus)} of {has.cpus} free"
+        lacks.append(Lack("resources.cpu", _cpus(shape.millicpus), free))
+    if shape.memory > node.free_memory:
+        free = f"{format_size(max(0, node.free_memory))} of {format_size(has.memory)} free"
+        lacks.append(Lack("resources.memory", f"{format_size(shape.memory)} of memory", free))
+    if shape.disk > node.free_disk:
+        free = f"{format_size(max(0, node.free_disk))} of {format_size(has.disk)} free"
+        lacks.append(Lack("resources.disk", f"{format_size(shape.disk)} of disk", free))
+    if shape.gpu is not None and shape.gpu.pick(node.free_gpus) is None:
+        free = f"{len(node.free_gpus)} of {_count(len(has.gpus), 'GPU')} free"
+        lacks.append(Lack("resources.gpu", _gpus(shape.gpu), free))
+    return lacks
+
+
+def _never(nodes: Sequence[Node], shape: Shape) -> list[Lack]:
+    """What none of the nodes has; if each has something, then that none has it all."""
+    return list(_exceeded(nodes, shape)) or [
+        Lack("resources", "all of its resources on one node", "no node has them together")
+    ]
+
+
+def _exceeded(nodes: Sequence[Node], shape: Shape) -> Iterator[Lack]:
+    has = [node.resources for node in nodes]
+    if shape.arch is not None and all(one.arch != shape.arch for one in has):
+        archs = " or ".join(sorted({one.arch for one in has}))
+        yield Lack("resources.cpu", f"an {shape.arch} CPU", f"all nodes are {archs}")
+    if shape.millicpus > 1000 * (most := max(one.cpus for one in has)):
+        yield Lack("resources.cpu", _cpus(shape.millicpus), f"the largest node has {most}")
+    if shape.memory > (most := max(one.memory for one in has)):
+        needs = f"{format_size(shape.memory)} of memory"
+        yield Lack("resources.memory", needs, f"the largest node has {format_size(most)}")
+    if shape.disk > (most := max(one.disk for one in has)):
+        needs = f"{format_size(shape.disk)} of disk"
+        yield Lack("resources.disk", needs, f"the largest node has {format_size(most)}")
+    if shape.gpu is not None and all(shape.gpu.pick(one.gpus) is None for one in has):
+        found = sorted(
+            {f"{gpu.name} {format_size(gpu.memory)}" for one in has for gpu in one.gpus}
+        )
+        there = f"the nodes have {_some(found)}" if found else "no node has a GPU"
+        yield Lack("resources.gpu", _gpus(shape.gpu), there)
+
+
+def _gpus(gpu: GpuShape) -> str:
+    text = _count(gpu.count, "GPU")
+    if gpu.vendor or gpu.names:
+        text += f" ({' or '.join(gpu.names) or gpu.vendor})"
+    if gpu.memory[0]:
+        text += f" with {format_size(gpu.memory[0])} each"
+    if gpu.total[0]:
+        text += f" with {format_size(gpu.total[0])} in all"
+    return text
+
+
+def _cpus(millicpus: int) -> str:
+    return f"{_number(millicpus)} CPU{'' if millicpus == 1000 else 's'}"
+
+
+def _number(thousandths: int) -> str:
+    return f"{max(0, thousandths) / 1000:g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

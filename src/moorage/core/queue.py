@@ -3,7 +3,6 @@ not jobs x nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
 from moorage.core.job import Job
@@ -78,11 +77,6 @@ class Queue:
         heapify(found)
         return found
 
-    def ahead(self, job: Job) -> int:
-        """How many jobs are served before this one."""
-        return sum(1 for other in self._before(job))
-
-    def _before(self, job: Job) -> Iterator[JobId]:
-        for other, (priority, _) in self._ready.items():
-            if (-priority, other) < job.order:
-                yield other
+    def ahead(self, order: tuple[int, int]) -> int:
+        """How many jobs that could start now are served before this place (`Job.order`)."""
+        return sum((-group[0], job) < order for job, group in self._ready.items())
