@@ -1,0 +1,236 @@
+"""The start-once record: one directory for each attempt that this node ever agreed to run.
+
+`mkdir` is the claim, and it precedes every other action, so a repeated `Start` can never run
+anything twice: the second `mkdir` fails. The directory is removed only when the server has said
+that the attempt's end is durable on its side (`Forget`).
+
+Nothing here is synced to disk. What must be survived is the death of the agent, and the page
+cache does survive that. When the machine itself goes down, no process of an attempt outlives it,
+the boot id changes, and the server learns that everything it has placed here is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from moorage.ids import AttemptKey, JobId
+from moorage.protocol.agent import (
+    AttemptState,
+    Held,
+    Launch,
+    Outcome,
+    Phase,
+    PhaseName,
+    Usage,
+)
+
+LAUNCH = "launch.msgpack"
+PHASES = "phases.jsonl"
+OUTCOME = "outcome.json"
+
+_encode_launch = msgspec.msgpack.Encoder().encode
+_decode_launch = msgspec.msgpack.Decoder(Launch).decode
+
+
+class Line(Struct, frozen=True, omit_defaults=True):
+    """One line of `phases.jsonl`. `outcome` stands where the end was decided before `clean`: a
+    restarted agent then goes on undoing instead of deciding again."""
+
+    at: float
+    phase: PhaseName | None = None
+    edge: Literal["begin", "end"] = "begin"
+    detail: str = ""
+    outcome: Outcome | None = None
+
+
+class Final(Struct, frozen=True, omit_defaults=True):
+    """`outcome.json`."""
+
+    outcome: Outcome
+    usage: Usage | None = None
+
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_line = msgspec.json.Decoder(Line).decode
+_decode_final = msgspec.json.Decoder(Final).decode
+
+
+@dataclass(slots=True)
+class Claim:
+    """One claimed attempt, on disk and in memory."""
+
+    key: str
+    directory: Path
+    launch: Launch | None = None
+    """None where the agent died between the claim and writing it down: nothing was done then."""
+    state: AttemptState = "staging"
+    phases: list[Phase] = field(default_factory=list)
+    outcome: Outcome | None = None
+    usage: Usage | None = None
+    journal: int = -1
+    """Descriptor of `phases.jsonl`, open while phases are still to come."""
+
+    def held(self) -> Held:
+        """What the server is told."""
+        return Held(self.key, self.state, list(self.phases), self.outcome, self.usage)
+
+    def begin(self, phase: PhaseName) -> None:
+        """Record that a phase starts now; a phase that an earlier agent began is begun anew."""
+        now = time.time()
+        self._append(Line(now, phase))
+        self._note(Phase(phase, now))
+
+    def end(self, phase: PhaseName, detail: str = "", at: float | None = None) -> None:
+        """Record that a phase is over, well or badly."""
+        now = time.time() if at is None else at
+        self._append(Line(now, phase, "end", detail))
+        self._finish(phase, now, detail)
+
+    def decide(self, outcome: Outcome) -> None:
+        """Record how the attempt ended; what follows only tidies up."""
+        self.outcome = outcome
+        self._append(Line(time.time(), outcome=outcome))
+
+    def finish(self, outcome: Outcome) -> None:
+        """The last word: the state becomes `done`, durable against the death of the agent."""
+        temporary = self.directory / f"{OUTCOME}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        # On a full disk an agent that is killed now decides anew from the journal and exit.json.
+        with suppress(OSError), open(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(_encode_json(Final(outcome, self.usage)))
+            file.flush()
+            temporary.replace(self.directory / OUTCOME)
+        self.outcome = outcome
+        self.state = "done"
+        self.close()
+
+    def ended(self, phase: PhaseName) -> bool:
+        """Whether that phase is over."""
+        return any(known.name == phase and known.ended is not None for known in self.phases)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self.journal >= 0:
+            os.close(self.journal)
+            self.journal = -1
+
+    def _append(self, line: Line) -> None:
+        # One write call a line: an agent that is killed leaves whole lines, only a full disk
+        # tears or refuses one. Then a restarted agent repeats a phase, which is always allowed;
+        # the leading newline keeps a torn line from swallowing its successor.
+        with suppress(OSError):
+            if self.journal < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self.journal = os.open(self.directory / PHASES, flags, 0o600)
+            os.write(self.journal, b"\n" + _encode_json(line))
+
+    def _note(self, phase: Phase) -> None:
+        self.phases = [known for known in self.phases if known.name != phase.name]
+        self.phases.append(phase)
+
+    def _finish(self, phase: PhaseName, at: float, detail: str) -> None:
+        self.phases = [
+            msgspec.structs.replace(known, ended=at, detail=detail)
+            if known.name == phase and known.ended is None
+            else known
+            for known in self.phases
+        ]
+
+    def load(self) -> None:
+        """Read back what an earlier agent wrote; what is torn or missing was not done."""
+        with suppress(OSError, msgspec.MsgspecError):
+            self.launch = _decode_launch((self.directory / LAUNCH).read_bytes())
+        for line in _lines(self.directory / PHASES):
+            if line.outcome is not None:
+                self.outcome = line.outcome
+            elif line.phase is not None and line.edge == "begin":
+                self._note(Phase(line.phase, line.at))
+            elif line.phase is not None:
+                self._finish(line.phase, line.at, line.detail)
+        with suppress(OSError, msgspec.MsgspecError):
+            final = _decode_final((self.directory / OUTCOME).read_bytes())
+            self.outcome, self.usage, self.state = final.outcome, final.usage, "done"
+
+
+class Claims:
+    """All claims of this node. `root` is the `attempts` directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._known: dict[str, Claim] = {}
+
+    def read(self) -> list[Claim]:
+        """Every claim that earlier agents left, oldest first; called once, at the start."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = []
+        for entry in os.scandir(self.root):
+            with suppress(ValueError):
+                keys.append(AttemptKey.parse(entry.name))
+        for key in sorted(keys):
+            claim = Claim(str(key), self.root / str(key))
+            claim.load()
+            self._known[claim.key] = claim
+        return list(self._known.values())
+
+    def take(self, launch: Launch) -> Claim | None:
+        """Claim this attempt; None where it was claimed before. OSError: the disk refuses, and
+        nothing of the claim is left."""
+        key = str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank))
+        directory = self.root / key
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:
+            return None
+        claim = Claim(key, directory, launch)
+        try:
+            descriptor = os.open(directory / LAUNCH, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(_encode_launch(launch))
+        except OSError:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self._known[key] = claim
+        return claim
+
+    def get(self, key: str) -> Claim | None:
+        """The claim of that key, if it is held."""
+        return self._known.get(key)
+
+    def held(self) -> list[Held]:
+        """The full inventory, for `Hello`."""
+        return [claim.held() for claim in self._known.values()]
+
+    def forget(self, key: str) -> None:
+        """Drop a finished claim; one that is not `done`, or unknown, is left as it is."""
+        claim = self._known.get(key)
+        if claim is not None and claim.state == "done":
+            del self._known[key]
+            claim.close()
+            shutil.rmtree(claim.directory, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close what is open; the records stay."""
+        for claim in self._known.values():
+            claim.close()
+
+
+def _lines(path: Path) -> list[Line]:
+    """The readable lines of a journal; a torn one (the disk was full) counts as not written."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return []
+    lines = []
+    for text in raw.split(b"\n"):
+        with suppress(msgspec.MsgspecError):
+            lines.append(_decode_line(text))
+    return lines
