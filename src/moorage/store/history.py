@@ -5,6 +5,7 @@ What only the living cluster knows (why a job waits, what a node has left) is ad
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 import msgspec
@@ -25,6 +26,8 @@ from moorage.specs.task import Task
 from moorage.store.base import Row, Store
 
 LARGEST_PAGE = 1000
+_LARGEST_NUMBER = 2**63 - 1
+_CURSOR = re.compile(r"r[0-9a-f]{1,15}")
 _ACTIVE = ("active_runs_page", "count_active_runs")
 _ALL = ("runs_page", "count_runs")
 
@@ -85,10 +88,11 @@ class History:
     def events(self, *, since: int = 0, run: int | None = None, limit: int = 100) -> EventPage:
         """What happened after event number `since`, to one run or to all, oldest first."""
         limit = max(1, min(limit, LARGEST_PAGE))
+        since = min(since, _LARGEST_NUMBER)
         if run is None:
             rows = self._store.read("events_since", {"since": since, "limit": limit})
         else:
-            wanted = {"since": since, "run": run, "limit": limit}
+            wanted = {"since": since, "run": min(run, _LARGEST_NUMBER), "limit": limit}
             rows = self._store.read("run_events_since", wanted)
         return EventPage([_event(row) for row in rows])
 
@@ -110,12 +114,9 @@ def _cursor(run: int) -> str:
 def _position(cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    try:
-        if not cursor.startswith("r"):
-            raise ValueError
-        return int(cursor[1:17], 16)
-    except ValueError:
-        raise InvalidInput("the cursor is not one that an earlier page gave") from None
+    if _CURSOR.fullmatch(cursor) is None:
+        raise InvalidInput("the cursor is not one that an earlier page gave")
+    return int(cursor[1:], 16)
 
 
 def _summary(row: Row) -> RunSummary:

@@ -43,3 +43,13 @@ SELECT id, bytes, added_at FROM packs ORDER BY id;
 -- name: referenced
 -- What runs keep alive.
 SELECT DISTINCT digest, kind FROM run_blobs;
+
+-- name: sparse_packs
+-- Collection: packs of which most is dead, the cheapest to free first. A frame's header takes 48
+-- bytes.
+SELECT p.id, p.bytes, coalesce(sum(b.length + 48), 0) AS live
+FROM packs AS p
+LEFT JOIN blobs AS b ON b.pack = p.id
+GROUP BY p.id, p.bytes
+HAVING coalesce(sum(b.length + 48), 0) * 2 < p.bytes
+ORDER BY live, p.id;

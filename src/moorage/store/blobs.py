@@ -1,0 +1,211 @@
+"""The server's content: packs on disk, an index of every blob in the database.
+
+Content is durable before it is acknowledged: the file first, then its rows, then the reply. What
+a client was told is there stays for a grace period, because `missing` and `add_pack` note the time
+(`added_at`) before they answer; `collection.py` deletes nothing that was noted since.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from moorage.errors import InvalidInput, NotFound, Unavailable
+from moorage.ids import Digest
+from moorage.protocol import tree
+from moorage.protocol.api import CollectReply, MissingReply, PartReply
+from moorage.protocol.packs import Frame
+from moorage.store.base import Row, Statement, Store
+from moorage.store.collection import Collector
+from moorage.store.frames import (
+    moved,
+    require_allowed,
+    require_digest,
+    spans,
+    unpack,
+    verified,
+)
+from moorage.store.packfiles import PackFiles, require_space
+from moorage.store.parts import Partials
+from moorage.store.stream import stream
+from moorage.store.writer import Writer
+
+_NOTE_AGAIN = 3600.0
+"""Seconds for which a blob's `added_at` is good enough: an unchanged upload of 20,000 files should
+not write 20,000 rows each time. Grace periods must be much longer."""
+
+
+class Blobs:
+    """Content by digest, under `directory` (`packs/` and `partial/`). Thread-safe; every method
+    may block on the disk. `upload_limit` is the bytes one blob may have, 0 for no limit."""
+
+    def __init__(
+        self,
+        directory: Path,
+        store: Store,
+        writer: Writer,
+        *,
+        upload_limit: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._store = store
+        self._writer = writer
+        self._upload_limit = upload_limit
+        self._clock = clock
+        self._files = PackFiles(directory / "packs")
+        self._partials = Partials(directory / "partial")
+        self._collector = Collector(store, writer, self._files, self._partials, self.read)
+
+    def add_pack(self, data: bytes) -> int:
+        """Keep the blobs of a pack; how many distinct ones it has, all durable now.
+
+        InvalidInput, naming the digest, if any blob is not what it says; then nothing is kept.
+        Unavailable when the disk is full.
+        """
+        frames = verified(data, self._upload_limit)
+        here = self._noted(frames)
+        news = [frame for digest, frame in frames.items() if digest not in here]
+        if news:
+            require_space(self._directory, len(data))
+            view = memoryview(data)
+            with self._files.new() as pack:
+                self._files.write(pack, [view[begin:end] for begin, end in spans(news)])
+                self._index(pack, moved(news))
+        return len(frames)
+
+    def missing(self, digests: Sequence[str] = (), trees: Sequence[str] = ()) -> MissingReply:
+        """Which of these are not here. A tree is here with its manifest and every file in it;
+        InvalidInput when a blob that is here is no manifest."""
+        wanted = [require_digest(digest) for digest in digests]
+        roots = [require_digest(digest) for digest in trees]
+        here = self._noted([*wanted, *roots])
+        files = {root: self.files_of(root) for root in roots if root in here}
+        parts = self._noted({digest for found in files.values() for digest in found} - here)
+        parts |= here
+        return MissingReply(
+            [digest for digest in wanted if digest not in here],
+            [root for root in roots if root not in files or not parts.issuperset(files[root])],
+        )
+
+    def files_of(self, root: Digest) -> list[Digest]:
+        """The digests that a manifest names; NotFound, or InvalidInput where it is none."""
+        try:
+            entries = tree.decode(self.read(root)).entries
+        except msgspec.DecodeError:
+            raise InvalidInput(f"blob {root} is not the manifest of a tree") from None
+        return [entry.digest for entry in entries if entry.digest is not None]
+
+    def read(self, digest: str) -> bytes:
+        """The raw bytes of one blob, whole and checked; NotFound, or Unavailable where the disk
+        gives other bytes back than it got."""
+        wanted = require_digest(digest)
+        [row] = self._located([wanted])
+        frame = b"".join(stream(self._files, [row], self._located, headers=False))
+        try:
+            return unpack(frame, wanted, row["size"])
+        except ValueError as error:
+            raise Unavailable(f"the server's disk damaged pack {row['pack']}: {error}") from None
+
+    def iter_pack(self, digests: Sequence[str]) -> Iterator[bytes]:
+        """A pack of exactly these blobs, in this order, as chunks to send. NotFound, before the
+        first chunk, names what is not here."""
+        wanted = [require_digest(digest) for digest in digests]
+        return stream(self._files, self._located(wanted), self._located)
+
+    def part(self, digest: str) -> PartReply:
+        """How much of a large blob is here."""
+        wanted = require_digest(digest)
+        with self._partials.lock(wanted):
+            return self._progress(wanted)
+
+    def append_part(self, digest: str, offset: int, size: int, data: bytes) -> PartReply:
+        """Add the bytes at `offset` of a blob of `size` bytes; the reply says from where to go on,
+        which is elsewhere than `offset + len(data)` after a repetition or a gap. The last part
+        is answered when the blob is verified and durable; InvalidInput, and nothing is left of
+        it, where its digest is wrong."""
+        wanted = require_digest(digest)
+        require_allowed(wanted, size, self._upload_limit)
+        with self._partials.lock(wanted):
+            progress = self._progress(wanted)
+            if progress.complete:
+                return progress
+            received = self._partials.append(wanted, offset, size, data)
+            if received == size:
+                self._finish(wanted, size)
+            return PartReply(received, received == size)
+
+    def collect(self, now: float, grace: float) -> CollectReply:
+        """Delete what no run refers to and nobody relied on for `grace` seconds (hours at least,
+        unless nobody uploads or submits meanwhile)."""
+        return self._collector.collect(now - grace)
+
+    def _progress(self, digest: Digest) -> PartReply:
+        here = self._noted([digest])
+        if here:
+            [row] = self._located([digest])
+            return PartReply(row["size"], True)
+        return PartReply(self._partials.received(digest), False)
+
+    def _finish(self, digest: Digest, size: int) -> None:
+        with self._files.new() as pack:
+            with self._files.create(pack) as file:
+                length = self._partials.pack(digest, size, file)
+            self._index(pack, moved([Frame(digest, 0, length, size)]))
+        self._partials.remove(digest)
+
+    def _index(self, pack: str, frames: Sequence[Frame]) -> None:
+        now = self._clock()
+        last = frames[-1]
+        batch = [
+            Statement(
+                "insert_pack", {"id": pack, "bytes": last.start + last.length, "added_at": now}
+            )
+        ]
+        batch += [
+            Statement(
+                "insert_blob",
+                {
+                    "digest": frame.digest,
+                    "pack": pack,
+                    "start": frame.start,
+                    "length": frame.length,
+                    "size": frame.size,
+                    "added_at": now,
+                },
+            )
+            for frame in frames
+        ]
+        self._writer.submit(batch).result()
+
+    def _noted(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those that are here, with their grace period begun anew.
+
+        A collection may delete an old blob between our look and our note, so what had to be noted
+        is looked for again afterwards.
+        """
+        now = self._clock()
+        rows = self._rows(digests)
+        fresh = {row["digest"] for row in rows if row["added_at"] >= now - _NOTE_AGAIN}
+        stale = [row["digest"] for row in rows if row["digest"] not in fresh]
+        if stale:
+            self._writer.submit(
+                [Statement("touch_blob", {"digest": digest, "added_at": now}) for digest in stale]
+            ).result()
+            fresh.update(row["digest"] for row in self._rows(stale))
+        return fresh
+
+    def _rows(self, digests: Iterable[Digest]) -> list[Row]:
+        wanted = msgspec.json.encode(list(digests)).decode()
+        return self._store.read("blobs", {"digests": wanted})
+
+    def _located(self, digests: Sequence[Digest]) -> list[Row]:
+        """A row for each, in the same order; NotFound names the first that is not here."""
+        found = {row["digest"]: row for row in self._rows(digests)}
+        try:
+            return [found[digest] for digest in digests]
+        except KeyError as error:
+            raise NotFound(f"the server has no blob {error.args[0]}") from None
