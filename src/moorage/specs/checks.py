@@ -1,0 +1,244 @@
+"""What a value must be like, whoever wrote it: a file, an option, or a program that posts a spec.
+
+The single checks return the value in its normal form, or raise `BadValue`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC
+from pathlib import PurePosixPath
+
+from moorage.errors import Problem
+from moorage.specs.mounts import Files, HostPath, Mount
+from moorage.specs.task import Task
+from moorage.units import BadValue
+
+WORKDIR = PurePosixPath("/workflow")
+"""The working directory as jobs see it."""
+FORBIDDEN_TARGETS = ("/proc", "/sys", "/dev")
+NAME_PATTERN = "^[a-z][a-z0-9-]{1,40}$"
+VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
+TAG_PATTERN = r"^[_\-a-zA-Z0-9]{1,60}$"
+TAG_VALUE_PATTERN = r"^[a-zA-Z0-9 .:/=_\-+@]{0,256}$"
+
+
+def check_name(text: str) -> str:
+    """A run's name."""
+    if not _matches(NAME_PATTERN, text):
+        raise BadValue(
+            text,
+            "a run name",
+            "use 2 to 41 lowercase letters, digits and dashes, starting with a letter",
+        )
+    return text
+
+
+def check_variable(text: str) -> str:
+    """The name of an environment variable."""
+    if not _matches(VARIABLE_PATTERN, text):
+        raise BadValue(text, "a variable name", "use letters, digits and _, not first a digit")
+    return text
+
+
+def check_tag(text: str) -> str:
+    """A tag's key."""
+    if not _matches(TAG_PATTERN, text):
+        raise BadValue(text, "a tag name", "use 1 to 60 letters, digits, - and _")
+    return text
+
+
+def check_tag_value(text: str) -> str:
+    """A tag's value."""
+    if not _matches(TAG_VALUE_PATTERN, text):
+        raise BadValue(text, "a tag value", "use up to 256 letters, digits, spaces and .:/=_-+@")
+    return text
+
+
+def check_shell(text: str) -> str:
+    """A shell for `commands`."""
+    if text not in ("sh", "bash") and not text.startswith("/"):
+        raise BadValue(text, "a shell", "write sh, bash, or an absolute path")
+    return text
+
+
+def check_python(text: str) -> str:
+    """A Python version, `3.11`."""
+    if not _matches(r"^3\.(9|[1-9][0-9])$", text):
+        raise BadValue(text, "a Python version", "write 3.9 or later, as in 3.11")
+    return text
+
+
+def check_cron(text: str) -> str:
+    """Five cron fields that fire some day."""
+    from datetime import datetime  # only schedules pay for cronsim
+
+    from cronsim import CronSim, CronSimError
+
+    fix = "write minute, hour, day of month, month and day of week, as in '0 3 * * 1-5'"
+    if len(text.split()) != 5:
+        raise BadValue(text, "a cron expression of five fields", fix)
+    try:
+        next(CronSim(text, datetime(2024, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        part = str(error).removeprefix("Bad ")
+        raise BadValue(text, f"a cron expression: its {part} is wrong", fix) from None
+    except StopIteration:
+        raise BadValue(text, "a cron expression that ever fires", fix) from None
+    return text
+
+
+def check_working_dir(text: str) -> str:
+    """Where commands start: absolute, below the home, or below the working directory."""
+    if ".." in PurePosixPath(text).parts:
+        raise BadValue(text, "a working directory", "write it without '..'")
+    return text
+
+
+def check_volume_source(text: str) -> str:
+    """A path on the node."""
+    path = PurePosixPath(text)
+    if not path.is_absolute():
+        fix = (
+            "begin it with /; ${{ env.HOME }} is your home"
+            if text[:1] == "~"
+            else "begin it with /"
+        )
+        raise BadValue(text, "an absolute path on the node", fix)
+    if ".." in path.parts:
+        raise BadValue(text, "a path on the node", "write it without '..'")
+    return _clean(path)
+
+
+def check_volume_target(text: str) -> str:
+    """Where a volume appears in the job."""
+    path = PurePosixPath(text)
+    if not path.is_absolute():
+        raise BadValue(text, "an absolute path in the job", "begin it with /")
+    if ".." in path.parts:
+        raise BadValue(text, "a path in the job", "write it without '..'")
+    return _allowed(text, path)
+
+
+def check_target(text: str) -> str:
+    """Where files or a repository appear in the job; what leaves the working directory by `..`
+    becomes absolute."""
+    if text.startswith("~"):
+        if text != "~" and not text.startswith("~/"):
+            raise BadValue(text, "a path in the job", "~ stands for the job's own home only")
+        if ".." in PurePosixPath(text).parts:
+            raise BadValue(text, "a path in the job", "write it without '..'")
+        return _clean(PurePosixPath(text))
+    inside = _without_dots(PurePosixPath(text))
+    if inside is not None:
+        return _allowed(text, inside)
+    absolute = _without_dots(WORKDIR / text)
+    if absolute is None:
+        raise BadValue(text, "a path in the job", "it leads above the root directory")
+    return _allowed(text, absolute)
+
+
+def clashes(mounts: Sequence[Mount]) -> list[tuple[int, int, str]]:
+    """Pairs of mounts that cannot both have their target, the later one first, with the reason."""
+    found = []
+    at: dict[tuple[type, PurePosixPath], int] = {}
+    above: dict[PurePosixPath, int] = {}
+    for number, mount in enumerate(mounts):
+        kind, path = type(mount), _seen(mount.target)
+        if (kind, path) in at:
+            message = f"two mounts have the target {mount.target}"
+            found.append((number, at[kind, path], message))
+            continue
+        at[kind, path] = number
+        if kind is not HostPath:
+            continue
+        hidden = [at[kind, parent] for parent in path.parents if (kind, parent) in at]
+        for earlier in hidden or ([above[path]] if path in above else []):
+            other = mounts[earlier].target
+            message = f"the volumes at {other} and {mount.target} lie in each other"
+            found.append((number, earlier, message))
+        for parent in path.parents:
+            above.setdefault(parent, number)
+    return found
+
+
+def check_task(task: Task) -> list[Problem]:
+    """What is wrong with a spec that no loader has seen; empty when it may run."""
+    problems = []
+    singles = [
+        ("name", check_name, [task.name] if task.name is not None else []),
+        ("shell", check_shell, [task.shell] if task.shell is not None else []),
+        ("python", check_python, [task.python] if task.python is not None else []),
+        ("working_dir", check_working_dir, [task.working_dir] if task.working_dir else []),
+        ("env", check_variable, list(task.env)),
+        ("tags", check_tag, list(task.tags)),
+        ("tags", check_tag_value, list(task.tags.values())),
+        ("schedule.cron", check_cron, task.schedule.cron if task.schedule else []),
+    ]
+    for mount in task.mounts:
+        if isinstance(mount, HostPath):
+            source = [mount.source] if "/" in mount.source else []
+            singles.append(("volumes", check_volume_source, source))
+            singles.append(("volumes", check_volume_target, [mount.target]))
+        else:
+            field = "files" if isinstance(mount, Files) else "repos"
+            singles.append((field, check_target, [mount.target]))
+    for field, check, values in singles:
+        for value in values:
+            try:
+                check(value)
+            except BadValue as error:
+                problems.append(Problem(str(error), field=field))
+    if not task.commands:
+        problems.append(Problem("there is nothing to run", "add a command", "commands"))
+    if not 0 <= task.priority <= 100:
+        problems.append(Problem(f"{task.priority} is not from 0 to 100", field="priority"))
+    for field in ("max_duration", "stop_duration"):
+        if (getattr(task, field) or 0) < 0:
+            problems.append(Problem("a duration cannot be negative", field=field))
+    problems += [Problem(message, field="mounts") for _, _, message in clashes(task.mounts)]
+    return problems
+
+
+def is_repo_url(text: str) -> bool:
+    """Whether a repository is named by a URL rather than by a local path."""
+    return "://" in text or re.match(r"[\w.-]+@[\w.-]+:", text) is not None
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
+
+
+def _allowed(text: str, path: PurePosixPath) -> str:
+    seen = WORKDIR / path
+    if str(seen) in ("/", "//"):
+        raise BadValue(text, "a target", "nothing can be mounted over the root directory")
+    for top in FORBIDDEN_TARGETS:
+        if seen.is_relative_to(top):
+            raise BadValue(text, "a target", f"nothing can be mounted at or below {top}")
+    return _clean(path)
+
+
+def _clean(path: PurePosixPath) -> str:
+    text = str(path)
+    return text[1:] if text.startswith("//") else text
+
+
+def _without_dots(path: PurePosixPath) -> PurePosixPath | None:
+    """The path with `..` resolved by name; None where it leads above its beginning."""
+    parts: list[str] = []
+    for part in path.parts:
+        if part != "..":
+            parts.append(part)
+        elif parts and parts[-1] != "/":
+            parts.pop()
+        else:
+            return None
+    return PurePosixPath(*parts)
+
+
+def _seen(target: str) -> PurePosixPath:
+    """The target as comparable with others; a home is a name of its own."""
+    path = PurePosixPath(_clean(PurePosixPath(target)))
+    return path if target.startswith("~") else WORKDIR / path

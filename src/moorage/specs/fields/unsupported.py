@@ -1,0 +1,164 @@
+"""Fields of dstack's task that this version cannot honour, or need not."""
+
+from __future__ import annotations
+
+from moorage.specs.fields.field import Field, Origin, refused
+from moorage.specs.nodes import List
+from moorage.specs.schemas import FLAG, LIMIT, NUMBER, TEXT, one_or_many, words
+from moorage.specs.values import Value
+from moorage.units import parse_limit
+
+PROFILE: Origin = "dstack profile"
+HERE = "remove it: jobs run on this server's own node"
+IMAGE = "remove it, and install software with commands, `python`, or on an instance volume"
+
+
+def _text(value: Value) -> None:
+    value.text()
+
+
+def _flag(value: Value) -> None:
+    value.flag()
+
+
+def _price(value: Value) -> None:
+    value.number(0, whole=False)
+
+
+def _idle(value: Value) -> None:
+    value.parse(lambda text: parse_limit(text, minus_one=True))
+
+
+def _port(value: Value) -> None:
+    text = value.text()
+    outside, colon, inside = text.partition(":")
+    ports = [outside, inside] if colon else [outside]
+    if not all(port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536 for port in ports):
+        if outside == "*" and inside.isdigit():
+            value.reject("this version does not forward ports yet", f"write {inside}")
+        value.reject(f"'{value.shown}' is not a port from 1 to 65535")
+    if len(set(ports)) > 1:
+        fix = f"write {inside}: a job's ports are ports of this machine"
+        value.reject("this version does not forward ports yet", fix)
+
+
+def _ports(value: Value) -> None:
+    if isinstance(value.node, List):
+        for item in value.items():
+            item.context.attempt(_port, item)
+    else:
+        _port(value)
+
+
+RUN = (
+    refused("image", "run container images", IMAGE),
+    refused("registry_auth", "run container images", IMAGE, empty=True),
+    refused("entrypoint", "run container images", "write what to run under `commands`"),
+    refused("docker", "offer Docker inside jobs", "remove it", neutral=("false",)),
+    refused("privileged", "run privileged containers", "remove it", neutral=("false",)),
+    refused("user", "run jobs as another user", "remove it: jobs run as the node's user"),
+    refused("nvcc", "install the CUDA compiler", "use the node's own CUDA", neutral=("false",)),
+    refused(
+        "dstack",
+        "make the server reachable inside jobs",
+        "remove it",
+        neutral=("false",),
+    ),
+    refused("nodes", "run a job on several nodes", "write nodes: 1, or remove it", neutral=("1",)),
+    refused("groups", "run groups of nodes", "write one task per group", empty=True),
+    refused("setup", "have a separate set-up", "put these first under `commands`", empty=True),
+    Field(
+        "ports",
+        "Ports of the job. They are ports of this machine already, so nothing is forwarded.",
+        _ports,
+        one_or_many({"type": ["integer", "string"]}),
+        status="accepted",
+        form="`8080`, `8080:8080`",
+    ),
+    Field(
+        "home_dir",
+        "Without effect, as in dstack.",
+        _text,
+        TEXT,
+        status="accepted",
+        form="text",
+    ),
+    Field(
+        "single_branch",
+        "Without effect: only what the commit needs is transferred anyway.",
+        _flag,
+        FLAG,
+        status="accepted",
+        form="`true`, `false`",
+    ),
+)
+
+PROFILE_FIELDS = (
+    refused("backends", "use other backends", HERE, empty=True, origin=PROFILE),
+    refused("regions", "choose regions", HERE, empty=True, origin=PROFILE),
+    refused("availability_zones", "choose zones", HERE, empty=True, origin=PROFILE),
+    refused("instance_types", "choose instance types", HERE, empty=True, origin=PROFILE),
+    refused("reservation", "use reservations", HERE, origin=PROFILE),
+    refused("fleets", "have fleets", HERE, empty=True, origin=PROFILE),
+    refused("instances", "choose nodes by name", HERE, empty=True, origin=PROFILE),
+    refused("backend_options", "use other backends", HERE, empty=True, origin=PROFILE),
+    refused(
+        "spot_policy",
+        "use spot instances",
+        "write auto or on-demand, or remove it",
+        neutral=("auto", "on-demand"),
+        origin=PROFILE,
+    ),
+    refused(
+        "utilization_policy",
+        "watch the use of GPUs",
+        "remove it, and set max_duration",
+        empty=True,
+        origin=PROFILE,
+    ),
+    Field(
+        "max_price",
+        "Always kept: this machine costs nothing.",
+        _price,
+        NUMBER,
+        PROFILE,
+        "accepted",
+        "number",
+    ),
+    Field(
+        "creation_policy",
+        "Both words mean the same here: the machine exists.",
+        lambda v: v.choice(("reuse", "reuse-or-create")),
+        words("reuse", "reuse-or-create"),
+        PROFILE,
+        "accepted",
+        "`reuse`, `reuse-or-create`",
+    ),
+    Field(
+        "idle_duration",
+        "Without effect: the machine was not created for the run.",
+        _idle,
+        LIMIT,
+        PROFILE,
+        "accepted",
+        "duration, `off`, `-1`",
+    ),
+    Field(
+        "startup_order",
+        "With one node every order is the same.",
+        lambda v: v.choice(("any", "master-first", "workers-first")),
+        words("any", "master-first", "workers-first"),
+        PROFILE,
+        "accepted",
+        "`any`, `master-first`, `workers-first`",
+    ),
+    Field(
+        "stop_criteria",
+        "With one node both mean the same.",
+        lambda v: v.choice(("all-done", "master-done")),
+        words("all-done", "master-done"),
+        PROFILE,
+        "accepted",
+        "`all-done`, `master-done`",
+    ),
+)

@@ -1,0 +1,98 @@
+"""Filling in what becomes known after a file was read: at submit, and when a job is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import structs
+
+from moorage import interpolate
+from moorage.errors import InvalidInput, Problem
+from moorage.specs.mounts import HostPath, Mount, Repo
+from moorage.specs.task import Task
+
+
+def run_values(*, run: int, name: str, user: str) -> dict[str, str]:
+    """What is known when the server has accepted a run."""
+    return {"run.id": str(run), "run.name": name, "run.user": user}
+
+
+def job_values(
+    *,
+    run: int,
+    name: str,
+    user: str,
+    job: int,
+    index: int,
+    attempt: int,
+    rank: int = 0,
+    nodes: int = 1,
+) -> dict[str, str]:
+    """What is known when an attempt is launched, `run_values` included."""
+    return run_values(run=run, name=name, user=user) | {
+        "moorage.run_id": str(run),
+        "moorage.run_name": name,
+        "moorage.user": user,
+        "moorage.job_id": str(job),
+        "moorage.job_index": str(index),
+        "moorage.attempt": str(attempt),
+        "moorage.rank": str(rank),
+        "moorage.nodes": str(nodes),
+        "dstack.run_name": name,
+        "dstack.job_num": str(index),
+        "dstack.node_rank": str(rank),
+    }
+
+
+def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
+    """The task with `values` (`{"run.name": ...}`) filled in everywhere.
+
+    Values of a job (`moorage.*`) are the last to become known: given those, escapes are undone,
+    the result is plain text and not to be filled again, and whatever is still unknown raises
+    InvalidInput. Without them the result is filled once more later.
+    """
+    last = any(key.startswith("moorage.") for key in values)
+    filler = _Filler(values, last)
+    result = structs.replace(
+        task,
+        commands=[filler.fill(text, "commands") for text in task.commands],
+        env={name: filler.fill(text, f"env.{name}") for name, text in task.env.items()},
+        working_dir=filler.optional(task.working_dir, "working_dir"),
+        mounts=[filler.mount(mount) for mount in task.mounts],
+    )
+    if filler.problems:
+        raise InvalidInput(*filler.problems)
+    return result
+
+
+class _Filler:
+    """Fills texts in and collects what has no value."""
+
+    def __init__(self, values: Mapping[str, str], last: bool) -> None:
+        self.problems: list[Problem] = []
+        self._values = values
+        self._last = last
+
+    def fill(self, text: str, field: str) -> str:
+        try:
+            return interpolate.fill(text, self._values, last=self._last)
+        except interpolate.Unresolved as error:
+            self.problems.append(Problem(str(error), field=field))
+            return text
+
+    def optional(self, text: str | None, field: str) -> str | None:
+        return None if text is None else self.fill(text, field)
+
+    def mount(self, mount: Mount) -> Mount:
+        target = self.fill(mount.target, "mounts")
+        if isinstance(mount, HostPath):
+            return structs.replace(mount, target=target, source=self.fill(mount.source, "volumes"))
+        if isinstance(mount, Repo):
+            return structs.replace(
+                mount,
+                target=target,
+                url=self.optional(mount.url, "repos"),
+                branch=self.optional(mount.branch, "repos"),
+                hash=self.optional(mount.hash, "repos"),
+            )
+        return structs.replace(mount, target=target)

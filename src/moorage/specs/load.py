@@ -1,0 +1,168 @@
+"""From the text of a file to a spec: all that is wrong with it is said at once, each with file,
+line, column and field.
+
+Pure: the environment and the arguments are given, paths are not looked at. A file holds one run;
+a second YAML document in it is an error.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from moorage import interpolate
+from moorage.errors import InvalidInput, Problem
+from moorage.specs.checks import check_name, check_variable, clashes
+from moorage.specs.fields.field import read_table
+from moorage.specs.fields.mounts import Written
+from moorage.specs.fields.task import TASK
+from moorage.specs.nodes import Map, Text, compose
+from moorage.specs.resources import Resources
+from moorage.specs.task import Task
+from moorage.specs.values import Context, Value, suggestion
+from moorage.units import BadValue
+
+DSTACK_NAMES = (".dstack.yml", ".dstack.yaml")
+MOUNT_FIELDS = ("workdir", "files", "repos", "volumes")
+
+
+class Loaded(Struct, frozen=True):
+    """A file that is right. `source` is its text; `inherited` names the variables whose values came
+    from the caller's environment and are best not shown."""
+
+    spec: Task
+    dialect: str
+    warnings: list[Problem]
+    source: str
+    inherited: frozenset[str] = frozenset()
+
+
+def load(
+    text: str,
+    *,
+    file: str,
+    environ: Mapping[str, str],
+    args: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+) -> Loaded:
+    """The run that a file describes. `environ` is the caller's environment, `args` what follows
+    `--` on the command line, `overrides` the values of `-e`, `name` that of `-n`.
+
+    InvalidInput carries every problem found.
+    """
+    root, problems = compose(text, file)
+    context = Context(file, environ, args=shlex.join(args), problems=problems)
+    context.overrides = _overrides(overrides, context)
+    context.env.update(context.overrides)
+    given = _read(Value(root, "", context), root)
+    if name is not None:
+        given["name"] = _option_name(name, context)
+    if args and interpolate.ARGS not in context.used:
+        fix = "write ${{ run.args }} where they belong in commands"
+        context.problems.append(
+            Problem("the arguments after -- are used nowhere", fix, "--", file)
+        )
+    mounts = _mounts(given, context)
+    if context.problems:
+        raise InvalidInput(*sorted(context.problems, key=lambda p: (p.line, p.column)))
+    compat = given.pop("compat", None)
+    dialect = "dstack" if _is_dstack(file, root, context, compat) else "native"
+    env = {**given.pop("env", {})}
+    for key, value in context.overrides.items():
+        env.setdefault(key, interpolate.escape(value))
+    spec = Task(
+        env=env,
+        mounts=mounts,
+        compat=(["dstack"] if dialect == "dstack" else []) if compat is None else compat,
+        resources=given.pop("resources", Resources()),
+        **{key: value for key, value in given.items() if key in Task.__struct_fields__},
+    )
+    inherited = frozenset(context.inherited)
+    return Loaded(spec, dialect, context.warnings, text, inherited)
+
+
+def _read(document: Value, root: Map) -> dict[str, Any]:
+    """The fields of the document by name, problems recorded."""
+    kind = root.entries.get("type")
+    context = document.context
+    if kind is None:
+        near = next((key for key in root.entries if suggestion(key, ("type",))), None)
+        fix = f"write `type: task` (instead of '{near}'?)" if near else "write `type: task` first"
+        context.report(document.problem("the field 'type' is missing", fix))
+    elif isinstance(kind, Text) and not kind.is_null and kind.text != "task":
+        # The fields of another kind of document would all be unknown: say the one thing that is.
+        context.attempt(TASK[0].read, Value(kind, "type", context))
+        return {}
+    given = read_table(document, TASK)
+    given.pop("type", None)
+    if "commands" not in root.entries and "image" not in root.entries:
+        fix = "add `commands:` with at least one command"
+        context.report(document.problem("the field 'commands' is missing", fix))
+    elif given.get("commands") == [] and not context.problems:
+        value = Value(root.entries["commands"], "commands", context)
+        context.report(value.problem("there is nothing to run", "add a command"))
+    return given
+
+
+def _mounts(given: dict[str, Any], context: Context) -> list[Any]:
+    """The mounts of all fields in the order of `Task.mounts`, clashes recorded."""
+    written: list[Written] = [item for field in MOUNT_FIELDS for item in given.pop(field, [])]
+    mounts = [item.mount for item in written]
+    for later, earlier, message in clashes(mounts):
+        place = written[earlier].value.node.place
+        fix = f"the other is on line {place.line}; give each a target of its own"
+        context.report(written[later].value.problem(message, fix))
+    return mounts
+
+
+def _overrides(pairs: Sequence[str], context: Context) -> dict[str, str]:
+    """What `-e` gives: `NAME=value`, or a bare name from the caller's environment."""
+    result = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        try:
+            check_variable(name)
+        except BadValue as error:
+            context.problems.append(
+                Problem(f"'{name[:60]}' is not {error.expected}", error.fix, "-e")
+            )
+            continue
+        if not equals and name not in context.environ:
+            fix = f"export {name}, or write -e {name}=value"
+            context.problems.append(Problem(f"{name} is not set in your environment", fix, "-e"))
+            continue
+        if not equals:
+            context.inherited.add(name)
+        result[name] = value if equals else context.environ[name]
+    return result
+
+
+def _option_name(name: str, context: Context) -> str:
+    try:
+        return check_name(name)
+    except BadValue as error:
+        context.problems.append(Problem(str(error), field="-n"))
+        return name
+
+
+def _is_dstack(file: str, root: Map, context: Context, compat: list[str] | None) -> bool:
+    """Whether the file was written for dstack: by its name, or by what it expects to find."""
+    if file.endswith(DSTACK_NAMES) or "dstack" in context.used:
+        return True
+    if compat is not None:
+        return False
+    return any(
+        _mentions(root.entries[field]) for field in ("commands", "env") if field in root.entries
+    )
+
+
+def _mentions(node: Any) -> bool:
+    if isinstance(node, Text):
+        return "DSTACK_" in node.text
+    if isinstance(node, Map):
+        return any("DSTACK_" in key or _mentions(item) for key, item in node.entries.items())
+    return any(_mentions(item) for item in node.items)
