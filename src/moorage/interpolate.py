@@ -4,9 +4,9 @@ Values become known in three stages (the file is read, the run is submitted, a j
 filling a string in gives another string of the same language until the last stage.
 
 Escape: only dollars directly in front of `{{` are special, and there two dollars mean one. So
-`$${{ x }}` is the text `${{ x }}`, `$$${{ env.A }}` is a dollar and the value of A, and the shell's
-`$$`, `$HOME` and `${HOME}` are left alone everywhere. A value that is filled in is plain text: it
-is never read as a reference, not even in a later stage.
+`$${{ x }}` is the text `${{ x }}`, `$$${{ env.A }}` is a dollar and the value of A, and the
+shell's `$$`, `$HOME` and `${HOME}` are left alone everywhere. A value that is filled in is plain
+text: it is never read as a reference, not even in a later stage.
 """
 
 from __future__ import annotations

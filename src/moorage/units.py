@@ -42,7 +42,8 @@ def parse_size(text: str, unit: str = "GB") -> int:
         unit = f"{prefix.upper()}B"
     elif text.strip()[-1] in "bB":
         unit = "B"
-    return round(float(number) * 1024 ** UNITS.index(unit))
+    factor: int = 1024 ** UNITS.index(unit)
+    return round(float(number) * factor)
 
 
 def size_text(size: int) -> str:
@@ -105,7 +106,7 @@ def format_duration(seconds: float) -> str:
     if seconds < 9.95:
         return f"{seconds:.1f}s"
     whole = round(seconds)
-    shown = []
+    shown: list[str] = []
     for unit, length in _DURATION_PARTS:
         count, rest = divmod(whole, length)
         if count or shown:

@@ -30,8 +30,8 @@ MOUNT_FIELDS = ("workdir", "files", "repos", "volumes")
 
 
 class Loaded(Struct, frozen=True):
-    """A file that is right. `source` is its text; `inherited` names the variables whose values came
-    from the caller's environment and are best not shown."""
+    """A file that is right. `source` is its text; `inherited` names the variables whose values
+    came from the caller's environment and are best not shown."""
 
     spec: Task
     dialect: str
@@ -63,9 +63,7 @@ def load(
         given["name"] = _option_name(name, context)
     if args and interpolate.ARGS not in context.used:
         fix = "write ${{ run.args }} where they belong in commands"
-        context.problems.append(
-            Problem("the arguments after -- are used nowhere", fix, "--", file)
-        )
+        context.report(Problem("the arguments after -- are used nowhere", fix, "--", file))
     mounts = _mounts(given, context)
     if context.problems:
         raise InvalidInput(*sorted(context.problems, key=lambda p: (p.line, p.column)))
@@ -127,13 +125,11 @@ def _overrides(pairs: Sequence[str], context: Context) -> dict[str, str]:
         try:
             check_variable(name)
         except BadValue as error:
-            context.problems.append(
-                Problem(f"'{name[:60]}' is not {error.expected}", error.fix, "-e")
-            )
+            context.report(Problem(f"'{name[:60]}' is not {error.expected}", error.fix, "-e"))
             continue
         if not equals and name not in context.environ:
             fix = f"export {name}, or write -e {name}=value"
-            context.problems.append(Problem(f"{name} is not set in your environment", fix, "-e"))
+            context.report(Problem(f"{name} is not set in your environment", fix, "-e"))
             continue
         if not equals:
             context.inherited.add(name)
@@ -145,7 +141,7 @@ def _option_name(name: str, context: Context) -> str:
     try:
         return check_name(name)
     except BadValue as error:
-        context.problems.append(Problem(str(error), field="-n"))
+        context.report(Problem(str(error), field="-n"))
         return name
 
 

@@ -44,6 +44,8 @@ class HostPath(Struct, frozen=True, omit_defaults=True, tag="host"):
     """A directory or file of the node itself (dstack: instance volume), bound into the job."""
 
     source: str
+    """An absolute path on the node; or a name without slashes, for a directory that the node's
+    agent makes and keeps under that name."""
     target: str
     read_only: bool = False
     optional: bool = False

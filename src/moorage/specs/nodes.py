@@ -124,7 +124,9 @@ class _Composer:
         self._size = 0
 
     def take(self, event: Any) -> None:
-        place = Place(event.start_mark.line + 1, event.start_mark.column + 1)
+        """Add what one parser event brings."""
+        mark: Any = event.start_mark
+        place = Place(mark.line + 1, mark.column + 1)
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
@@ -141,14 +143,17 @@ class _Composer:
             self._add(node, frame.anchor)
         elif isinstance(event, yaml.ScalarEvent):
             self._check_tag(event.tag, place)
-            written = self._source[event.start_mark.index : event.end_mark.index].decode()
+            end_mark: Any = event.end_mark
+            start, end = mark.index, end_mark.index  # libyaml counts bytes
+            written = self._source[start:end].decode(errors="replace")
             plain = event.style is None and event.tag != "tag:yaml.org,2002:str"
             self._add(Text(place, event.value, plain, written), event.anchor)
         elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchors:
-                fix = f"put `&{event.anchor}` before it, and not around it"
-                self._stop(place, f"`*{event.anchor}` refers to nothing", fix)
-            self._add(self._anchors[event.anchor], None)
+            anchor = str(event.anchor)
+            if anchor not in self._anchors:
+                fix = f"put `&{anchor}` before it, and not around it"
+                self._stop(place, f"`*{anchor}` refers to nothing", fix)
+            self._add(self._anchors[anchor], None)
 
     def _add(self, node: Node, anchor: str | None) -> None:
         self._size += node.size

@@ -11,6 +11,8 @@ TEXT: Schema = {"type": ["string", "number", "boolean"]}
 """A text; YAML readers make numbers and booleans of some."""
 FLAG: Schema = {"anyOf": [{"type": "boolean"}, {"enum": ["yes", "no", "on", "off"]}]}
 NAME: Schema = {"type": "string", "minLength": 1}
+REFERENCE: Schema = {"type": "string", "pattern": r"\$\{\{"}
+"""A text that refers to a variable."""
 NUMBER: Schema = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "minLength": 1}]}
 DURATION: Schema = {"type": ["string", "integer", "number"], "examples": ["90s", "1h30m", "2d"]}
 LIMIT: Schema = {
@@ -34,7 +36,7 @@ RANGE: Schema = {
 
 def words(*allowed: str) -> Schema:
     """One of a few words, or a reference that gives one."""
-    return {"anyOf": [{"enum": list(allowed)}, {"type": "string", "pattern": r"\$\{\{"}]}
+    return {"anyOf": [{"enum": list(allowed)}, REFERENCE]}
 
 
 def one_or_many(item: Schema) -> Schema:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast, get_args
 
 from moorage.specs.checks import check_cron
-from moorage.specs.fields.field import Field, require_table
+from moorage.specs.fields.field import Field, Origin, require_table
 from moorage.specs.nodes import Map
 from moorage.specs.retry import Retry, RetryEvent
 from moorage.specs.schedule import Schedule
@@ -14,7 +14,7 @@ from moorage.specs.values import Value
 from moorage.units import parse_duration, parse_limit
 
 EVENTS: tuple[str, ...] = get_args(RetryEvent)
-PROFILE = "dstack profile"
+PROFILE: Origin = "dstack profile"
 
 
 def read_limit(value: Value) -> float | None:

@@ -148,14 +148,14 @@ RESOURCES = (
         _shm_size,
         NUMBER,
         form="size",
-        default="half the memory",
+        default="the node's",
     ),
     Field(
         "gpu",
         "GPUs that the job reserves.",
         read_gpu,
         {"anyOf": [NUMBER, mapping({row.name: row.schema for row in GPU})]},
-        form="vendor, names, memory and count in any order, `:` between: `A100:40GB..:2`; or a mapping",
+        form="vendor, names, memory and count in any order: `A100:40GB..:2`; or a mapping",
         default="none",
     ),
     Field(

@@ -17,7 +17,7 @@ from moorage.specs.checks import (
 )
 from moorage.specs.fields.field import Field
 from moorage.specs.nodes import Map, Place, Text
-from moorage.specs.schemas import NAME, TEXT, one_or_many, words
+from moorage.specs.schemas import NAME, REFERENCE, TEXT, one_or_many, words
 from moorage.specs.values import Rejected, Value
 from moorage.units import BadValue
 
@@ -156,7 +156,7 @@ NAME_FIELD = Field(
     {
         "anyOf": [
             {"type": "string", "pattern": NAME_PATTERN},
-            {"type": "string", "pattern": r"\$\{\{"},
+            REFERENCE,
         ]
     },
     form=f"`{NAME_PATTERN}`",
@@ -201,7 +201,7 @@ PRIORITY = Field(
     {
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 100},
-            {"type": "string", "pattern": r"\$\{\{"},
+            REFERENCE,
         ]
     },
     form="0 to 100",

@@ -1,0 +1,41 @@
+"""JSON Schema (draft 2020-12) of what users write, made from the field tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moorage.errors import NotFound
+from moorage.specs.fields.field import Field
+from moorage.specs.fields.task import TASK
+
+KINDS = ("task",)
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """The schema of a document kind; NotFound for a kind that there is not."""
+    if kind not in KINDS:
+        raise NotFound(f"there is no schema for '{kind}'; known: {', '.join(KINDS)}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"moorage {kind}",
+        "type": "object",
+        "required": ["type", "commands"],
+        "additionalProperties": False,
+        "properties": {row.name: _property(row) for row in TASK},
+    }
+
+
+def _property(row: Field) -> dict[str, Any]:
+    description = row.about
+    if row.form and row.form != "-":
+        description += f" Form: {row.form}."
+    if row.default:
+        description += f" Default: {row.default}."
+    if row.instead:
+        description += f" Instead: {row.instead}."
+    shape: Mapping[str, Any] = row.schema
+    if row.name not in ("type", "commands"):
+        shape = {"anyOf": [row.schema, {"type": "null"}]}
+    written = {"description": description, **shape}
+    return written | ({"deprecated": True} if row.status == "refused" else {})

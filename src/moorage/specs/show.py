@@ -1,0 +1,140 @@
+"""The native file that does the same as a spec: what `plan --show-spec` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import yaml
+
+from moorage.specs.mounts import Files, HostPath, Repo
+from moorage.specs.quantities import cpu_text, number_range_text, size_range_text
+from moorage.specs.resources import Cpu, Gpu, Range, Resources
+from moorage.specs.retry import Retry
+from moorage.specs.task import Task
+from moorage.units import duration_text, size_text
+
+
+def dump(task: Task, *, inherited: Collection[str] = ()) -> str:
+    """YAML that loads to an equal task. The variables named in `inherited` are written without
+    their values, to be taken from the caller's environment again.
+
+    What a client fills in (trees, packs) is left out: the file names the sources.
+    """
+    document: dict[str, Any] = {"type": "task"}
+    for field in ("name", "python", "shell", "working_dir"):
+        if (value := getattr(task, field)) is not None:
+            document[field] = value
+    if task.env:
+        document["env"] = {
+            name: None if name in inherited else value for name, value in task.env.items()
+        }
+    document["commands"] = task.commands
+    document |= _mounts(task)
+    if resources := _resources(task.resources):
+        document["resources"] = resources
+    document |= _policies(task)
+    if task.tags:
+        document["tags"] = task.tags
+    document["compat"] = list(task.compat)
+    return yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99, line_break="\n"
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes commands of several lines as blocks, and lists and mappings never as anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _mounts(task: Task) -> dict[str, Any]:
+    """By field, each in the form that needs no reading of colons."""
+    found: dict[str, list[Any]] = {"files": [], "repos": [], "volumes": []}
+    for mount in task.mounts:
+        if isinstance(mount, Files):
+            found["files"].append({"local_path": mount.source, "path": mount.target})
+        elif isinstance(mount, Repo):
+            found["repos"].append(_repo(mount))
+        else:
+            found["volumes"].append(_volume(mount))
+    return {field: entries for field, entries in found.items() if entries}
+
+
+def _repo(repo: Repo) -> dict[str, Any]:
+    written = {
+        "local_path": repo.source,
+        "url": repo.url,
+        "branch": repo.branch if repo.url else None,
+        "hash": repo.hash if repo.url else None,
+        "path": repo.target,
+        "if_exists": repo.if_exists if repo.if_exists != "error" else None,
+    }
+    return {key: value for key, value in written.items() if value is not None}
+
+
+def _volume(mount: HostPath) -> dict[str, Any]:
+    written: dict[str, Any] = {"instance_path": mount.source, "path": mount.target}
+    if "/" not in mount.source:
+        written = {"name": mount.source, "path": mount.target, "instance": True}
+    if mount.read_only:
+        written["read_only"] = True
+    if mount.optional:
+        written["optional"] = True
+    return written
+
+
+def _resources(resources: Resources) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    if resources.cpu != Cpu():
+        written["cpu"] = cpu_text(resources.cpu)
+    if resources.memory is not None:
+        written["memory"] = size_range_text(resources.memory)
+    if resources.shm_size is not None:
+        written["shm_size"] = size_text(resources.shm_size)
+    if resources.gpu is not None:
+        written["gpu"] = _gpu(resources.gpu)
+    if resources.disk is not None:
+        written["disk"] = size_range_text(resources.disk)
+    return written
+
+
+def _gpu(gpu: Gpu) -> dict[str, Any]:
+    sizes: dict[str, Range | None] = {"memory": gpu.memory, "total_memory": gpu.total_memory}
+    written: dict[str, Any] = {"vendor": gpu.vendor, "name": gpu.name or None}
+    written["count"] = number_range_text(gpu.count)
+    written |= {key: size_range_text(span) for key, span in sizes.items() if span is not None}
+    if gpu.compute_capability is not None:
+        written["compute_capability"] = number_range_text(gpu.compute_capability)
+    return {key: value for key, value in written.items() if value is not None}
+
+
+def _policies(task: Task) -> dict[str, Any]:
+    default = Task()
+    written: dict[str, Any] = {}
+    if task.priority:
+        written["priority"] = task.priority
+    if task.retry is not None:
+        written["retry"] = _retry(task.retry)
+    for field in ("max_duration", "stop_duration"):
+        seconds = getattr(task, field)
+        if seconds != getattr(default, field):
+            written[field] = "off" if seconds is None else duration_text(seconds)
+    if task.schedule is not None:
+        written["schedule"] = {"cron": task.schedule.cron}
+    return written
+
+
+def _retry(retry: Retry) -> bool | dict[str, Any]:
+    if retry == Retry():
+        return True
+    return {"on_events": list(retry.on_events), "duration": duration_text(retry.duration)}
