@@ -146,7 +146,7 @@ class _Composer:
             end_mark: Any = event.end_mark
             start, end = mark.index, end_mark.index  # libyaml counts bytes
             written = self._source[start:end].decode(errors="replace")
-            plain = event.style is None and event.tag != "tag:yaml.org,2002:str"
+            plain = not event.style and event.tag != "tag:yaml.org,2002:str"
             self._add(Text(place, event.value, plain, written), event.anchor)
         elif isinstance(event, yaml.AliasEvent):
             anchor = str(event.anchor)
