@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from moorage.cli.home import Address, checked, from_environment, from_home, home_directory
-from moorage.cli.streams import follow_events, read_logs
+from moorage.cli.streams import Output, follow_events
 from moorage.cli.transport import Transport, segment
 from moorage.errors import Unreachable
 from moorage.protocol.api import (
@@ -72,6 +72,10 @@ class Client:
     def address(self) -> Address:
         """The server that this client talks to."""
         return self._transport.address
+
+    def connect(self) -> None:
+        """Open a connection now, rather than with the first request."""
+        self._transport.connect()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -159,16 +163,17 @@ class Client:
         follow: bool = False,
         since: float | None = None,
         on_gap: Callable[[int], None] | None = None,
-    ) -> Iterator[bytes]:
-        """The output of a job, stdout and stderr in the order they were written.
+    ) -> Output:
+        """The output of a job, to be iterated: chunks of bytes, both streams in written order.
 
         `job` is a position in the run (the last one when None), `since` a time. `follow` goes on
         until the job has ended, over its attempts, and over breaks of the connection at the byte
-        where it was. `on_gap` is told how many bytes at the beginning are gone (the cap on logs).
+        where it was; so does iterating once more, after an exception. `on_gap` is told how many
+        bytes at the beginning are gone (the cap on logs).
         """
         query = {"job": job, "attempt": attempt, "rank": rank, "follow": follow, "since": since}
         path = f"/v1/runs/{segment(ref)}/logs"
-        return read_logs(self._transport, path, query, on_gap)
+        return Output(self._transport, path, query, on_gap)
 
     def events(
         self, *, since: int | None = None, run: Ref | None = None, follow: bool = False

@@ -10,11 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from moorage.errors import InvalidInput, MoorageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VERBS: dict[str, str] = {
     "apply": "Run what a file describes.",
@@ -58,6 +61,18 @@ class Verbs(click.Group):
         command = getattr(import_module(f"moorage.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs for the Tab key, without importing them."""
+        from click.shell_completion import CompletionItem
+
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        verbs = [
+            CompletionItem(name, help=summary)
+            for name, summary in VERBS.items()
+            if name.startswith(incomplete)
+        ]
+        return options + verbs
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, without importing them."""

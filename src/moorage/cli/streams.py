@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Event as Flag
 
 import msgspec
 
-from moorage.cli.transport import Query, Stream, Transport
+from moorage.cli.transport import Query, Transport
 from moorage.errors import Unreachable
 from moorage.protocol.api import Event
 
@@ -37,33 +37,52 @@ class Reconnect:
         self._never.wait(delay)  # nothing tells a client that a server is back
 
 
-def read_logs(
-    transport: Transport, path: str, query: Query, on_gap: Callable[[int], None] | None = None
-) -> Iterator[bytes]:
-    """The output of a job as chunks. While following, a broken connection is opened again at the
-    offset reached; without it, a break is an error."""
-    offset: int | None = None
-    tries = Reconnect()
-    while True:
-        asked = {**query, "offset": offset}
-        if offset is not None:
-            asked["since"] = None
-        try:
-            with transport.stream("GET", path, query=asked) as stream:
-                began = int(stream.header(OFFSET_HEADER) or offset or 0)
-                expected = offset or 0
-                if on_gap and query.get("since") is None and began > expected:
-                    on_gap(began - expected)
-                offset = began
-                for chunk in stream:
+class Output:
+    """What a job printed, as chunks of bytes. Iterating again, after an exception, goes on at the
+    byte that was reached."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        path: str,
+        query: Query,
+        on_gap: Callable[[int], None] | None = None,
+    ) -> None:
+        self._transport = transport
+        self._path = path
+        self._query = query
+        self._on_gap = on_gap
+        self._follow = bool(query.get("follow"))
+        self.offset: int | None = None
+        """Where the next byte lies; None before the first reply."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """While following, a broken connection is opened again; otherwise it is an error."""
+        tries = Reconnect()
+        while True:
+            try:
+                for chunk in self._read():
                     tries.succeeded()
-                    offset += len(chunk)
                     yield chunk
                 return
-        except Unreachable as error:
-            if not query.get("follow"):
-                raise
-            tries.pause(error)
+            except Unreachable as error:
+                if not self._follow:
+                    raise
+                tries.pause(error)
+
+    def _read(self) -> Iterator[bytes]:
+        query: Query = self._query
+        if self.offset is not None:
+            query = {**query, "since": None, "offset": self.offset}
+        with self._transport.stream("GET", self._path, query=query) as stream:
+            expected = self.offset or 0
+            began = int(stream.header(OFFSET_HEADER) or expected)
+            if self._on_gap and query.get("since") is None and began > expected:
+                self._on_gap(began - expected)
+            self.offset = began
+            for chunk in stream:
+                self.offset += len(chunk)
+                yield chunk
 
 
 def follow_events(
@@ -84,11 +103,11 @@ def follow_events(
             tries.pause(error)
 
 
-def decode_events(stream: Stream | Iterator[bytes]) -> Iterator[Event]:
+def decode_events(chunks: Iterable[bytes]) -> Iterator[Event]:
     """The events of a `text/event-stream`; comments and fields other than `data` are skipped."""
     decoder = msgspec.json.Decoder(Event)
     waiting = b""
-    for chunk in stream:
+    for chunk in chunks:
         *blocks, waiting = (waiting + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
         for block in blocks:
             data = [

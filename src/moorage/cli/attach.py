@@ -1,0 +1,83 @@
+"""Stay with a run: its output here, its exit code ours, Ctrl-C a question."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from moorage.cli.client import Client
+from moorage.cli.outcome import exit_code, sentence
+from moorage.cli.render import say
+from moorage.cli.session import asks
+from moorage.protocol.api import RunRef
+from moorage.units import format_size
+
+DETACHED = 0
+"""Exit code of a detach that was chosen."""
+INTERRUPTED = 130
+"""Exit code of one that Ctrl-C forced."""
+
+
+def copy_output(chunks: Iterable[bytes]) -> None:
+    """Bytes of a job to stdout as they come, unchanged."""
+    sys.stdout.flush()
+    binary = sys.stdout.buffer
+    for chunk in chunks:
+        binary.write(chunk)
+        binary.flush()
+
+
+def report_gap(lost: int) -> None:
+    """The cap on logs dropped the beginning."""
+    say(f"the first {format_size(lost)} of this output are gone: the log has reached its limit")
+
+
+def attach(client: Client, run: RunRef) -> int:
+    """Show the output of a run until it has ended; returns its exit code.
+
+    Ctrl-C asks whether to detach or to stop the run; a second one detaches, and so does the first
+    where nobody can be asked.
+    """
+    output = client.logs(run.id, follow=True, on_gap=report_gap)
+    while True:
+        try:
+            copy_output(output)
+            view = client.wait(run.id)
+            break
+        except KeyboardInterrupt:
+            answer = _ask(run) if asks() else ""
+            if answer == "s":
+                client.stop(run.id)
+                say(f"stopping {run.name}; Ctrl-C again to detach")
+            elif answer != "c":
+                say(f"detached; {run.name} goes on: moorage logs -f {run.name}")
+                return DETACHED if answer == "d" else INTERRUPTED
+    if view.summary.state != "succeeded" or sys.stderr.isatty():
+        say(sentence(view))
+    return exit_code(view)
+
+
+def attach_all(client: Client, runs: list[RunRef]) -> int:
+    """Stay with several runs, one after the other; the first exit code that is not 0."""
+    if len(runs) == 1:
+        return attach(client, runs[0])
+    code = 0
+    for run in runs:
+        say(f"output of {run.name} ({run.id}):")
+        code = attach(client, run) or code
+    return code
+
+
+def _ask(run: RunRef) -> str:
+    """`d`etach, `s`top or `c`ontinue; empty after a second Ctrl-C."""
+    while True:
+        try:
+            sys.stderr.write(f"\n{run.name} still runs: [d]etach, [s]top it or [c]ontinue? ")
+            sys.stderr.flush()
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+            return ""
+        answer = line.strip().lower()[:1]
+        if not line or answer in ("d", "s", "c"):
+            return answer

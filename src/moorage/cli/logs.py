@@ -1,0 +1,50 @@
+"""`moorage logs`: what a job printed."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from moorage.cli.attach import copy_output, report_gap
+from moorage.cli.outcome import exit_code
+from moorage.cli.session import connect, naming, run_argument, seconds
+from moorage.protocol.api import FINAL_STATES
+
+
+@click.command()
+@run_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("--since", metavar="DURATION", help="Only the output of the last 5m, 2h, ...")
+@click.option("--job", type=click.IntRange(min=0), help="Position of the job in its run.")
+@click.option("--rank", type=click.IntRange(min=0), default=0, help="Which rank of the job.")
+@click.option("--attempt", type=click.IntRange(min=1), help="Which attempt (the last).")
+def logs(
+    run: str, follow: bool, since: str | None, job: int | None, rank: int, attempt: int | None
+) -> int:
+    """Print the output of a run.
+
+    Both streams of the job, in the order they were written. With -f, ends with the job's exit
+    code, as `apply` does.
+
+    \b
+    Examples:
+      moorage logs train
+      moorage logs -f train
+      moorage logs --since 5m train | grep loss
+    """
+    after = time.time() - seconds(since, "--since") if since else None
+    with connect() as client:
+        with naming(client, run):
+            summary = client.run(run).summary
+        output = client.logs(
+            summary.id, job=job, attempt=attempt, rank=rank, follow=follow, since=after,
+            on_gap=report_gap,
+        )  # fmt: skip
+        copy_output(output)
+        if not follow:
+            return 0
+        view = client.run(summary.id)
+    sys.stdout.flush()
+    return exit_code(view) if view.summary.state in FINAL_STATES else 0

@@ -1,0 +1,41 @@
+"""How a run ended: its exit code for the shell, a line for people."""
+
+from __future__ import annotations
+
+from moorage.cli.render import lasted, printable
+from moorage.protocol.api import RunView
+
+SIGNAL_BASE = 128
+
+
+def exit_code(view: RunView) -> int:
+    """The job's own exit code; 128 + N after signal N, and 1 where it failed without either."""
+    if view.summary.state == "succeeded":
+        return 0
+    for job in view.jobs:
+        if job.state == "succeeded":
+            continue
+        if job.exit_code:
+            return job.exit_code
+        outcome = job.attempts[-1].outcome if job.attempts else None
+        if outcome is not None and outcome.signal:
+            return SIGNAL_BASE + outcome.signal
+    return view.summary.exit_code or 1
+
+
+def sentence(view: RunView) -> str:
+    """`run train (12) failed after 3m: exit-code: ...`."""
+    run = view.summary
+    took = lasted(run.started_at, run.ended_at, run.ended_at or run.submitted_at)
+    text = f"run {run.name} ({run.id}) {run.state}"
+    if run.started_at is not None and run.ended_at is not None:
+        text += f" after {took}"
+    reason = why(run.reason, run.message)
+    return f"{text}: {reason}" if reason and run.state != "succeeded" else text
+
+
+def why(reason: str, message: str) -> str:
+    """Reason and message in one line, without saying the same twice."""
+    if not message or not reason:
+        return printable(message or reason)
+    return printable(f"{reason}: {message}")

@@ -1,0 +1,197 @@
+"""`moorage server`: the server of this machine."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from msgspec import Struct
+
+from moorage.cli import autostart
+from moorage.cli.client import Client
+from moorage.cli.home import Address, from_environment, home_directory
+from moorage.cli.render import coarse
+from moorage.cli.session import connect, json_option, print_json
+from moorage.errors import NotFound, Unavailable, Unreachable
+from moorage.protocol.api import Info
+from moorage.units import format_size
+
+STOP_TIMEOUT = 60.0
+"""Seconds in which a server must end after SIGTERM."""
+
+
+class Status(Struct, frozen=True):
+    """What `server status --json` prints."""
+
+    url: str
+    pid: int | None
+    home: str
+    info: Info
+
+
+@click.group()
+def server() -> None:
+    """The server of this machine.
+
+    The first command that needs one starts it in the background. Jobs go on while it is stopped;
+    the next start finds them again.
+
+    \b
+    Examples:
+      moorage server status
+      moorage server stop
+      moorage server run        in the foreground
+    """
+
+
+@server.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Say which server answers, and what it does. Exit code 5 where none does.
+
+    \b
+    Examples:
+      moorage server status
+      moorage server status --json
+    """
+    home = home_directory()
+    address = from_environment() or autostart.running(home)
+    if address is None:
+        raise Unreachable(f"no server runs for {home}; start it: moorage server start")
+    with Client(address.url, address.token) as client:
+        info = client.info()
+    if as_json:
+        print_json(Status(address.url, address.pid, str(home), info))
+        return
+    process = f", process {address.pid}" if address.pid else ""
+    up = coarse(max(0.0, time.time() - info.started_at))
+    click.echo(f"running at {address.url}{process}, for {up}")
+    click.echo(f"version {info.version}, store {info.store}, user {info.user}")
+    live = ", ".join(f"{count} {state}" for state, count in info.runs.items() if count)
+    click.echo(f"runs: {live or 'none'}")
+    if address.pid:
+        click.echo(f"home {home}, log {home / 'server.log'}")
+
+
+@server.command()
+def start() -> None:
+    """Start the server in the background, unless it runs.
+
+    \b
+    Example:
+      moorage server start
+    """
+    home = home_directory()
+    address, started = autostart.ensure(home)
+    word = "started" if started else "runs already"
+    click.echo(f"server {word} on {address.place}, process {address.pid}")
+
+
+@server.command()
+def stop() -> None:
+    """Stop the server of this machine; its jobs go on.
+
+    \b
+    Example:
+      moorage server stop
+    """
+    home = home_directory()
+    address = autostart.running(home)
+    if address is None or address.pid is None:
+        click.echo("no server runs")
+        return
+    _end(address, address.pid)
+    click.echo(f"server stopped (it was on {address.place})")
+
+
+def _end(address: Address, pid: int) -> None:
+    """SIGTERM, then wait for the end of the process itself, which need not be a child."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        ended, _, _ = select.select([process], [], [], STOP_TIMEOUT)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(process)
+    if not ended:
+        raise Unavailable(
+            f"the server at {address.place} (process {pid}) has not ended within "
+            f"{STOP_TIMEOUT:.0f} s; see moorage server logs"
+        )
+
+
+@server.command()
+def run() -> None:
+    """Run the server in the foreground, until Ctrl-C.
+
+    \b
+    Example:
+      moorage server run
+    """
+    home = home_directory()
+    address = autostart.running(home)
+    if address is not None:
+        raise Unavailable(
+            f"a server runs already on {address.place}; stop it first: moorage server stop"
+        )
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _become(autostart.server_command(home))
+
+
+@server.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
+def logs(follow: bool) -> None:
+    """Print the log of the background server.
+
+    \b
+    Examples:
+      moorage server logs
+      moorage server logs -f
+    """
+    path = home_directory() / "server.log"
+    if not path.exists():
+        raise NotFound(f"no server has run in the background here: {path} does not exist")
+    if follow:
+        _become(["tail", "-n", "+1", "-F", "--", str(path)])
+    _print_file(path)
+
+
+@server.command()
+@json_option
+def collect(as_json: bool) -> None:
+    """Remove uploaded content that no run names any more.
+
+    Happens by itself from time to time. Content of the last day is kept (`blob_grace`).
+
+    \b
+    Example:
+      moorage server collect
+    """
+    with connect() as client:
+        reply = client.collect()
+    if as_json:
+        print_json(reply)
+    else:
+        click.echo(f"{reply.blobs} blobs removed, {format_size(reply.bytes)}")
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Replace this process: signals and the exit code are then those of the program itself."""
+    sys.stdout.flush()
+    os.execvp(command[0], command)  # noqa: S606 - no shell, which is the point
+
+
+def _print_file(path: Path) -> None:
+    with path.open("rb") as log:
+        while block := log.read(65_536):
+            sys.stdout.buffer.write(block)

@@ -1,0 +1,116 @@
+"""What verbs share: a connected client, runs named on the command line, JSON on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import msgspec
+
+from moorage.cli import autostart
+from moorage.cli.client import Client
+from moorage.cli.home import from_environment, from_home, home_directory, is_alive
+from moorage.errors import InvalidInput, MoorageError, NotFound, Problem, Unreachable
+from moorage.units import BadValue, parse_duration
+
+
+def connect() -> Client:
+    """A client of the configured server; without one, this machine's is started if need be."""
+    address = from_environment()
+    if address is not None:
+        return Client(address.url, address.token)
+    home = home_directory()
+    address = from_home(home)
+    if address is not None and is_alive(address.pid):
+        client = Client(address.url, address.token)
+        try:
+            client.connect()
+        except Unreachable:
+            client.close()
+        else:
+            return client
+    address, started = autostart.ensure(home)
+    if started:
+        autostart.announce(address)
+    return Client(address.url, address.token)
+
+
+@contextmanager
+def naming(client: Client, ref: str) -> Iterator[None]:
+    """NotFound for a run gets the nearest name that exists."""
+    try:
+        yield
+    except NotFound as error:
+        nearest = _nearest(client, ref)
+        if not nearest or "did you mean" in str(error):
+            raise
+        raise NotFound(f"{error}; did you mean {nearest}?") from None
+
+
+def _nearest(client: Client, ref: str) -> str:
+    from difflib import get_close_matches
+
+    try:
+        names = {run.name for run in client.page().runs}
+    except MoorageError:
+        return ""
+    return next(iter(get_close_matches(ref, sorted(names), n=1)), "")
+
+
+def complete_runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Names of runs for the shell; none where no server answers: completion starts nothing."""
+    address = from_environment() or from_home(home_directory())
+    if address is None:
+        return []
+    try:
+        with Client(address.url, address.token) as client:
+            return sorted({r.name for r in client.page().runs if r.name.startswith(begun)})
+    except MoorageError:
+        return []
+
+
+def print_json(value: Any) -> None:
+    """A document on stdout: indented for people on a terminal, one line in a pipe."""
+    data = msgspec.json.encode(value)
+    if sys.stdout.isatty():
+        data = msgspec.json.format(data, indent=2)
+    sys.stdout.write(data.decode() + "\n")
+
+
+def print_lines(lines: list[str]) -> None:
+    """Lines on stdout, in one write."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def seconds(text: str, option: str) -> float:
+    """A duration given to an option; InvalidInput names the option."""
+    try:
+        return parse_duration(text)
+    except BadValue as error:
+        raise InvalidInput(Problem(str(error), field=option)) from None
+
+
+def asks() -> bool:
+    """Is there somebody at a terminal who can answer?"""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, *, default: bool = False) -> bool:
+    """Ask on the terminal, beside the result; the end of input is a no."""
+    sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer:
+        sys.stderr.write("\n")
+        return False
+    word = answer.strip().lower()
+    return default if not word else word in ("y", "yes")
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+run_argument = click.argument("run", shell_complete=complete_runs)
+runs_argument = click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")

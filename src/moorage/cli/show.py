@@ -1,0 +1,121 @@
+"""`moorage show`: all about one run."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from moorage.cli.outcome import why
+from moorage.cli.render import Style, age, lasted, printable, style_of
+from moorage.cli.session import connect, json_option, naming, print_json, print_lines, run_argument
+from moorage.cli.timeline import timeline
+from moorage.protocol.api import FINAL_STATES, AttemptView, JobView, RunSummary, RunView
+from moorage.units import format_duration, format_size
+
+LABEL = 10
+
+
+@click.command()
+@run_argument
+@json_option
+def show(run: str, as_json: bool) -> None:
+    """Show all about one run.
+
+    Its state, why it waits or failed, where its time went, and the file that described it.
+
+    \b
+    Examples:
+      moorage show train
+      moorage show 41 --json
+    """
+    with connect() as client, naming(client, run):
+        view = client.run(run)
+    if as_json:
+        print_json(view)
+    else:
+        print_lines(describe(view, style_of(sys.stdout), time.time()))
+
+
+def describe(view: RunView, style: Style, now: float) -> list[str]:
+    """The page about a run."""
+    lines = _summary(view.summary, style, now)
+    for job in view.jobs:
+        lines += _job(job, view.summary, style, now, alone=len(view.jobs) == 1)
+    if view.source:
+        lines += ["", style.paint(f"file ({view.dialect})", "bold")]
+        lines += [f"  {printable(line)}" for line in view.source.rstrip("\n").split("\n")]
+    else:
+        lines += ["", style.paint("commands", "bold")]
+        lines += [f"  {printable(part)}" for c in view.spec.commands for part in c.split("\n")]
+    return lines
+
+
+def _field(label: str, value: str) -> str:
+    return f"{label:<{LABEL}}{value}"
+
+
+def _summary(run: RunSummary, style: Style, now: float) -> list[str]:
+    state = style.state(run.state)
+    if run.stopping and run.state not in FINAL_STATES:
+        state += " (is being stopped)"
+    lines = [
+        _field("run", f"{style.paint(run.name, 'bold')} ({run.id}) of {printable(run.user)}"),
+        _field("state", state),
+    ]
+    if reason := why(run.reason, run.message):
+        lines.append(_field("reason", reason))
+    if run.exit_code is not None:
+        lines.append(_field("exit code", str(run.exit_code)))
+    lines.append(_field("submitted", _moment(run.submitted_at, now)))
+    if run.started_at is not None:
+        lines.append(_field("started", _moment(run.started_at, now)))
+        lines.append(_field("lasted", lasted(run.started_at, run.ended_at, now)))
+    if run.next_at is not None:
+        lines.append(_field("next", _moment(run.next_at, now)))
+    if run.tags:
+        tags = " ".join(f"{key}={value}" for key, value in run.tags.items())
+        lines.append(_field("tags", printable(tags)))
+    return lines
+
+
+def _moment(at: float, now: float) -> str:
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return f"{clock} ({age(at, now)})"
+
+
+def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool) -> list[str]:
+    lines = []
+    if not alone:
+        lines += ["", f"{style.paint(f'job {job.index}', 'bold')} {style.state(job.state)}"]
+        if reason := why(job.reason, job.message):
+            lines.append(_field("reason", reason))
+    if job.waits_for:
+        lines.append(_field("waits for", printable(job.waits_for)))
+    for attempt in job.attempts:
+        lines += ["", _attempt(attempt, style, now)]
+        lines += [f"  {line}" for line in timeline(attempt.phases, style, now)]
+        if attempt.outcome is not None and attempt.outcome.message:
+            message = printable(attempt.outcome.message)
+            if attempt is not job.attempts[-1] or message not in (job.message, run.message):
+                lines.append(f"  {message}")
+    return lines
+
+
+def _attempt(attempt: AttemptView, style: Style, now: float) -> str:
+    head = style.paint(f"attempt {attempt.attempt}", "bold")
+    text = f"{head} on {printable(attempt.node)}, {age(attempt.assigned_at, now)}"
+    outcome = attempt.outcome
+    if outcome is not None:
+        text += f": {outcome.kind}"
+        if outcome.exit_code is not None:
+            text += f" with {outcome.exit_code}"
+        if outcome.signal is not None:
+            text += f" by signal {outcome.signal}"
+    usage = attempt.usage
+    if usage is not None:
+        text += f"; {format_duration(usage.cpu_seconds)} of CPU"
+        if usage.memory_peak is not None:
+            text += f", {format_size(usage.memory_peak)} at most"
+    return text

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from moorage.cli import main as program
+from moorage.errors import Conflict, Forbidden, InvalidInput, NotFound, Problem, Unreachable
+
+
+def run_main(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        program.main(arguments)
+    out = capsys.readouterr()
+    return ended.value.code, out.out, out.err
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    found = []
+    for name in program.VERBS:
+        command = getattr(import_module(f"moorage.cli.{name}"), name)
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{name} {sub}", command.commands[sub]) for sub in command.commands]
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_every_verb_shows_an_example(name, command):
+    help_text = command.help or ""
+    assert "Example" in help_text
+    assert f"moorage {name.split()[0]}" in help_text.split("Example")[1]
+
+
+@pytest.mark.parametrize("name", program.VERBS)
+def test_the_list_of_verbs_says_what_each_verb_says_of_itself(name):
+    command = getattr(import_module(f"moorage.cli.{name}"), name)
+    assert (command.help or "").strip().splitlines()[0] == program.VERBS[name]
+
+
+def test_help_imports_no_verb_and_nothing_heavy():
+    script = (
+        "import sys, moorage.cli.main as m\n"
+        "try: m.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split("codes")[-1].split())
+    assert not [name for name in program.VERBS if f"moorage.cli.{name}" in loaded]
+    heavy = {
+        "yaml",
+        "http.client",
+        "msgspec",
+        "asyncio",
+        "ssl",
+        "subprocess",
+        "starlette",
+        "email",
+    }
+    assert not heavy & loaded
+    assert len(loaded) < 160
+
+
+def test_ps_imports_neither_yaml_nor_the_server():
+    script = "import sys, moorage.cli.ps\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    packages = {name.split(".")[1] for name in loaded if name.startswith("moorage.")}
+    assert packages <= {"cli", "errors", "ids", "protocol", "specs", "units"}
+    assert not {"yaml", "asyncio", "starlette", "cronsim", "blake3", "moorage.specs.load"} & loaded
+
+
+def test_importing_the_package_imports_nothing():
+    script = "import sys; a = set(sys.modules); import moorage; print(*(set(sys.modules) - a))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["moorage"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InvalidInput("bad"), 2, "moorage: error: bad"),
+        (Conflict("taken"), 2, "moorage: error: taken"),
+        (NotFound("no run x"), 3, "moorage: error: no run x"),
+        (Forbidden("no"), 4, "moorage: error: no"),
+        (Unreachable("gone"), 5, "moorage: error: gone"),
+        (ZeroDivisionError("oops"), 1, "moorage: error: internal error: ZeroDivisionError: oops"),
+    ],
+)
+def test_errors_are_one_line_with_their_exit_code(monkeypatch, capsys, error, code, line):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(program.moorage, "main", fail)
+    ended, out, err = run_main(capsys)
+    assert (ended, out) == (code, "")
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_several_problems_are_one_line_each(monkeypatch, capsys):
+    def fail(*_: object, **__: object) -> None:
+        raise InvalidInput(Problem("a", file="f.yml", line=3), Problem("b", field="x"))
+
+    monkeypatch.setattr(program.moorage, "main", fail)
+    _, _, err = run_main(capsys)
+    assert err == "moorage: error: f.yml:3: a\nmoorage: error: x: b\n"
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise NotFound("x")
+
+    monkeypatch.setattr(program.moorage, "main", fail)
+    monkeypatch.setenv("MOORAGE_DEBUG", "1")
+    with pytest.raises(NotFound):
+        program.main([])
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["ps", "--nope"], ["show"], ["ps", "-n", "0"]])
+def test_a_wrong_command_line_is_bad_input_in_one_line(capsys, arguments):
+    code, _, err = run_main(capsys, *arguments)
+    assert code == 2
+    assert err.startswith("moorage: error: ")
+    assert err.count("\n") == 1
+    assert "--help" in err
+
+
+def test_without_a_verb_the_help_is_shown():
+    result = CliRunner().invoke(program.moorage, [])
+    assert result.exit_code == 0
+    assert "Exit codes" in result.output
+
+
+def test_a_reader_that_left_is_no_error():
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m moorage completion bash | true; :"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
