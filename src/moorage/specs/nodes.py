@@ -9,10 +9,11 @@ a few lines cannot stand for a billion values.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import yaml
+from msgspec import Struct
 
 from moorage.errors import InvalidInput, Problem
 
@@ -33,8 +34,7 @@ class Place(NamedTuple):
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """A scalar. `plain`: written without quotes, so that `off`, `null` and numbers may mean
     something. `written`: its source, quotes and all, to find places inside it."""
 
@@ -49,15 +49,13 @@ class Text:
         return self.plain and self.text in ("", "~", "null", "Null", "NULL")
 
 
-@dataclass(frozen=True, slots=True)
-class List:
+class List(Struct, frozen=True):
     place: Place
     items: list[Node]
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(Struct, frozen=True):
     """Each key once; `keys` has where each was written."""
 
     place: Place
@@ -69,14 +67,13 @@ class Map:
 Node = Text | List | Map
 
 
-@dataclass(slots=True)
-class _Frame:
+class _Frame(Struct):
     """A list or mapping that is being read."""
 
     place: Place
     is_map: bool
     anchor: str | None
-    children: list[Node] = field(default_factory=list)
+    children: list[Node] = msgspec.field(default_factory=list)
 
 
 def compose(text: str, file: str) -> tuple[Map, list[Problem]]:

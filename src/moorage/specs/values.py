@@ -8,8 +8,10 @@ this value only: the loader records the problem and reads on, to report everythi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import NoReturn, TypeVar
+
+from msgspec import Struct, structs
+from msgspec import field as initial
 
 from moorage import interpolate
 from moorage.errors import InvalidInput, Problem
@@ -32,25 +34,24 @@ class Rejected(Exception):
         super().__init__(*problems)
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """What reading one document needs and finds."""
 
     file: str
     environ: Mapping[str, str]
     args: str = ""
     """For `${{ run.args }}`, quoted for the shell."""
-    overrides: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, str] = initial(default_factory=dict)
     """Variables given on the command line; they replace those of the document."""
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = initial(default_factory=dict)
     """The run's own variables read so far: `${{ env.* }}` looks here first."""
-    deferred: set[str] = field(default_factory=set)
+    deferred: set[str] = initial(default_factory=set)
     """Those of them whose value refers to what is known later."""
-    inherited: set[str] = field(default_factory=set)
+    inherited: set[str] = initial(default_factory=set)
     """Those of them that the document takes from the caller by a bare name."""
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
+    problems: list[Problem] = initial(default_factory=list)
+    warnings: list[Problem] = initial(default_factory=list)
+    used: set[str] = initial(default_factory=set)
     """Namespaces and keys of every reference seen: `dstack`, `run.args`."""
 
     def attempt(self, read: Callable[[Value], T], value: Value) -> T | None:
@@ -70,8 +71,7 @@ class Context:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """One node of the document."""
 
     node: Node
@@ -105,7 +105,7 @@ class Value:
         if not isinstance(self.node, List):
             self.reject(f"a list is needed, not {self._kind()}", "write one `- item` a line")
         return [
-            replace(self, node=node, field=f"{self.field}[{number}]")
+            structs.replace(self, node=node, field=f"{self.field}[{number}]")
             for number, node in enumerate(self.node.items)
         ]
 
@@ -119,7 +119,7 @@ class Value:
             self.reject(f"a mapping is needed, not {self._kind()}", "write `key: value` lines")
         for key, node in self.node.entries.items():
             name = f"{self.field}.{key}" if self.field else key
-            yield key, replace(self, node=node, field=name), self.node.keys[key]
+            yield key, structs.replace(self, node=node, field=name), self.node.keys[key]
 
     def text(self, *, later: bool = False, args: bool = False, empty: bool = False) -> str:
         """The text, with what is known now filled in.

@@ -4,8 +4,9 @@ these rows, so that they cannot disagree."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from moorage.specs.nodes import List, Map, Text
 from moorage.specs.values import Rejected, Value, suggestion
@@ -19,8 +20,7 @@ Status = Literal["honoured", "accepted", "refused"]
 only its neutral values are allowed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One key of a mapping."""
 
     name: str
