@@ -81,6 +81,8 @@ class Links:
     def __init__(self) -> None:
         self._by_node: dict[NodeId, Link] = {}
         self._numbers = count(1)
+        self._opened = asyncio.Event()
+        """Set, and replaced, whenever a link opens."""
 
     def attach(self, link: Link) -> None:
         """Make this the node's link; an older one is closed."""
@@ -88,6 +90,17 @@ class Links:
         self._by_node[link.node] = link
         if older is not None:
             older.close("replaced by a newer connection")
+
+    def open(self, link: Link) -> None:
+        """The agent is welcome: messages may be sent from now on."""
+        link.open = True
+        opened, self._opened = self._opened, asyncio.Event()
+        opened.set()
+
+    async def until_open(self, node: NodeId) -> None:
+        """Wait until the node can be asked."""
+        while node not in self.connected():
+            await self._opened.wait()
 
     def detach(self, link: Link) -> bool:
         """The connection is gone. True if it was the node's present one."""
@@ -117,7 +130,7 @@ class Links:
 
     def connected(self) -> list[NodeId]:
         """Nodes that can be asked now."""
-        return [node for node, link in self._by_node.items() if link.open]
+        return [node for node, link in self._by_node.items() if link.open and not link.closed]
 
     def close(self, why: str) -> None:
         """Close all."""

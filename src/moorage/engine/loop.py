@@ -164,7 +164,7 @@ class Engine:
         return link
 
     def _welcome(self, link: Link) -> None:
-        link.open = True
+        self.links.open(link)
         link.send(Welcome(VERSION, self.version, self.epoch, link.node))
 
     def report(self, link: Link, report: Report) -> None:

@@ -1,0 +1,13 @@
+"""Every route of the HTTP API."""
+
+from moorage.server.routes import blobs, events, logs, nodes, plan, runs, system
+
+ROUTES = (
+    *system.ROUTES,
+    *runs.ROUTES,
+    *plan.ROUTES,
+    *logs.ROUTES,
+    *events.ROUTES,
+    *nodes.ROUTES,
+    *blobs.ROUTES,
+)

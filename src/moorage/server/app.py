@@ -1,0 +1,176 @@
+"""The ASGI application: the route table behind host check, request ids, tokens and decoding."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import Route as Endpoint
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moorage.errors import MoorageError, Problem
+from moorage.server import auth
+from moorage.server.replies import JSON, Malformed, WrongMedia, error_reply, http_reply, json_reply
+from moorage.server.routes import ROUTES
+from moorage.server.routes.agent import AGENT_PATH, serve_agent
+from moorage.server.services import Services
+from moorage.server.stream import Gone
+from moorage.server.table import AnyRoute, Call, NoBody, RawBody, read_body
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def build(services: Services) -> ASGIApp:
+    """The whole server as one ASGI application."""
+    routes: list[BaseRoute] = [
+        Endpoint(route.path, _endpoint(route, services), methods=[route.method])
+        for route in ROUTES
+    ]
+    routes.append(WebSocketRoute(AGENT_PATH, serve_agent(services)))
+    application = Starlette(
+        routes=_by_path(routes),
+        exception_handlers={
+            HTTPException: _on_http_error,
+            MoorageError: _on_error,
+            Gone: _on_gone,
+            ClientDisconnect: _on_gone,
+            Exception: _on_crash,
+        },
+    )
+    return Guard(application, services.loopback)
+
+
+def _by_path(routes: list[BaseRoute]) -> list[BaseRoute]:
+    """Fixed paths first: `/v1/blobs/missing` is no digest. Methods of one path become one route,
+    so that a wrong method is answered 405 with all that are allowed."""
+    merged: dict[str, list[BaseRoute]] = {}
+    for route in routes:
+        merged.setdefault(getattr(route, "path", ""), []).append(route)
+    ordered: list[BaseRoute] = []
+    for path in sorted(merged, key=lambda text: ("{" in text, text)):
+        several = merged[path]
+        ordered.append(several[0] if len(several) == 1 else _methods(path, several))
+    return ordered
+
+
+def _methods(path: str, routes: list[BaseRoute]) -> BaseRoute:
+    by_method = {
+        method: route.endpoint
+        for route in routes
+        if isinstance(route, Endpoint)
+        for method in route.methods or ()
+    }
+
+    async def choose(request: Request) -> Response:
+        reply: Response = await by_method[request.method](request)
+        return reply
+
+    return Endpoint(path, choose, methods=list(by_method))
+
+
+def _endpoint(route: AnyRoute, services: Services) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        owner = None
+        if route.access:
+            owner = auth.authenticate(request.headers.get("authorization"), services.tokens)
+            auth.authorize(owner, route.access)
+        params = _params(route, request)
+        body = await _body(route, request)
+        reply = await route.handler(Call(services, request, owner, params, body))
+        return json_reply(reply) if isinstance(reply, Struct) else reply
+
+    return serve
+
+
+def _params(route: AnyRoute, request: Request) -> Struct:
+    given: dict[str, Any] = {}
+    for key, value in request.query_params.multi_items():
+        if key in given or key in request.path_params:
+            raise Malformed(Problem("given twice", field=key))
+        given[key] = value
+    given.update(request.path_params)
+    try:
+        return cast(Struct, msgspec.convert(given, route.params, strict=False))
+    except msgspec.ValidationError as error:
+        raise _malformed(error, "parameter") from None
+
+
+async def _body(route: AnyRoute, request: Request) -> Struct:
+    if route.body in (NoBody, RawBody):
+        return route.body()
+    media = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    raw = await read_body(request)
+    if not raw and route.body_optional:
+        return route.body()
+    if media != JSON:
+        raise WrongMedia(f"the body must be {JSON}, not {media}")
+    try:
+        return cast(Struct, msgspec.json.decode(raw, type=route.body))
+    except msgspec.ValidationError as error:
+        raise _malformed(error, "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"the body is not JSON: {error}") from None
+
+
+def _malformed(error: msgspec.ValidationError, what: str) -> Malformed:
+    """msgspec writes ``Expected `int`, got `str` - at `$.runs[0].x` ``: place and reason."""
+    reason, _, place = str(error).partition(" - at `")
+    field = place.rstrip("`").removeprefix("$").removeprefix(".")
+    return Malformed(Problem(reason, field=field or what))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    return http_reply(error.status_code, message, dict(error.headers or {}))
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MoorageError)
+    return error_reply(error)
+
+
+async def _on_gone(request: Request, error: Exception) -> Response:
+    return http_reply(400, "the client disconnected")
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    return http_reply(500, "internal error; the server's log has it under this request id")
+
+
+class Guard:
+    """Outermost: names every request, and refuses those meant for another host."""
+
+    def __init__(self, application: ASGIApp, loopback: bool) -> None:
+        self.application = application
+        self.loopback = loopback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.application(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        if self.loopback and not auth.is_own_host(headers.get("host")):
+            reply = http_reply(403, "this server answers only for localhost and 127.0.0.1")
+            await reply(scope, receive, named)
+            return
+        await self.application(scope, receive, named)

@@ -1,0 +1,114 @@
+"""What a submit would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from moorage.core.cluster import Cluster
+from moorage.core.explain import fits_ever, waits_for
+from moorage.core.launch import check_references, limits_of
+from moorage.core.node import Node
+from moorage.core.shape import shape_of
+from moorage.errors import InvalidInput
+from moorage.ids import NodeId
+from moorage.protocol.agent import Launch, ProbeResult
+from moorage.protocol.api import PlanNode, PlanReply, PlanRequest, RunPlan, RunRequest
+from moorage.server.checks import missing, problems_of
+from moorage.server.services import Services
+from moorage.server.table import AnyRoute, Call, NoParams, Route
+from moorage.specs.task import Task
+
+PATIENCE = 5.0
+"""Seconds that a node has to answer a probe."""
+
+
+async def plan(call: Call[NoParams, PlanRequest]) -> PlanReply:
+    """Changes nothing."""
+    return PlanReply([await _plan(call.services, run, call.user) for run in call.body.runs])
+
+
+async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
+    cluster = services.engine.cluster
+    task = run.spec
+    problems = [str(problem) for problem in (*problems_of(task), *check_references(task))]
+    try:
+        lacking = await missing(services.blobs, task)
+        absent = [*lacking.trees, *lacking.digests]
+    except InvalidInput as error:
+        problems += [str(problem) for problem in error.problems]
+        absent = []
+    if task.name is not None and task.name in cluster.names:
+        problems.append(f"a live run is called `{task.name}`; stop it or choose another name")
+    never = [str(problem) for problem in fits_ever(cluster, task)]
+    answers = await services.engine.probe(_launch(task, user), PATIENCE)
+    nodes = [_node(node, task, answers) for node in cluster.nodes.values() if node.up]
+    warnings = []
+    if not nodes:
+        warnings.append("no node is connected: the run would wait for one")
+    elif not never and not any(node.fits for node in nodes):
+        problems += sorted({text for node in nodes for text in node.problems})
+    return RunPlan(
+        name=task.name,
+        nodes=nodes,
+        problems=problems + never,
+        warnings=warnings,
+        missing_blobs=absent,
+        waits_for=_waits_for(cluster, task) if not (problems or never) else "",
+    )
+
+
+def _waits_for(cluster: Cluster, task: Task) -> str:
+    if task.schedule is not None:
+        return "its schedule"
+    return waits_for(cluster, task)
+
+
+def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> PlanNode:
+    shape = shape_of(task.resources)
+    answer = answers.get(node.id)
+    notes = ["it did not answer in time"] if answer is None else answer.notes
+    problems = [] if answer is None else answer.problems
+    large_enough = node.fits_empty(shape)
+    return PlanNode(
+        node=node.name,
+        fits=large_enough and not problems,
+        free_now=node.fits(shape),
+        problems=problems,
+        notes=notes,
+    )
+
+
+def _launch(task: Task, user: str) -> Launch:
+    """The launch as a node would get it, as far as it is known before the run exists."""
+    return Launch(
+        run=0,
+        run_name=task.name or "plan",
+        user=user,
+        job=0,
+        index=0,
+        attempt=1,
+        commands=task.commands,
+        shell=task.shell,
+        python=task.python,
+        working_dir=task.working_dir,
+        env=task.env,
+        compat=list(task.compat),
+        mounts=task.mounts,
+        limits=limits_of(task.resources),
+        max_duration=task.max_duration,
+        stop_duration=task.stop_duration,
+    )
+
+
+ROUTES: tuple[AnyRoute, ...] = (
+    Route(
+        method="POST",
+        path="/v1/plan",
+        summary="What a submit would do, and everything that stands against it",
+        handler=plan,
+        params=NoParams,
+        body=PlanRequest,
+        reply=PlanReply,
+        errors=(503,),
+    ),
+)

@@ -1,0 +1,201 @@
+"""Runs: submit, list, look at, stop, wait for, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from moorage.core.explain import explain
+from moorage.engine.loop import Engine
+from moorage.errors import InvalidInput, NotFound, Problem
+from moorage.ids import JobId, RunId
+from moorage.protocol.api import (
+    FINAL_STATES,
+    JobView,
+    RunPage,
+    RunState,
+    RunSummary,
+    RunView,
+    StopRequest,
+    SubmitReply,
+    SubmitRequest,
+)
+from moorage.server.checks import checker, require_sound
+from moorage.server.parameters import Flag, Limit, Ref, RunPath
+from moorage.server.stream import unless_gone
+from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
+
+LONGEST_WAIT = 60.0
+
+
+class RunFilter(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which runs to list."""
+
+    active: Annotated[Flag, Meta(description="1: only runs that have not ended")] = 0
+    state: RunState | None = None
+    name: Annotated[str, Meta(max_length=64)] | None = None
+    limit: Limit = 100
+    cursor: Annotated[str, Meta(max_length=64, description="From an earlier page")] | None = None
+
+
+class WaitParams(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which run, and how long to wait at most."""
+
+    ref: Ref
+    timeout: Annotated[float, Meta(ge=0, le=LONGEST_WAIT, description="Seconds")] = 30.0
+
+
+async def submit(call: Call[NoParams, SubmitRequest]) -> SubmitReply:
+    """All runs of the request or none."""
+    request = call.body
+    if not 1 <= len(request.request_id) <= 128:
+        raise InvalidInput(Problem("must have 1 to 128 characters", field="request_id"))
+    if not request.runs:
+        raise InvalidInput(Problem("there is nothing to submit", field="runs"))
+    require_sound(request.runs)
+    runs = await call.services.engine.submit(
+        request.runs, call.user, request.request_id, checker(call.services.blobs)
+    )
+    return SubmitReply(runs)
+
+
+async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
+    """One page."""
+    asked = call.params
+    history = call.services.engine.history
+    return await asyncio.to_thread(
+        lambda: history.runs(
+            active=bool(asked.active),
+            state=asked.state,
+            name=asked.name,
+            limit=asked.limit,
+            cursor=asked.cursor,
+        )
+    )
+
+
+async def show_run(call: Call[RunPath, NoBody]) -> RunView:
+    """All about one run, with what its jobs wait for."""
+    return view(call.services.engine, call.params.ref)
+
+
+async def stop_run(call: Call[RunPath, StopRequest]) -> RunSummary:
+    """Stopping a run that has ended, or is being stopped, changes nothing."""
+    engine = call.services.engine
+    found = engine.history.summary(call.params.ref)
+    try:
+        await engine.cancel(RunId(found.id), call.body.abort)
+    except NotFound:
+        return found  # it has ended
+    return engine.history.summary(str(found.id))
+
+
+async def wait_run(call: Call[WaitParams, NoBody]) -> RunView:
+    """Comes as soon as the run has ended; with the run as it is when the time is over."""
+    engine = call.services.engine
+    found = engine.history.summary(call.params.ref)
+    run = RunId(found.id)
+    with engine.feed.follow(None, run) as follower:
+
+        async def ended() -> None:
+            while not engine.feed.closed:
+                if engine.history.summary(str(run)).state in FINAL_STATES:
+                    return
+                await follower.next()
+
+        try:
+            async with asyncio.timeout(call.params.timeout):
+                await unless_gone(call.request, ended())
+        except TimeoutError:
+            pass
+    return view(engine, str(run))
+
+
+async def delete_run(call: Call[RunPath, NoBody]) -> RunSummary:
+    """Only of a run that has ended."""
+    engine = call.services.engine
+    found = engine.history.summary(call.params.ref)
+    await engine.delete(RunId(found.id))
+    return found
+
+
+def view(engine: Engine, ref: str) -> RunView:
+    """What the store knows of a run, and why its queued jobs wait."""
+    found = engine.history.run(ref)
+    now = engine.clock()
+
+    def explained(job: JobView) -> JobView:
+        live = engine.cluster.jobs.get(JobId(job.id))
+        if live is None or job.state != "queued":
+            return job
+        return msgspec.structs.replace(job, waits_for=explain(engine.cluster, live, now))
+
+    return msgspec.structs.replace(found, jobs=[explained(job) for job in found.jobs])
+
+
+ROUTES: tuple[AnyRoute, ...] = (
+    Route(
+        method="POST",
+        path="/v1/runs",
+        summary="Submit runs: all or none. Repeating a request_id repeats the first reply",
+        handler=submit,
+        params=NoParams,
+        body=SubmitRequest,
+        reply=SubmitReply,
+        errors=(409, 422, 503),
+    ),
+    Route(
+        method="GET",
+        path="/v1/runs",
+        summary="List runs, newest first",
+        handler=list_runs,
+        params=RunFilter,
+        body=NoBody,
+        reply=RunPage,
+        errors=(422,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/runs/{ref}",
+        summary="All about one run",
+        handler=show_run,
+        params=RunPath,
+        body=NoBody,
+        reply=RunView,
+        errors=(404,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/runs/{ref}/stop",
+        summary="Ask a run to end; answered before it has",
+        handler=stop_run,
+        params=RunPath,
+        body=StopRequest,
+        body_optional=True,
+        reply=RunSummary,
+        errors=(404, 503),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/runs/{ref}",
+        summary="Forget a run that has ended, and delete its output",
+        handler=delete_run,
+        params=RunPath,
+        body=NoBody,
+        reply=RunSummary,
+        errors=(404, 409, 503),
+    ),
+    Route(
+        method="GET",
+        path="/v1/runs/{ref}/wait",
+        summary="Wait until a run has ended",
+        handler=wait_run,
+        params=WaitParams,
+        body=NoBody,
+        reply=RunView,
+        errors=(404,),
+    ),
+)

@@ -1,0 +1,55 @@
+"""Settings of the server: `config.yml` in MOORAGE_HOME, all optional, shared with the client."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from moorage.errors import InvalidInput, Problem
+
+DAY = 86_400.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the server reads from `config.yml`; the client's own keys are left to it."""
+
+    upload_limit: Annotated[int, Meta(ge=0)] = 0
+    """Bytes that one uploaded file may have; 0: no limit but the disk."""
+    blob_grace: Annotated[float, Meta(ge=0)] = DAY
+    """Seconds that a blob which no run names is kept."""
+
+
+def home_directory(given: str | None = None) -> Path:
+    """MOORAGE_HOME, absolute: the argument, else the variable, else `~/.moorage`."""
+    chosen = given or os.environ.get("MOORAGE_HOME") or "~/.moorage"
+    return Path(chosen).expanduser().absolute()
+
+
+def make_private(directory: Path) -> Path:
+    """Create a directory that only its owner can enter; an existing one is left as it is."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def load(home: Path) -> Settings:
+    """The settings of a home; defaults where there is no file. InvalidInput names the key."""
+    path = home / "config.yml"
+    if not path.exists():
+        return Settings()
+    import yaml  # only where there is a file: 30 ms of a cold start
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise InvalidInput(Problem(f"not YAML: {error}", file=str(path))) from None
+    if not isinstance(document, dict):
+        raise InvalidInput(Problem("must be a mapping of settings", file=str(path)))
+    mine = {key: document[key] for key in Settings.__struct_fields__ if key in document}
+    try:
+        return msgspec.convert(mine, Settings)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(Problem(str(error), file=str(path))) from None
