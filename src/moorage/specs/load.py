@@ -19,7 +19,7 @@ from moorage.specs.checks import check_name, check_variable, clashes
 from moorage.specs.fields.field import read_table
 from moorage.specs.fields.mounts import Written
 from moorage.specs.fields.task import TASK
-from moorage.specs.nodes import Map, Text, compose
+from moorage.specs.nodes import Map, Place, Text, compose
 from moorage.specs.resources import Resources
 from moorage.specs.task import Task
 from moorage.specs.values import Context, Value, suggestion
@@ -31,13 +31,15 @@ MOUNT_FIELDS = ("workdir", "files", "repos", "volumes")
 
 class Loaded(Struct, frozen=True):
     """A file that is right. `source` is its text; `inherited` names the variables whose values
-    came from the caller's environment and are best not shown."""
+    came from the caller's environment and are best not shown, `places` has where each of the
+    spec's mounts was written."""
 
     spec: Task
     dialect: str
     warnings: list[Problem]
     source: str
     inherited: frozenset[str] = frozenset()
+    places: tuple[Place, ...] = ()
 
 
 def load(
@@ -64,7 +66,7 @@ def load(
     if args and interpolate.ARGS not in context.used:
         fix = "write ${{ run.args }} where they belong in commands"
         context.report(Problem("the arguments after -- are used nowhere", fix, "--", file))
-    mounts = _mounts(given, context)
+    written = _mounts(given, context)
     if context.problems:
         raise InvalidInput(*sorted(context.problems, key=lambda p: (p.line, p.column)))
     compat = given.pop("compat", None)
@@ -74,13 +76,14 @@ def load(
         env.setdefault(key, interpolate.escape(value))
     spec = Task(
         env=env,
-        mounts=mounts,
+        mounts=[item.mount for item in written],
         compat=(["dstack"] if dialect == "dstack" else []) if compat is None else compat,
         resources=given.pop("resources", Resources()),
         **{key: value for key, value in given.items() if key in Task.__struct_fields__},
     )
     inherited = frozenset(context.inherited)
-    return Loaded(spec, dialect, context.warnings, text, inherited)
+    places = tuple(item.value.node.place for item in written)
+    return Loaded(spec, dialect, context.warnings, text, inherited, places)
 
 
 def _read(document: Value, root: Map) -> dict[str, Any]:
@@ -106,15 +109,14 @@ def _read(document: Value, root: Map) -> dict[str, Any]:
     return given
 
 
-def _mounts(given: dict[str, Any], context: Context) -> list[Any]:
+def _mounts(given: dict[str, Any], context: Context) -> list[Written]:
     """The mounts of all fields in the order of `Task.mounts`, clashes recorded."""
     written: list[Written] = [item for field in MOUNT_FIELDS for item in given.pop(field, [])]
-    mounts = [item.mount for item in written]
-    for later, earlier, message in clashes(mounts):
+    for later, earlier, message in clashes([item.mount for item in written]):
         place = written[earlier].value.node.place
         fix = f"the other is on line {place.line}; give each a target of its own"
         context.report(written[later].value.problem(message, fix))
-    return mounts
+    return written
 
 
 def _overrides(pairs: Sequence[str], context: Context) -> dict[str, str]:
