@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from moorage.agent.watch import Watch
@@ -30,6 +31,10 @@ PAGE = 262_144
 """Bytes that one answer carries at most."""
 DEFAULT_LIMIT = 1_000_000_000
 """Bytes of output that are kept for one attempt."""
+
+Page = Callable[[], LogData]
+"""Reads the page when it is called: a slow connection then holds no pages in memory."""
+Reply = Callable[[Page], None]
 
 _KEPT = 0.75  # of the limit, after a drop: dropping is rare, and most of the output stays
 _BLOCK = 4096
@@ -54,9 +59,7 @@ class Output:
     looked: float = 0.0
     watch: int | None = None
     timer: asyncio.TimerHandle | None = None
-    waiting: dict[int, tuple[ReadLog, int, Callable[[LogData], None]]] = field(
-        default_factory=dict
-    )
+    waiting: dict[int, tuple[ReadLog, int, Reply]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -124,10 +127,13 @@ class Output:
             return max(self.first, self.end + request.offset)
         return min(request.offset, self.end)
 
-    def answer(self, request: ReadLog, offset: int, ended: bool) -> LogData:
+    def page(self, request: ReadLog, offset: int, ended: bool) -> LogData:
         """The page at `offset`, or at the first byte that is left."""
         offset = max(offset, self.first)
-        data = self.read(offset, min(request.limit, PAGE)) if offset < self.end else b""
+        try:
+            data = self.read(offset, min(request.limit, PAGE)) if offset < self.end else b""
+        except OSError:
+            return _missing(request)
         over = ended and offset + len(data) >= self.end
         return LogData(request.request, offset, data, ended=over)
 
@@ -172,6 +178,10 @@ class Output:
             (self.directory / BASE).write_text(f"{base} {first}")
 
 
+def _missing(request: ReadLog) -> LogData:
+    return LogData(request.request, 0, b"", ended=True, missing=True)
+
+
 class Logs:
     """The output of all attempts of this node, below `root`; `limit` bytes each, 0 for no limit.
 
@@ -204,7 +214,7 @@ class Logs:
         with suppress(OSError):
             self._look(output, ended=True)
 
-    def read(self, request: ReadLog, reply: Callable[[LogData], None]) -> None:
+    def read(self, request: ReadLog, reply: Reply) -> None:
         """Answer now, or, where the request waits, as soon as there is something to say."""
         output = self._live.get(request.key)
         ended = output is None
@@ -216,10 +226,10 @@ class Logs:
                 self._look(output)
             offset = output.resolve(request)
             if ended or not request.wait or max(offset, output.first) < output.end:
-                reply(output.answer(request, offset, ended))
+                reply(partial(output.page, request, offset, ended))
                 return
         except (OSError, ValueError):
-            reply(LogData(request.request, 0, b"", ended=True, missing=True))
+            reply(partial(_missing, request))
             return
         output.waiting[request.request] = (request, offset, reply)
         if output.watch is None:
@@ -264,7 +274,7 @@ class Logs:
         waiting = list(output.waiting.values())
         output.waiting.clear()
         for request, offset, reply in waiting:
-            reply(output.answer(request, offset, ended))
+            reply(partial(output.page, request, offset, ended))
 
     def _stir(self, output: Output) -> None:
         output.watch = None

@@ -26,7 +26,7 @@ async def opened(tmp_path: Path, limit: int = 0) -> AsyncIterator[Logs]:
 
 async def ask(logs: Logs, **request: object) -> LogData:
     answer: asyncio.Future[LogData] = asyncio.get_running_loop().create_future()
-    logs.read(ReadLog(1, KEY, **request), answer.set_result)  # type: ignore[arg-type]
+    logs.read(ReadLog(1, KEY, **request), lambda page: answer.set_result(page()))  # type: ignore[arg-type]
     return await asyncio.wait_for(answer, 5)
 
 
@@ -90,7 +90,7 @@ def test_many_readers_are_answered_and_a_cancelled_one_is_not(tmp_path: Path) ->
             path = logs.open(KEY)
             answers: asyncio.Queue[LogData] = asyncio.Queue()
             for number in range(20):
-                logs.read(ReadLog(number, KEY, wait=True), answers.put_nowait)
+                logs.read(ReadLog(number, KEY, wait=True), lambda page: answers.put_nowait(page()))
             logs.cancel(7)
             append(path, b"hello\n")
             got = [await asyncio.wait_for(answers.get(), 5) for _ in range(19)]

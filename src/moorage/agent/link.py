@@ -1,0 +1,275 @@
+"""The agent's connection to the server: dialled from here, kept up, caught up after each break.
+
+Only what changed travels, and only its latest state: while one `Report` waits for its `Ack`,
+further changes of a claim replace each other. Nothing is queued over a break, because the `Hello`
+of the next connection carries every claim; so jobs do not care whether a server is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from moorage import protocol
+from moorage.protocol.agent import (
+    Ack,
+    Held,
+    Hello,
+    Report,
+    ToAgent,
+    ToServer,
+    Welcome,
+    decode_to_agent,
+    encode,
+)
+
+log = logging.getLogger("moorage.agent")
+
+MESSAGE_LIMIT = 16 * 1024 * 1024
+"""Bytes of the largest message taken from the server: a `Start` with a large environment."""
+_LAZY = 0.05  # seconds in which changes that nobody waits for are gathered
+_PAUSES = (0.0, 0.05, 15.0)  # first retry, base and bound of the others, in seconds
+_LASTING = 5.0
+_WELCOME_TIMEOUT = 10.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class ProtocolMismatch(Exception):
+    """Server and agent speak different versions: waiting does not help."""
+
+
+class _Refused(Exception):
+    """This connection will not do; another may."""
+
+
+class Link:
+    """Delivers messages to `handle` and carries reports and answers back.
+
+    `hello` is asked before each connect, `held` gives the present state of a claim (None: no such
+    claim), `down` is called when a connection that was up ends. All run on the loop's thread.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Path,
+        epochs: Path,
+        *,
+        hello: Callable[[], Hello],
+        held: Callable[[str], Held | None],
+        handle: Callable[[ToAgent], None],
+        down: Callable[[], None],
+    ) -> None:
+        self._url = websocket_url(url)
+        self._token = token
+        self._epochs = epochs
+        self._hello, self._held, self._handle, self._down = hello, held, handle, down
+        self._changed: dict[str, Held | None] = {}
+        self._answers: deque[Callable[[], ToServer]] = deque()
+        self._stirred = asyncio.Event()
+        self._lazy: asyncio.TimerHandle | None = None
+        self._up = False
+        self._since = 0.0
+        self._sent = self._acked = 0
+        self._complaint = ""
+
+    def changed(self, key: str, *, urgent: bool = True) -> None:
+        """A claim has a new state; not urgent where another one is likely to follow at once."""
+        self._changed[key] = None
+        self._stir(urgent)
+
+    def tell(self, held: Held) -> None:
+        """Report something that is no claim here."""
+        self._changed[held.key] = held
+        self._stir(True)
+
+    def answer(self, message: Callable[[], ToServer]) -> None:
+        """Send what the call gives, when its turn comes; dropped when the connection is gone, and
+        the request with it."""
+        if self._up:
+            self._answers.append(message)
+            self._stirred.set()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled. ProtocolMismatch."""
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._connection()
+            except (OSError, EOFError, _Refused, InvalidHandshake, ConnectionClosed) as error:
+                self._complain(_reason(error))
+            # A connection that does not last counts as none: two agents under one name would
+            # otherwise push each other out as fast as they can.
+            lasted = self._up and loop.time() - self._since > _LASTING
+            failures = 0 if lasted else failures + 1
+            self._hang_up()
+            await asyncio.sleep(pause(failures))
+
+    async def _connection(self) -> None:
+        try:
+            token = self._token.read_text().strip()
+        except OSError as error:
+            raise _Refused(f"{self._token} cannot be read: {error.strerror}") from None
+        local = urlsplit(self._url).hostname in _LOOPBACK
+        async with connect(
+            self._url,
+            additional_headers={"Authorization": f"Bearer {token}"},
+            compression=None,
+            max_size=MESSAGE_LIMIT,
+            open_timeout=10,
+            close_timeout=1,
+            proxy=None if local else True,
+        ) as socket:
+            # The claims are complete in Hello; only what changes after it needs a report.
+            self._changed.clear()
+            await socket.send(encode(self._hello()))
+            await self._welcome(socket)
+            writer = asyncio.create_task(self._write(socket))
+            try:
+                async for raw in socket:
+                    self._take(decode(raw))
+            finally:
+                writer.cancel()
+                with suppress(asyncio.CancelledError, ConnectionClosed):
+                    await writer
+        raise _Refused(f"the server closed the connection ({socket.close_reason or 'no reason'})")
+
+    async def _welcome(self, socket: ClientConnection) -> None:
+        try:
+            async with asyncio.timeout(_WELCOME_TIMEOUT):
+                welcome = decode(await socket.recv())
+        except TimeoutError:
+            raise _Refused("the server does not answer the greeting") from None
+        except ConnectionClosed as error:
+            if "protocol" in _reason(error):
+                raise ProtocolMismatch(_reason(error)) from None
+            raise
+        if not isinstance(welcome, Welcome):
+            raise _Refused("the server does not greet back")
+        if welcome.protocol != protocol.VERSION:
+            raise ProtocolMismatch(
+                f"the server ({welcome.version}) speaks protocol {welcome.protocol}, this agent "
+                f"{protocol.VERSION}; install the same version of moorage on both"
+            )
+        self._check_epoch(welcome.epoch)
+        self._up, self._complaint, self._since = True, "", asyncio.get_running_loop().time()
+        self._sent = self._acked = 0
+        self._stirred.set()
+        log.info("connected to %s as node %d, epoch %d", self._url, welcome.node_id, welcome.epoch)
+
+    def _check_epoch(self, epoch: int) -> None:
+        """Refuse a server that was replaced and does not know it yet."""
+        known = 0
+        with suppress(OSError, ValueError):
+            known = int(self._epochs.read_text())
+        if epoch < known:
+            raise _Refused(
+                f"the server is of epoch {epoch}, a newer one ({known}) was here before"
+            )
+        if epoch > known:
+            self._epochs.write_text(str(epoch))
+
+    def _take(self, message: ToAgent) -> None:
+        if isinstance(message, Ack):
+            self._acked = max(self._acked, message.seq)
+            self._stirred.set()
+        else:
+            self._handle(message)
+
+    async def _write(self, socket: ClientConnection) -> None:
+        """Send while there is something to send: reports first, then one answer at a time."""
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            while message := self._next():
+                await socket.send(encode(message))
+
+    def _next(self) -> ToServer | None:
+        if self._changed and self._sent == self._acked:
+            held = [told or self._held(key) for key, told in self._changed.items()]
+            self._changed.clear()
+            self._sent += 1
+            return Report(self._sent, [known for known in held if known is not None])
+        return self._answers.popleft()() if self._answers else None
+
+    def _stir(self, urgent: bool) -> None:
+        if not self._up:
+            return
+        if urgent:
+            self._stirred.set()
+        elif self._lazy is None:
+            self._lazy = asyncio.get_running_loop().call_later(_LAZY, self._wake)
+
+    def _wake(self) -> None:
+        self._lazy = None
+        self._stirred.set()
+
+    def _hang_up(self) -> None:
+        if self._lazy is not None:
+            self._lazy.cancel()
+            self._lazy = None
+        self._answers.clear()
+        self._stirred.clear()
+        if self._up:
+            self._up = False
+            self._down()
+
+    def _complain(self, reason: str) -> None:
+        """Say why there is no connection, once for each reason."""
+        if reason != self._complaint:
+            self._complaint = reason
+            log.warning("no server at %s: %s; jobs go on, trying again", self._url, reason)
+
+
+def decode(raw: str | bytes) -> ToAgent:
+    """One message of the server."""
+    try:
+        message: ToAgent = decode_to_agent(raw if isinstance(raw, bytes) else raw.encode())
+    except msgspec.MsgspecError as error:
+        raise _Refused(f"the server sent what this agent does not understand: {error}") from None
+    return message
+
+
+def websocket_url(url: str) -> str:
+    """`http://host:port` as the address that agents dial. ValueError."""
+    parts = urlsplit(url)
+    schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"{url!r} is no server address; write http://HOST:PORT")
+    return f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}/v1/agent"
+
+
+def pause(failures: int) -> float:
+    """Seconds before the next try: none after the first failure, then longer and longer, never
+    the same for two agents that lost the same server."""
+    first, base, bound = _PAUSES
+    if failures <= 1:
+        return first
+    return min(bound, base * 2.0 ** min(failures - 2, 16)) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InvalidStatus):
+        code = error.response.status_code
+        if code in (401, 403):
+            return f"it refuses this node's token (status {code}); register the node again"
+        return f"it answers with status {code}"
+    if isinstance(error, ConnectionClosed):
+        return (error.rcvd.reason if error.rcvd else "") or "the connection broke"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error)
