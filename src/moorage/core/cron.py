@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from cronsim import CronSim
 
 
-def next_firing(cron: Sequence[str], after: float) -> float | None:
-    """The earliest time later than `after` (Unix seconds) that any expression names; None where
-    none names one (30 February). CronSimError for an expression that is none."""
+def next_firing(cron: Sequence[str], after: float) -> float:
+    """The earliest time later than `after` (Unix seconds) that any expression names. CronSimError
+    for an expression that is none, or names a day that never comes (30 February)."""
     start = datetime.fromtimestamp(after, UTC)
-    times = (next(CronSim(expression, start), None) for expression in cron)
-    return min((time.timestamp() for time in times if time is not None), default=None)
+    return min(next(CronSim(expression, start)).timestamp() for expression in cron)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from cronsim import CronSimError
+
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.cron import next_firing
@@ -38,7 +40,8 @@ def on_submit(
 ) -> Submitted:
     """Accept all runs, or raise InvalidInput (Conflict for a name in use) and change nothing.
 
-    `names` yields candidates for runs that have none; those in use are passed over. A repeated
+    `names` yields candidates for runs that have none; those in use are passed over, so it
+    must never run dry. A repeated
     `request_id` never gets here: the engine answers it from what it knows.
     """
     chosen = _names(cluster, requests, names)
@@ -54,9 +57,9 @@ def on_submit(
 
 def _names(cluster: Cluster, requests: Sequence[RunRequest], names: Iterator[str]) -> list[str]:
     """One name a run; those that users wrote take precedence over generated ones."""
-    taken = set(cluster.names)
+    taken: set[str] = set()
     for name in (request.spec.name for request in requests):
-        if name in taken:
+        if name in taken or name in cluster.names:
             raise Conflict(
                 Problem(f"a live run is called `{name}`", "stop it or choose another", "name")
             )
@@ -64,7 +67,9 @@ def _names(cluster: Cluster, requests: Sequence[RunRequest], names: Iterator[str
             taken.add(name)
     chosen: list[str] = []
     for request in requests:
-        name = request.spec.name or next(name for name in names if name not in taken)
+        name = request.spec.name or next(
+            name for name in names if name not in taken and name not in cluster.names
+        )
         taken.add(name)
         chosen.append(name)
     return chosen
@@ -77,13 +82,17 @@ def _check(cluster: Cluster, requests: Sequence[RunRequest], now: float) -> list
     for request in requests:
         problems += fits_ever(cluster, request.spec)
         problems += check_references(request.spec)
-        schedule = request.spec.schedule
-        firings.append(None if schedule is None else next_firing(schedule.cron, now))
-        if schedule is not None and firings[-1] is None:
-            problems.append(Problem("no such time will ever come", field="schedule.cron"))
+        try:
+            firings.append(_first_firing(request.spec, now))
+        except CronSimError as error:
+            problems.append(Problem(f"no such time: {error}", field="schedule.cron"))
     if problems:
         raise InvalidInput(*problems)
     return firings
+
+
+def _first_firing(task: Task, now: float) -> float | None:
+    return None if task.schedule is None else next_firing(task.schedule.cron, now)
 
 
 def _add(cluster: Cluster, run: Run, request: RunRequest, request_id: str) -> list[Effect]:

@@ -18,29 +18,25 @@ def on_timer(cluster: Cluster, timer: Timer, now: float) -> list[Effect]:
     if timer.kind == "retry":
         return [Wake()] if cluster.queue.mature(JobId(timer.id)) else []
     run = cluster.runs.get(RunId(timer.id))
-    if run is None or run.stopping or run.next_at is None:
+    if run is None or run.next_at is None or run.task.schedule is None:
         return []
     if now < run.next_at:  # rang early: the clock was set back meanwhile
         return [Arm(timer, run.next_at)]
-    return _fire(cluster, run, now)
+    run.next_at = next_firing(run.task.schedule.cron, now)
+    return _fire(cluster, run, Arm(timer, run.next_at), now)
 
 
-def _fire(cluster: Cluster, run: Run, now: float) -> list[Effect]:
+def _fire(cluster: Cluster, run: Run, again: Arm, now: float) -> list[Effect]:
     """Add a job, unless the previous one is still live: two of one schedule never overlap.
 
     The next time counts from now, so firings missed while the server was down become one.
     """
-    schedule = run.task.schedule
-    run.next_at = None if schedule is None else next_firing(schedule.cron, now)
-    effects: list[Effect] = []
-    if run.next_at is not None:
-        effects.append(Arm(Timer("cron", run.id), run.next_at))
     if run.live:
-        data = {"reason": "previous-job-live", "next_at": run.next_at}
-        return [rows.update_run(run, now), Emit("run.skipped", run.id, data=data), *effects]
+        data = {"reason": "previous-job-live", "next_at": again.at}
+        return [rows.update_run(run, now), Emit("run.skipped", run.id, data=data), again]
     run.started_at = None
     job = add_job(cluster, run, now)
-    return [rows.insert_job(job), rows.update_run(run, now), job_event(job), *effects, Wake()]
+    return [rows.insert_job(job), rows.update_run(run, now), job_event(job), again, Wake()]
 
 
 def add_job(cluster: Cluster, run: Run, now: float) -> Job:
