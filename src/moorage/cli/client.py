@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from moorage.cli.home import Address, checked, from_environment, from_home, home_directory
@@ -66,7 +67,9 @@ class Client:
         home: str | os.PathLike[str] | None = None,
     ) -> None:
         self.home = home_directory(home)
-        self._transport = Transport(_locate(url, token, self.home))
+        local = url is None and from_environment() is None
+        relocate = partial(from_home, self.home) if local else None
+        self._transport = Transport(_locate(url, token, self.home), relocate)
 
     @property
     def address(self) -> Address:
@@ -102,10 +105,10 @@ class Client:
         return self._transport.call("POST", "/v1/plan", PlanReply, body=body).runs
 
     def runs(
-        self, *, active: bool | None = None, state: str | None = None, name: str | None = None
+        self, *, active: bool = False, state: str | None = None, name: str | None = None
     ) -> Iterator[RunSummary]:
         """All runs, newest first, over as many pages as there are. `active`: only those that have
-        not ended (or only those that have)."""
+        not ended."""
         cursor: str | None = None
         while True:
             page = self.page(active=active, state=state, name=name, cursor=cursor)
@@ -116,7 +119,7 @@ class Client:
     def page(
         self,
         *,
-        active: bool | None = None,
+        active: bool = False,
         state: str | None = None,
         name: str | None = None,
         limit: int = PAGE,
@@ -166,14 +169,20 @@ class Client:
     ) -> Output:
         """The output of a job, to be iterated: chunks of bytes, both streams in written order.
 
-        `job` is a position in the run (the last one when None), `since` a time. `follow` goes on
-        until the job has ended, over its attempts, and over breaks of the connection at the byte
-        where it was; so does iterating once more, after an exception. `on_gap` is told how many
+        `job` is a position in the run (the last one when None), `attempt` one try of it (all of
+        them, one after the other, when None), `since` a time. `follow` goes on
+        until the run has ended, and over breaks of the connection at the byte where it was; so
+        does iterating once more, after an exception. `on_gap` is told how many
         bytes at the beginning are gone (the cap on logs).
         """
         query = {"job": job, "attempt": attempt, "rank": rank, "follow": follow, "since": since}
         path = f"/v1/runs/{segment(ref)}/logs"
-        return Output(self._transport, path, query, on_gap)
+
+        def is_over(patience: float) -> bool:
+            return self.wait(ref, patience).summary.state in FINAL_STATES
+
+        resumable = follow and attempt is None
+        return Output(self._transport, path, query, is_over if resumable else None, on_gap)
 
     def events(
         self, *, since: int | None = None, run: Ref | None = None, follow: bool = False

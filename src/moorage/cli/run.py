@@ -29,10 +29,16 @@ OPTIONS = {
 
 @click.command(context_settings={"ignore_unknown_options": False})
 @click.option(
-    "-v", "--volume", "volumes", multiple=True, metavar="SRC:DST[:ro]",
+    "-v",
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="SRC:DST[:ro]",
     help="A directory of the node, and where the job sees it.",
 )
-@click.option("-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here.")
+@click.option(
+    "-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here."
+)
 @click.option("--cpu", metavar="N", help="CPUs to reserve: 2, 2..8.")
 @click.option("--memory", metavar="SIZE", help="Memory: 8GB.., ..16GB (a limit), 16GB (both).")
 @click.option("--gpu", metavar="GPU", help="GPUs: 1, A100:2, 24GB:1.")
@@ -76,7 +82,9 @@ def read_document(
         loaded = load(text, file="", environ=os.environ, overrides=env, name=name)
     except InvalidInput as error:
         raise InvalidInput(*(_at_option(problem) for problem in error.problems)) from None
-    return Prepared(loaded.spec, "native", "", [_at_option(p) for p in loaded.warnings], Path.cwd())
+    return Prepared(
+        loaded.spec, "native", "", [_at_option(p) for p in loaded.warnings], Path.cwd()
+    )
 
 
 def _at_option(problem: Problem) -> Problem:

@@ -25,7 +25,7 @@ def connect() -> Client:
     home = home_directory()
     address = from_home(home)
     if address is not None and is_alive(address.pid):
-        client = Client(address.url, address.token)
+        client = Client(home=home)
         try:
             client.connect()
         except Unreachable:
@@ -35,7 +35,7 @@ def connect() -> Client:
     address, started = autostart.ensure(home)
     if started:
         autostart.announce(address)
-    return Client(address.url, address.token)
+    return Client(home=home)
 
 
 @contextmanager

@@ -28,11 +28,16 @@ class Reconnect:
         """The server answers again."""
         self._failures = 0
 
+    @property
+    def delay(self) -> float:
+        """Seconds to wait before the next try."""
+        return DELAYS[min(self._failures, len(DELAYS) - 1)]
+
     def pause(self, error: Unreachable) -> None:
         """Wait before the next try."""
         if self._failures >= len(DELAYS):
             raise error
-        delay = DELAYS[self._failures]
+        delay = self.delay
         self._failures += 1
         self._never.wait(delay)  # nothing tells a client that a server is back
 
@@ -46,27 +51,33 @@ class Output:
         transport: Transport,
         path: str,
         query: Query,
+        is_over: Callable[[float], bool] | None = None,
         on_gap: Callable[[int], None] | None = None,
     ) -> None:
         self._transport = transport
         self._path = path
         self._query = query
+        self._is_over = is_over
+        """Waits for the end of the run, for some seconds; None: the end of a reply is the end."""
         self._on_gap = on_gap
-        self._follow = bool(query.get("follow"))
         self.offset: int | None = None
         """Where the next byte lies; None before the first reply."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """While following, a broken connection is opened again; otherwise it is an error."""
+        """While following, a reply that broke off, or that ended before the run did (the server
+        stops, the node is away), is asked for again; otherwise a break is an error."""
         tries = Reconnect()
+        over = self._is_over is None
         while True:
             try:
                 for chunk in self._read():
                     tries.succeeded()
                     yield chunk
-                return
+                if over or self._is_over is None:
+                    return
+                over = self._is_over(tries.delay)
             except Unreachable as error:
-                if not self._follow:
+                if self._is_over is None:
                     raise
                 tries.pause(error)
 

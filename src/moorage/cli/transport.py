@@ -7,7 +7,7 @@ importing it costs a third of what the asynchronous libraries cost.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -40,14 +40,21 @@ STALE = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 class Transport:
     """Requests to one server; safe to use from several threads at once."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self, address: Address, relocate: Callable[[], Address | None] | None = None
+    ) -> None:
+        self._relocate = relocate
+        """Where the server is now, asked when nobody answers: a restart may change the port."""
+        self._move_to(address)
+        self._idle: list[HTTPConnection] = []
+
+    def _move_to(self, address: Address) -> None:
         self.address = address
         parts = urlsplit(address.url)
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port
         self._tls = parts.scheme == "https"
         self._prefix = parts.path
-        self._idle: list[HTTPConnection] = []
 
     def close(self) -> None:
         """Close the idle connections; the transport can still be used."""
@@ -97,14 +104,14 @@ class Transport:
     def _exchange(
         self, method: str, path: str, query: Query | None, body: bytes, media: str
     ) -> tuple[HTTPConnection, HTTPResponse]:
-        target = self._prefix + path + query_string(query)
-        headers = {"Authorization": f"Bearer {self.address.token}", "Accept": "*/*"}
-        if body:
-            headers["Content-Type"] = media
         while True:
             reused = bool(self._idle)
             connection = self._idle.pop() if reused else self._open()
+            headers = {"Authorization": f"Bearer {self.address.token}", "Accept": "*/*"}
+            if body:
+                headers["Content-Type"] = media
             try:
+                target = self._prefix + path + query_string(query)
                 connection.request(method, target, body or None, headers)
                 response = connection.getresponse()
                 break
@@ -136,19 +143,25 @@ class Transport:
         return data
 
     def _open(self) -> HTTPConnection:
-        connection: HTTPConnection
-        if self._tls:
-            from http.client import HTTPSConnection
-
-            connection = HTTPSConnection(self._host, self._port, timeout=REPLY_TIMEOUT)
-        else:
-            connection = HTTPConnection(self._host, self._port, timeout=REPLY_TIMEOUT)
+        connection = self._connection()
         try:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise self._unreachable(error) from None
-        return connection
+            moved = self._relocate() if self._relocate else None
+            if moved is None or moved.url == self.address.url:
+                raise self._unreachable(error) from None
+        else:
+            return connection
+        self._move_to(moved)
+        return self._open()
+
+    def _connection(self) -> HTTPConnection:
+        if not self._tls:
+            return HTTPConnection(self._host, self._port, timeout=REPLY_TIMEOUT)
+        from http.client import HTTPSConnection
+
+        return HTTPSConnection(self._host, self._port, timeout=REPLY_TIMEOUT)
 
     def _unreachable(self, error: Exception) -> Unreachable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -19,7 +19,7 @@ from moorage.specs.checks import check_name, check_variable, clashes
 from moorage.specs.fields.field import read_table
 from moorage.specs.fields.mounts import Written
 from moorage.specs.fields.task import TASK
-from moorage.specs.nodes import Map, Place, Text, compose
+from moorage.specs.nodes import Map, Text, compose
 from moorage.specs.resources import Resources
 from moorage.specs.task import Task
 from moorage.specs.values import Context, Value, suggestion
@@ -32,14 +32,14 @@ MOUNT_FIELDS = ("workdir", "files", "repos", "volumes")
 class Loaded(Struct, frozen=True):
     """A file that is right. `source` is its text; `inherited` names the variables whose values
     came from the caller's environment and are best not shown, `places` has where each of the
-    spec's mounts was written."""
+    spec's mounts was written: field, line and column."""
 
     spec: Task
     dialect: str
     warnings: list[Problem]
     source: str
     inherited: frozenset[str] = frozenset()
-    places: tuple[Place, ...] = ()
+    places: tuple[tuple[str, int, int], ...] = ()
 
 
 def load(
@@ -82,7 +82,7 @@ def load(
         **{key: value for key, value in given.items() if key in Task.__struct_fields__},
     )
     inherited = frozenset(context.inherited)
-    places = tuple(item.value.node.place for item in written)
+    places = tuple((item.value.field, *item.value.node.place) for item in written)
     return Loaded(spec, dialect, context.warnings, text, inherited, places)
 
 

@@ -152,9 +152,34 @@ def test_logs_go_on_at_their_offset_when_the_connection_breaks(scripted, client,
     scripted.routes["GET /v1/runs/1/logs"] = [
         Reply(chunks=[b"one\n", b"two\n"], cut=True),
         Reply(chunks=[b"three\n"], headers={"Moorage-Log-Offset": "8"}),
+        Reply(chunks=[], headers={"Moorage-Log-Offset": "14"}),
     ]
+    scripted.routes["GET /v1/runs/1/wait"] = [Reply(view("succeeded"))]
     assert b"".join(client.logs(1, follow=True)) == b"one\ntwo\nthree\n"
     assert scripted.seen[1].query["offset"] == "8"
+
+
+def test_a_reply_that_ends_before_the_run_does_is_asked_for_again(scripted, client, Reply):
+    scripted.routes["GET /v1/runs/1/logs"] = [
+        Reply(chunks=[b"one\n"]),
+        Reply(chunks=[b"two\n"], headers={"Moorage-Log-Offset": "4"}),
+        Reply(chunks=[], headers={"Moorage-Log-Offset": "8"}),
+    ]
+    scripted.routes["GET /v1/runs/1/wait"] = [Reply(view()), Reply(view("failed"))]
+    assert b"".join(client.logs(1, follow=True)) == b"one\ntwo\n"
+    logs = [r for r in scripted.seen if r.path.endswith("logs")]
+    assert [r.query.get("offset") for r in logs] == [None, "4", "8"]
+
+
+def test_a_server_that_came_back_on_another_port_is_found(scripted, tmp_path, monkeypatch, Reply):
+    monkeypatch.delenv("MOORAGE_URL", raising=False)
+    path = tmp_path / "server.json"
+    path.write_text('{"url": "http://127.0.0.1:1", "pid": 1, "token": "old"}')
+    scripted.routes["GET /v1/info"] = [Reply(INFO)]
+    with Client(home=tmp_path) as client:
+        path.write_text(f'{{"url": "{scripted.url}", "pid": 1, "token": "new"}}')
+        assert client.info() == INFO
+    assert scripted.seen[0].headers["Authorization"] == "Bearer new"
 
 
 def test_a_broken_connection_is_an_error_without_follow(scripted, client, Reply):
