@@ -29,8 +29,8 @@ ARGS = "run.args"
 """What follows `--` on the command line, quoted for the shell; known when the file is read."""
 NAMESPACES = ("env", "run", "moorage", "dstack", "secrets")
 
-_OPENING = re.compile(r"(\$+)\{\{")
-_BODY = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_-]*)\.([A-Za-z_][A-Za-z0-9_-]*)\s*")
+_OPENING = r"(\$+)\{\{"
+_BODY = r"\s*([A-Za-z_][A-Za-z0-9_-]*)\.([A-Za-z_][A-Za-z0-9_-]*)\s*"
 
 
 class Reference(NamedTuple):
@@ -62,7 +62,8 @@ def scan(text: str) -> list[str | Reference]:
     tokens: list[str | Reference] = []
     literal = ""
     at = 0
-    while (opening := _OPENING.search(text, at)) is not None:
+    search = re.compile(_OPENING).search
+    while (opening := search(text, at)) is not None:
         dollars = len(opening[1])
         literal += text[at : opening.start()] + "$" * (dollars // 2)
         if dollars % 2 == 0:
@@ -85,7 +86,7 @@ def _reference(text: str, start: int) -> Reference:
     end = text.find("}}", start, line_end)
     if end < 0:
         return Reference(text[start:line_end], start, line_end)
-    body = _BODY.fullmatch(text, start + 3, end)
+    body = re.fullmatch(_BODY, text[start + 3 : end])
     whole = text[start : end + 2]
     if body is None:
         return Reference(whole, start, end + 2)

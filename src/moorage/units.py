@@ -14,12 +14,10 @@ from typing import TypeVar
 T = TypeVar("T", int, float)
 
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
-_SIZE = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGTP])?(?:I?B)?|B)\s*", re.I)
+_SIZE = r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGTP])?(?:I?B)?|B)\s*"
 _DURATION_PARTS = (("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,3})?"
-_DURATION = re.compile(
-    r"\s*" + "".join(rf"(?:({_NUMBER})\s*{unit}\s*)?" for unit, _ in _DURATION_PARTS), re.I
-)
+_DURATION = r"\s*" + "".join(rf"(?:({_NUMBER})\s*{unit}\s*)?" for unit, _ in _DURATION_PARTS)
 
 
 class BadValue(ValueError):
@@ -34,7 +32,7 @@ class BadValue(ValueError):
 
 def parse_size(text: str, unit: str = "GB") -> int:
     """Bytes of `24GB`, `512 MB`, `1.5tb`, `80g`; a bare number counts in `unit`."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text, re.IGNORECASE)
     if match is None:
         raise BadValue(text, "a size such as 512MB, 24GB or 1.5TB")
     number, prefix = match.groups()
@@ -69,7 +67,7 @@ def parse_duration(text: str) -> float:
     """Seconds of `90`, `90s`, `1h30m`, `1.5h`, `2d`, `1w`; larger units come first."""
     if re.fullmatch(rf"\s*{_NUMBER}\s*", text):
         return float(text)
-    match = _DURATION.fullmatch(text)
+    match = re.fullmatch(_DURATION, text, re.IGNORECASE)
     if match is None or not any(match.groups()):
         raise BadValue(text, "a duration such as 90s, 45m, 1h30m or 2d")
     pairs = zip(match.groups(), _DURATION_PARTS, strict=True)

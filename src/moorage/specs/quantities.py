@@ -22,7 +22,7 @@ VENDORS = {
     **dict.fromkeys(("tenstorrent", "tt"), "tenstorrent"),
     **{name: name for name in ("nvidia", "amd", "intel")},
 }
-_NUMBER = re.compile(r"\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*")
+_NUMBER = r"\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*"
 
 
 def parse_number_range(text: str) -> Range:
@@ -143,7 +143,7 @@ def size_range_text(span: Range) -> str:
 
 
 def _number(text: str) -> float:
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         raise BadValue(text, "a number or a range such as 4, 2..8 or 2..")
     return float(text)
 
