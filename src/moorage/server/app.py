@@ -106,16 +106,17 @@ def _params(route: AnyRoute, request: Request) -> Struct:
 
 
 async def _body(route: AnyRoute, request: Request) -> Struct:
-    if route.body in (NoBody, RawBody):
-        return route.body()
+    kind: type[Struct] = route.body
+    if kind in (NoBody, RawBody):
+        return kind()
     media = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     raw = await read_body(request)
     if not raw and route.body_optional:
-        return route.body()
+        return kind()
     if media != JSON:
         raise WrongMedia(f"the body must be {JSON}, not {media}")
     try:
-        return cast(Struct, msgspec.json.decode(raw, type=route.body))
+        return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         raise _malformed(error, "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -37,7 +37,7 @@ async def info(call: Call[NoParams, NoBody]) -> Info:
         store="sqlite",
         user=services.user,
         upload_limit=services.settings.upload_limit,
-        runs={**services.engine.cluster.counts},
+        runs={str(state): n for state, n in services.engine.cluster.counts.items()},
     )
 
 

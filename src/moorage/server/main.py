@@ -1,0 +1,87 @@
+"""The server process: `python -m moorage.server.main`."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.errors import InvalidInput, MoorageError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a server is to run."""
+
+    home: Path
+    host: str
+    port: int
+    """0: the port of the last time, if it is free, else any."""
+    ready_fd: int | None
+    with_node: bool = True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        options = parse(arguments)
+        import asyncio
+
+        from moorage.server.process import serve
+
+        return asyncio.run(serve(options))
+    except MoorageError as error:
+        print(f"moorage server: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """The command line; InvalidInput where it asks for what is not safe."""
+    from moorage.server.settings import home_directory
+
+    parser = argparse.ArgumentParser(
+        prog="moorage.server.main", description="Run a moorage server in the foreground."
+    )
+    parser.add_argument("--home", help="where everything is kept (default: $MOORAGE_HOME)")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="0: as last time, or any free one")
+    parser.add_argument("--ready-fd", type=int, help="written to once the server answers")
+    parser.add_argument("--no-node", action="store_true", help="do not make this machine a node")
+    given = parser.parse_args(arguments)
+    require_loopback(given.host)
+    return Options(
+        home=home_directory(given.home),
+        host="127.0.0.1" if given.host == "localhost" else given.host,
+        port=given.port,
+        ready_fd=given.ready_fd,
+        with_node=not given.no_node,
+    )
+
+
+def require_loopback(host: str) -> None:
+    """InvalidInput for an address that others can reach: tokens and data would cross the network
+    in the clear, because this version has no TLS."""
+    try:
+        safe = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        safe = False
+    if not safe:
+        raise InvalidInput(
+            Problem(
+                f"{host} is not a loopback address, and this version has no TLS to protect tokens",
+                "listen on 127.0.0.1 and reach it through `ssh -L`",
+                "--host",
+            )
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
