@@ -1,0 +1,144 @@
+"""Statements that fill every column with something plausible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moorage.store.base import Statement
+
+
+def run(number: int, **changes: Any) -> Statement:
+    return Statement(
+        "insert_run",
+        {
+            "id": number,
+            "name": f"run-{number}",
+            "user": "ada",
+            "state": "queued",
+            "reason": "",
+            "message": "",
+            "exit_code": None,
+            "priority": 0,
+            "spec": '{"type":"task","commands":["true"]}',
+            "source": "",
+            "dialect": "native",
+            "request_id": f"request-{number}",
+            "tags": "{}",
+            "submitted_at": 100.0 + number,
+            "started_at": None,
+            "ended_at": None,
+            "next_at": None,
+            "stopping": 0,
+            "node": "",
+            "attempt": 0,
+            **changes,
+        },
+    )
+
+
+def job(number: int, run_id: int, **changes: Any) -> Statement:
+    return Statement(
+        "insert_job",
+        {
+            "id": number,
+            "run_id": run_id,
+            "idx": 0,
+            "state": "queued",
+            "reason": "",
+            "message": "",
+            "exit_code": None,
+            "attempt": 0,
+            "node_id": None,
+            "not_before": None,
+            "stopping": 0,
+            "failed_at": None,
+            "queued_at": 100.0,
+            "started_at": None,
+            "ended_at": None,
+            **changes,
+        },
+    )
+
+
+def node(number: int, **changes: Any) -> Statement:
+    return Statement(
+        "upsert_node",
+        {
+            "id": number,
+            "name": f"node-{number}",
+            "boot_id": "b00t",
+            "state": "up",
+            "version": "0.1.0",
+            "resources": "{}",
+            "isolation": "{}",
+            "pythons": "[]",
+            "last_seen": 100.0,
+            **changes,
+        },
+    )
+
+
+def attempt(job_id: int, number: int = 1, **changes: Any) -> Statement:
+    return Statement(
+        "insert_attempt",
+        {
+            "job_id": job_id,
+            "attempt": number,
+            "node_id": 1,
+            "state": "staging",
+            "gpus": "[]",
+            "assigned_at": 101.0,
+            **changes,
+        },
+    )
+
+
+def progress(job_id: int, state: str, **changes: Any) -> Statement:
+    return Statement(
+        "update_attempt",
+        {
+            "job_id": job_id,
+            "attempt": 1,
+            "state": state,
+            "started_at": 102.0,
+            "ended_at": None,
+            "phases": "[]",
+            "outcome": None,
+            "usage": None,
+            **changes,
+        },
+    )
+
+
+def event(kind: str = "run.submitted", **changes: Any) -> Statement:
+    return Statement(
+        "insert_event",
+        {
+            "at": 100.0,
+            "kind": kind,
+            "run_id": None,
+            "job_id": None,
+            "node_id": None,
+            "data": "{}",
+            **changes,
+        },
+    )
+
+
+def pack(name: str, **changes: Any) -> Statement:
+    return Statement("insert_pack", {"id": name, "bytes": 148, "added_at": 100.0, **changes})
+
+
+def blob(digest: str, pack_id: str, **changes: Any) -> Statement:
+    return Statement(
+        "insert_blob",
+        {
+            "digest": digest,
+            "pack": pack_id,
+            "start": 48,
+            "length": 100,
+            "size": 200,
+            "added_at": 100.0,
+            **changes,
+        },
+    )

@@ -1,0 +1,352 @@
+"""What every database must do: the cases of `store.base.Store` and of the named queries.
+
+A database's own test file subclasses `StoreSuite`, names its dialect and opens it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contract import rows
+from moorage.store import sql
+from moorage.store.base import Statement, StatementRefused, Store, StoreBroken
+
+STATES = ("queued", "running", "succeeded", "failed")
+FINAL = ("succeeded", "failed")
+
+# The store is one per test on purpose: an example only adds to what is there.
+grows = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+class StoreSuite:
+    """All cases."""
+
+    dialect: ClassVar[str]
+
+    def open(self, directory: Path) -> Store:
+        """The database that belongs to this directory, made where there is none."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        store = self.open(tmp_path)
+        yield store
+        store.close()
+
+    # the interface
+
+    def test_what_was_written_is_there_after_opening_again(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.write([rows.run(1, message="ünï — 漢字")])
+        store.close()
+        store = self.open(tmp_path)
+        assert store.read("run_by_id", {"id": 1})[0]["message"] == "ünï — 漢字"
+        store.close()
+
+    def test_a_batch_that_fails_in_the_middle_leaves_nothing(self, store: Store) -> None:
+        with pytest.raises(StatementRefused):
+            store.write([rows.run(1), rows.run(2), rows.run(1), rows.run(3)])
+        assert store.read("live_runs") == []
+        store.write([rows.run(1)])
+        assert len(store.read("live_runs")) == 1
+
+    def test_statements_run_in_their_order(self, store: Store) -> None:
+        store.write(
+            [
+                Statement("set_meta", {"key": "epoch", "value": "1"}),
+                rows.event(),
+                Statement("set_meta", {"key": "epoch", "value": "2"}),
+                Statement("set_meta", {"key": "epoch", "value": "3"}),
+            ]
+        )
+        assert store.read("meta", {"key": "epoch"}) == [{"value": "3"}]
+
+    def test_an_empty_batch_is_no_error(self, store: Store) -> None:
+        store.write([])
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            Statement("no_such_query", {}),
+            Statement("insert_event", {"at": 1.0}),
+            rows.event(data=["not", "text"]),
+            rows.event(data="\ud800"),
+            rows.event(run_id=2**63),
+            rows.event(run_id="seven"),
+            rows.event(kind=None),
+            rows.job(1, run_id=99),
+        ],
+        ids=["query", "missing", "list", "surrogate", "too-big", "type", "null", "foreign-key"],
+    )
+    def test_an_impossible_statement_is_refused_and_harms_nothing(
+        self, store: Store, statement: Statement
+    ) -> None:
+        with pytest.raises(StatementRefused):
+            store.write([rows.event(), statement])
+        assert store.read("max_seq") == [{"seq": 0}]
+        store.write([rows.event()])
+
+    def test_an_error_does_not_repeat_values(self, store: Store) -> None:
+        with pytest.raises(StatementRefused) as refused:
+            store.write([rows.event(data="hunter2\ud800")])
+        assert "hunter2" not in str(refused.value)
+
+    def test_an_unknown_read_is_refused(self, store: Store) -> None:
+        with pytest.raises(StatementRefused, match="nonsense"):
+            store.read("nonsense")
+
+    def test_every_read_query_is_valid(self, store: Store) -> None:
+        for query in sql.queries(self.dialect).values():
+            if query.text.startswith("SELECT"):
+                params: dict[str, Any] = dict.fromkeys(query.parameters)
+                if "limit" in params:
+                    params["limit"] = 1
+                if "digests" in params:
+                    params["digests"] = "[]"
+                assert isinstance(store.read(query.name, params), list), query.name
+
+    def test_a_closed_store_says_so(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.close()
+        store.close()
+        with pytest.raises(StoreBroken, match="closed"):
+            store.read("nodes")
+        with pytest.raises(StoreBroken, match="closed"):
+            store.write([rows.event()])
+
+    def test_readers_see_whole_batches_while_a_writer_writes(self, store: Store) -> None:
+        stop = threading.Event()
+        torn: list[int] = []
+
+        def watch() -> None:
+            while not stop.is_set():
+                seen = store.read("max_seq")[0]["seq"]
+                if seen % 5:
+                    torn.append(seen)
+
+        readers = [threading.Thread(target=watch) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        for _ in range(100):
+            store.write([rows.event() for _ in range(5)])
+        stop.set()
+        for reader in readers:
+            reader.join()
+        assert torn == []
+        assert store.read("max_seq") == [{"seq": 500}]
+
+    @grows
+    @given(
+        at=st.floats(allow_nan=False, allow_infinity=False),
+        number=st.integers(min_value=-(2**63), max_value=2**63 - 1),
+        text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    )
+    def test_values_come_back_as_they_went(
+        self, store: Store, at: float, number: int, text: str
+    ) -> None:
+        store.write([rows.event(at=at, run_id=number, kind=text)])
+        row = store.read("events_since", {"since": 0, "limit": 1000})[-1]
+        assert (row["at"], row["run_id"], row["kind"]) == (at, number, text)
+
+    # runs and jobs
+
+    def test_boot_reads_only_what_lives(self, store: Store) -> None:
+        store.write(
+            [
+                rows.node(1),
+                rows.run(1, state="succeeded"),
+                rows.run(2, state="scheduled"),
+                rows.run(3, state="running"),
+                rows.job(1, 1, state="succeeded"),
+                rows.job(2, 3, state="running"),
+                rows.attempt(1),
+                rows.attempt(2),
+                rows.progress(1, "done"),
+            ]
+        )
+        assert [row["id"] for row in store.read("live_runs")] == [2, 3]
+        assert [row["id"] for row in store.read("live_jobs")] == [2]
+        assert [row["job_id"] for row in store.read("live_attempts")] == [2]
+
+    def test_updates_change_every_column_they_name(self, store: Store) -> None:
+        queries = sql.queries(self.dialect)
+        store.write([rows.node(1), rows.run(1), rows.job(1, 1)])
+        for name, read in (("update_run", "run_by_id"), ("update_job", "jobs_of_run")):
+            # One number serves as text, number and time alike, except where nodes are named.
+            changed = {**dict.fromkeys(queries[name].parameters, "1"), "id": 1}
+            store.write([Statement(name, changed)])
+            [row] = store.read(read, {"id": 1, "run_id": 1})
+            assert {str(row[column])[:1] for column in changed} == {"1"}, name
+
+    def test_the_end_of_an_attempt_is_final(self, store: Store) -> None:
+        store.write([rows.node(1), rows.run(1), rows.job(1, 1), rows.attempt(1)])
+        store.write([rows.progress(1, "done", outcome='{"kind":"exited"}')])
+        store.write([rows.progress(1, "running")])
+        [row] = store.read("attempts_of_run", {"run_id": 1})
+        assert (row["state"], row["outcome"]) == ("done", '{"kind":"exited"}')
+        assert row["node"] == "node-1"
+
+    def test_an_attempt_exists_once(self, store: Store) -> None:
+        store.write([rows.node(1), rows.run(1), rows.job(1, 1), rows.attempt(1)])
+        with pytest.raises(StatementRefused):
+            store.write([rows.attempt(1)])
+
+    def test_deleting_a_run_takes_all_but_its_events_and_its_numbers(self, store: Store) -> None:
+        store.write([rows.node(4), rows.run(7), rows.job(9, 7), rows.attempt(9, node_id=4)])
+        store.write([Statement("insert_run_blob", {"run_id": 7, "digest": "d", "kind": "tree"})])
+        store.write([rows.event(run_id=7, job_id=9), Statement("delete_run", {"id": 7})])
+        assert store.read("run_by_id", {"id": 7}) == []
+        assert store.read("live_jobs") == store.read("live_attempts") == []
+        assert store.read("referenced") == []
+        assert store.read("max_ids") == [{"run": 7, "job": 9, "node": 4}]
+        [event] = store.read("run_events_since", {"run": 7, "since": 0, "limit": 9})
+        assert (event["run_name"], event["job_id"]) == ("", 9)
+
+    def test_numbers_begin_at_nothing(self, store: Store) -> None:
+        assert store.read("max_ids") == [{"run": 0, "job": 0, "node": 0}]
+
+    def test_a_name_means_its_newest_run(self, store: Store) -> None:
+        store.write([rows.run(n, name="train", request_id="one") for n in (1, 2, 3)])
+        assert store.read("run_by_name", {"name": "train"})[0]["id"] == 3
+        assert store.read("run_by_name", {"name": "other"}) == []
+        found = store.read("run_by_request", {"request_id": "one"})
+        assert [row["id"] for row in found] == [1, 2, 3]
+
+    def test_a_tree_used_twice_by_a_run_is_one_reference(self, store: Store) -> None:
+        uses = Statement("insert_run_blob", {"run_id": 1, "digest": "d", "kind": "tree"})
+        store.write([rows.run(1), uses, uses])
+        assert store.read("referenced") == [{"digest": "d", "kind": "tree"}]
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        runs=st.lists(
+            st.tuples(st.sampled_from(STATES), st.sampled_from("ab"), st.sampled_from("xy")),
+            max_size=12,
+        ),
+        filters=st.fixed_dictionaries(
+            {
+                "state": st.none() | st.sampled_from(STATES),
+                "name": st.none() | st.sampled_from("ab"),
+                "user": st.none() | st.sampled_from("xy"),
+            }
+        ),
+        before=st.none() | st.integers(0, 13),
+        limit=st.integers(1, 5),
+    )
+    def test_pages_of_runs_follow_a_plain_model(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        runs: list[tuple[str, str, str]],
+        filters: dict[str, str | None],
+        before: int | None,
+        limit: int,
+    ) -> None:
+        store = self.open(tmp_path_factory.mktemp("page"))
+        try:
+            store.write(
+                [
+                    rows.run(number, state=state, name=name, user=user)
+                    for number, (state, name, user) in enumerate(runs, start=1)
+                ]
+            )
+            expected = [
+                (number, state)
+                for number, (state, name, user) in reversed([*enumerate(runs, start=1)])
+                if filters["state"] in (None, state)
+                and filters["name"] in (None, name)
+                and filters["user"] in (None, user)
+            ]
+            for active, page, count in (
+                (False, "runs_page", "count_runs"),
+                (True, "active_runs_page", "count_active_runs"),
+            ):
+                fits = [n for n, state in expected if not (active and state in FINAL)]
+                below = [n for n in fits if before is None or n < before][:limit]
+                found = store.read(page, {**filters, "before": before, "limit": limit})
+                assert [row["id"] for row in found] == below
+                assert store.read(count, filters) == [{"total": len(fits)}]
+        finally:
+            store.close()
+
+    # nodes, events, tokens
+
+    def test_a_node_is_one_row_however_often_it_connects(self, store: Store) -> None:
+        store.write([rows.node(1), rows.node(1, state="down", last_seen=200.0)])
+        [row] = store.read("nodes")
+        assert (row["state"], row["last_seen"]) == ("down", 200.0)
+
+    def test_two_nodes_cannot_share_a_name(self, store: Store) -> None:
+        with pytest.raises(StatementRefused):
+            store.write([rows.node(1, name="same"), rows.node(2, name="same")])
+
+    def test_events_are_numbered_in_order_and_pages_continue(self, store: Store) -> None:
+        store.write([rows.node(1), rows.run(1), rows.run(2)])
+        store.write([rows.event(run_id=1 + n % 2, node_id=1) for n in range(6)])
+        first = store.read("events_since", {"since": 0, "limit": 4})
+        assert [row["seq"] for row in first] == [1, 2, 3, 4]
+        rest = store.read("events_since", {"since": 4, "limit": 4})
+        assert [(row["seq"], row["run_name"], row["node"]) for row in rest] == [
+            (5, "run-1", "node-1"),
+            (6, "run-2", "node-1"),
+        ]
+        of_one = store.read("run_events_since", {"run": 2, "since": 2, "limit": 9})
+        assert [row["seq"] for row in of_one] == [4, 6]
+        assert store.read("max_seq") == [{"seq": 6}]
+
+    def test_tokens_are_found_by_hash_until_deleted(self, store: Store) -> None:
+        token = {"hash": "h", "kind": "user", "subject": "ada", "created_at": 1.0}
+        store.write([Statement("insert_token", token)])
+        assert store.read("token", {"hash": "h"}) == [token]
+        assert store.read("tokens") == [token]
+        store.write([Statement("delete_token", {"hash": "h"})])
+        assert store.read("token", {"hash": "h"}) == []
+
+    # the index of content
+
+    def test_the_first_of_two_uploads_stays_and_counts_as_new(self, store: Store) -> None:
+        store.write([rows.pack("p1"), rows.blob("d", "p1")])
+        store.write([rows.pack("p2"), rows.blob("d", "p2", added_at=300.0)])
+        [row] = store.read("blob", {"digest": "d"})
+        assert (row["pack"], row["added_at"]) == ("p1", 300.0)
+
+    def test_many_blobs_are_looked_up_at_once(self, store: Store) -> None:
+        store.write([rows.pack("p"), rows.blob("a", "p"), rows.blob("b", "p", added_at=500.0)])
+        found = store.read("blobs", {"digests": '["b","c","a"]'})
+        assert sorted(row["digest"] for row in found) == ["a", "b"]
+        to_note = store.read("blobs_to_note", {"digests": '["b","c","a"]', "since": 200.0})
+        assert {row["digest"]: row["added_at"] for row in to_note} == {"c": None, "a": 100.0}
+
+    def test_a_blob_relied_on_since_is_not_deleted(self, store: Store) -> None:
+        store.write([rows.pack("p"), rows.blob("a", "p"), rows.blob("b", "p")])
+        store.write([Statement("touch_blob", {"digest": "a", "added_at": 300.0})])
+        assert [row["digest"] for row in store.read("old_blobs", {"before": 200.0})] == ["b"]
+        for digest in "ab":
+            gone = {"digest": digest, "pack": "p", "before": 200.0}
+            store.write([Statement("delete_blob", gone)])
+        assert [row["digest"] for row in store.read("blobs_of_pack", {"pack": "p"})] == ["a"]
+
+    def test_a_pack_with_blobs_cannot_be_deleted(self, store: Store) -> None:
+        store.write([rows.pack("old"), rows.blob("a", "old"), rows.pack("new")])
+        drop = Statement("delete_pack", {"id": "old"})
+        with pytest.raises(StatementRefused):
+            store.write([drop])
+        move = {"digest": "a", "pack": "new", "start": 1048, "old_pack": "old"}
+        store.write([Statement("move_blob", move), drop])
+        [row] = store.read("blob", {"digest": "a"})
+        assert (row["pack"], row["start"]) == ("new", 1048)
+        assert [row["id"] for row in store.read("packs")] == ["new"]
+
+    def test_sparse_packs_are_those_that_are_mostly_dead(self, store: Store) -> None:
+        store.write([rows.pack("empty"), rows.pack("full"), rows.pack("sparse", bytes=1000)])
+        store.write([rows.blob("a", "full"), rows.blob("b", "sparse")])
+        found = store.read("sparse_packs")
+        assert [(row["id"], row["live"]) for row in found] == [("empty", 0), ("sparse", 148)]
