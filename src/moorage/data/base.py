@@ -8,8 +8,9 @@ Nobody retries: an error ends the attempt with the phase and the message.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from moorage.specs.mounts import Mount
@@ -29,15 +30,6 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
-class Merge:
-    """Copy the tree at `source` into `target` file by file before the process starts; `target` is
-    inside a volume or the working directory, and nothing there is deleted."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Handle:
     """What `prepare` made."""
 
@@ -47,8 +39,18 @@ class Handle:
 
 
 @dataclass(frozen=True, slots=True)
+class Landing:
+    """Where a path of the job lies on the node: `rest` below the directory `root`. What is below
+    `root` may be a job's or a volume's, so links there are never followed."""
+
+    root: Path
+    rest: PurePosixPath
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """Where an attempt's things lie on the node."""
+    """Where an attempt's things lie on the node, and where the job sees them."""
 
     directory: Path
     """The attempt's own directory, removed in `clean`."""
@@ -56,6 +58,25 @@ class Place:
     """The working directory, on the node."""
     home: Path
     """The job user's home."""
+    workdir: Path = Path("/workflow")
+    """The working directory, as the job sees it: relative targets start here."""
+    binds: tuple[Bind, ...] = ()
+    """What is writable in the job so far: `work` and the volumes prepared before. A target below
+    one of them is merged into it; any other becomes a bind of its own."""
+
+    def target(self, text: str) -> Path:
+        """The absolute path in the job that a mount's target means."""
+        path = self.home / text[1:].lstrip("/") if text == "~" or text[:2] == "~/" else Path(text)
+        return Path(os.path.normpath(self.workdir / path))
+
+    def landing(self, target: Path) -> Landing | None:
+        """Where `target` (absolute, in the job) lies; None when it is below no bind."""
+        binds = self.binds or (Bind(self.work, self.workdir),)
+        above = [bind for bind in reversed(binds) if target.is_relative_to(bind.target)]
+        if not above:
+            return None
+        bind = max(above, key=lambda bind: len(bind.target.parts))
+        return Landing(bind.source, PurePosixPath(target.relative_to(bind.target)), bind.read_only)
 
 
 class Source(Protocol):

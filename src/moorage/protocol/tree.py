@@ -14,7 +14,7 @@ from msgspec import Struct
 from moorage.ids import Digest
 
 
-class Entry(Struct, frozen=True, omit_defaults=True, array_like=True):
+class Entry(Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
     """One file, directory or symbolic link; `path` is relative, with `/`, without `.` or `..`."""
 
     path: str
