@@ -1,0 +1,306 @@
+"""One control group for each job, on cgroup v1, hybrid and v2. Standard library only (keeper).
+
+Where things are is read from /proc/self/mountinfo, never assumed. A group lies at
+`<mount>/moorage/<agent>/<key>` in every hierarchy that it uses: v2 for membership, killing and CPU
+time (also where v1 holds all controllers), and whichever hierarchy has it for each controller.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+CONTROLLERS = ("memory", "cpu", "pids")
+_PERIOD = 100_000
+
+
+def hierarchies(mountinfo: str) -> dict[str, str]:
+    """Mount point by controller; the v2 hierarchy has the name `""`."""
+    found: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ")[:3]
+        place = before.split(" ")[4].encode().decode("unicode_escape")
+        if kind == "cgroup2":
+            found.setdefault("", place)
+        elif kind == "cgroup":
+            for option in options.split(","):
+                found.setdefault(option, place)
+    return found
+
+
+def read(path: str) -> str:
+    """A small kernel file; OSError."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read(65536).decode()
+
+
+def write(path: str, text: str) -> None:
+    """One value into a kernel file; OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+class Cgroups:
+    """The parent groups of one agent; `name` tells agents on this machine apart."""
+
+    __slots__ = ("_parents", "_v1", "_v2", "can_kill")
+
+    def __init__(self, name: str, mountinfo: str | None = None) -> None:
+        """Makes the parents. OSError: this process may not (container, no root); RuntimeError:
+        no hierarchy with the memory controller is mounted."""
+        mounts = hierarchies(read_all("/proc/self/mountinfo") if mountinfo is None else mountinfo)
+        relative = os.path.join("moorage", name)
+        self._v2: str | None = None
+        enabled: set[str] = set()
+        if "" in mounts:
+            self._v2 = os.path.join(mounts[""], relative)
+            enabled = _delegate(mounts[""], relative)
+        self.can_kill = self._v2 is not None and os.path.exists(f"{self._v2}/cgroup.kill")
+        wanted = [c for c in CONTROLLERS if c not in enabled and c in mounts]
+        if self._v2 is None and "cpuacct" in mounts:
+            wanted.append("cpuacct")
+        if not self.can_kill and "freezer" in mounts:
+            wanted.append("freezer")
+        self._v1 = {c: os.path.join(mounts[c], relative) for c in wanted}
+        if "memory" not in enabled and "memory" not in self._v1:
+            raise RuntimeError("no cgroup hierarchy with the memory controller is mounted")
+        for parent in self._v1.values():
+            os.makedirs(parent, exist_ok=True)
+
+    def make(self, key: str, limits: dict[str, float | None]) -> Group:
+        """A new group with `memory` (bytes), `cpus` and `pids` limits. OSError, with nothing
+        left behind."""
+        group = Group(
+            {c: os.path.join(parent, key) for c, parent in self._v1.items()},
+            None if self._v2 is None else os.path.join(self._v2, key),
+        )
+        try:
+            group.create(limits)
+        except OSError:
+            group.remove()
+            raise
+        return group
+
+    def existing(self, key: str) -> Group:
+        """The group that an earlier keeper made, whatever is left of it."""
+        return Group(
+            {c: os.path.join(parent, key) for c, parent in self._v1.items()},
+            None if self._v2 is None else os.path.join(self._v2, key),
+        )
+
+    def remove_idle(self) -> None:
+        """Remove the parents; those that still have groups stay."""
+        for parent in {*self._v1.values(), *([self._v2] if self._v2 else [])}:
+            for path in (parent, os.path.dirname(parent)):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    break
+
+
+class Group:
+    """One job's group. `v1` maps controllers to directories, `v2` is the unified one."""
+
+    __slots__ = ("_join", "v1", "v2")
+
+    def __init__(self, v1: dict[str, str], v2: str | None) -> None:
+        self.v1, self.v2 = v1, v2
+        # cpu,cpuacct is often one hierarchy under two names: join it once.
+        self._join = list(dict.fromkeys(v1.values()))
+
+    @property
+    def directories(self) -> list[str]:
+        """All of them."""
+        return [*self._join, *([self.v2] if self.v2 else [])]
+
+    def create(self, limits: dict[str, float | None]) -> None:
+        """Make the directories and set the limits. OSError."""
+        for path in self.directories:
+            try:
+                os.mkdir(path)
+            except FileNotFoundError:  # somebody tidied up an idle parent
+                os.makedirs(path)
+        memory, cpus, pids = limits.get("memory"), limits.get("cpus"), limits.get("pids")
+        if memory:
+            self._limit_memory(int(memory))
+        if cpus:
+            quota = max(1000, int(cpus * _PERIOD))
+            if "cpu" in self.v1:
+                write(f"{self.v1['cpu']}/cpu.cfs_period_us", str(_PERIOD))
+                write(f"{self.v1['cpu']}/cpu.cfs_quota_us", str(quota))
+            elif self.v2:
+                write(f"{self.v2}/cpu.max", f"{quota} {_PERIOD}")
+        if pids:
+            write(f"{self.v1.get('pids') or self.v2}/pids.max", str(int(pids)))
+
+    def _limit_memory(self, size: int) -> None:
+        if "memory" in self.v1:
+            write(f"{self.v1['memory']}/memory.limit_in_bytes", str(size))
+            _try_write(f"{self.v1['memory']}/memory.memsw.limit_in_bytes", str(size))
+            return
+        write(f"{self.v2}/memory.max", str(size))
+        _try_write(f"{self.v2}/memory.swap.max", "0")
+        # One process killed and the others left waiting for it is worse than all killed.
+        _try_write(f"{self.v2}/memory.oom.group", "1")
+
+    def join_thread(self, thread: int) -> None:
+        """Move one thread of this process into the v1 groups: what it spawns starts there. v2
+        knows no such thing; the job's first line joins it. OSError."""
+        for path in self._join:
+            write(f"{path}/tasks", str(thread))
+
+    def processes(self) -> list[int]:
+        """Pids of all members, those in groups that the job made below included."""
+        found: set[int] = set()
+        for top in self.directories:
+            for path, _, _ in os.walk(top):
+                try:
+                    found.update(map(int, read(f"{path}/cgroup.procs").split()))
+                except OSError:
+                    continue
+        return sorted(found)
+
+    def populated(self) -> bool:
+        """Whether anything of it is alive."""
+        if self.v2 is not None:
+            try:
+                if "populated 1" in read(f"{self.v2}/cgroup.events"):
+                    return True
+            except OSError:
+                pass
+        try:
+            return any(read(f"{path}/cgroup.procs") for path in self._join)
+        except OSError:
+            return bool(self.processes())
+
+    def kill(self) -> None:
+        """SIGKILL everything in it. Repeat until `populated` is false: a process that was
+        just being forked may slip through where the kernel has no `cgroup.kill`."""
+        if self.v2 and _try_write(f"{self.v2}/cgroup.kill", "1"):
+            # Members of v1 that have not come to the line that joins v2.
+            _signal_all(self.processes())
+            return
+        frozen = self._freeze(True)
+        _signal_all(self.processes())
+        if frozen:  # v1 delivers no signal, not even SIGKILL, before the thaw
+            self._freeze(False)
+
+    def _freeze(self, on: bool) -> bool:
+        if "freezer" in self.v1:
+            return _try_write(f"{self.v1['freezer']}/freezer.state", "FROZEN" if on else "THAWED")
+        return bool(self.v2) and _try_write(f"{self.v2}/cgroup.freeze", "1" if on else "0")
+
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel killed for want of memory."""
+        if "memory" in self.v1:
+            return _field(f"{self.v1['memory']}/memory.oom_control", "oom_kill")
+        return _field(f"{self.v2}/memory.events", "oom_kill")
+
+    def memory_peak(self) -> int | None:
+        """Bytes, page cache included; None where the kernel does not keep it (v2 before 5.19)."""
+        name = (
+            f"{self.v1['memory']}/memory.max_usage_in_bytes"
+            if "memory" in self.v1
+            else f"{self.v2}/memory.peak"
+        )
+        try:
+            return int(read(name))
+        except OSError:
+            return None
+
+    def cpu_seconds(self) -> float | None:
+        """User and system time of everything that ever ran in it; None where nobody counted."""
+        if self.v2 is not None:
+            return _field(f"{self.v2}/cpu.stat", "usage_usec") / 1e6
+        try:
+            return int(read(f"{self.v1['cpuacct']}/cpuacct.usage")) / 1e9
+        except (KeyError, OSError):
+            return None
+
+    def remove(self) -> bool:
+        """Remove the directories; False when the kernel still holds one (try again soon)."""
+        left = [path for path in self.directories if not _remove(path)]
+        return not left
+
+
+def read_all(path: str) -> str:
+    """A file under /proc, whatever its length."""
+    with open(path, "rb") as file:
+        return file.read().decode(errors="surrogateescape")
+
+
+def _delegate(mount: str, relative: str) -> set[str]:
+    """Make `relative` below a v2 mount with our controllers enabled for its children; which of
+    them v2 has. OSError."""
+    have = set(read(f"{mount}/cgroup.controllers").split()) & set(CONTROLLERS)
+    path = mount
+    for part in ["", *relative.split("/")]:
+        path = os.path.join(path, part) if part else path
+        if part:
+            os.makedirs(path, exist_ok=True)
+        for controller in sorted(have):
+            _enable(path, controller)
+    return have
+
+
+def _enable(path: str, controller: str) -> None:
+    try:
+        write(f"{path}/cgroup.subtree_control", f"+{controller}")
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # Not the real root but a container's: processes sit in it, and v2 allows controllers
+        # only above groups without processes. They move one level down, where limits of the
+        # container still hold for them.
+        outer = os.path.join(path, "moorage-outer")
+        os.makedirs(outer, exist_ok=True)
+        for pid in read_all(f"{path}/cgroup.procs").split():
+            _try_write(f"{outer}/cgroup.procs", pid)
+        write(f"{path}/cgroup.subtree_control", f"+{controller}")
+
+
+def _try_write(path: str, text: str) -> bool:
+    try:
+        write(path, text)
+    except OSError:
+        return False
+    return True
+
+
+def _field(path: str, name: str) -> int:
+    """The number behind `name` in a file of `name number` lines; 0 where there is none."""
+    try:
+        for line in read(path).splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    except OSError:
+        pass
+    return 0
+
+
+def _signal_all(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def _remove(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        for below, _, _ in os.walk(path, topdown=False):  # groups that the job made inside
+            try:
+                os.rmdir(below)
+            except OSError:
+                return False
+    return True

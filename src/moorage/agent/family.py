@@ -1,0 +1,110 @@
+"""Which processes belong to a job where no cgroup says so. Standard library only (keeper).
+
+The keeper is the subreaper of everything it starts, so a process of a job either descends from the
+job's main process, or from an orphan whose parent is now the keeper. An orphan belongs to the job
+whose marker is in its environment, or whose mount namespace it is in.
+"""
+
+from __future__ import annotations
+
+import os
+
+MARKER = "MOORAGE_ATTEMPT_KEY"
+
+
+def start_time(pid: int) -> int:
+    """Clock ticks from boot to the start of a process: with the pid, a name that is never used
+    twice in one boot. 0 when there is no such process."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def orphans(keeper: int, mains: set[int]) -> list[int]:
+    """Children of the keeper that it did not start, dead ones included."""
+    try:
+        with open(f"/proc/{keeper}/task/{keeper}/children") as file:
+            children = [int(pid) for pid in file.read().split()]
+    except OSError:  # kernel without CONFIG_PROC_CHILDREN
+        children = [pid for pid, parent in _parents().items() if parent == keeper]
+    return [pid for pid in children if pid not in mains]
+
+
+def members(main: int, key: str, keeper: int, mains: set[int], namespace: int = 0) -> list[int]:
+    """Live processes of a job. `mains`: the main processes of all jobs of the keeper; `namespace`:
+    inode of the job's own mount namespace, 0 when it has none."""
+    parents = _parents()
+    heads = {main}
+    for pid, parent in parents.items():
+        foreign = parent == keeper and pid not in mains
+        if foreign and (_marked(pid, key) or (namespace and namespace_of(pid) == namespace)):
+            heads.add(pid)
+    return _descendants(parents, heads)
+
+
+def remnants(main: int, started: int, key: str) -> list[int]:
+    """Live processes of a job whose keeper died, as far as they can be told."""
+    parents = _parents()
+    heads = {pid for pid in parents if _marked(pid, key)}
+    if main and started and start_time(main) == started:
+        heads.add(main)
+    heads.discard(os.getpid())
+    return _descendants(parents, heads)
+
+
+def descendants(heads: list[int]) -> list[int]:
+    """These processes, and all below them, that are alive."""
+    return _descendants(_parents(), set(heads))
+
+
+def namespace_of(pid: int) -> int:
+    """Inode of a process's mount namespace; 0 when it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+    except OSError:
+        return 0
+
+
+def _descendants(parents: dict[int, int], heads: set[int]) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
+    found = []
+    pending = [pid for pid in heads if pid in parents]
+    seen: set[int] = set()
+    while pending:
+        pid = pending.pop()
+        if pid in seen:
+            continue
+        seen.add(pid)
+        found.append(pid)
+        pending.extend(children.get(pid, ()))
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """Parent of every process that is not dead already."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        fields = _stat(int(name))
+        if fields and fields[0] not in "ZX":
+            found[int(name)] = int(fields[1])
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/pid/stat from the state on (the name before it may hold anything)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(4096).rpartition(b")")[2].decode().split()
+    except OSError:
+        return []
+
+
+def _marked(pid: int, key: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"{MARKER}={key}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False

@@ -1,0 +1,66 @@
+"""What keeps jobs apart on this node, found out by trying it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+from moorage.agent import sandbox
+from moorage.agent.cgroup import Cgroups
+from moorage.agent.keeper import group_name
+from moorage.agent.launching import may_mount
+from moorage.protocol.agent import Isolation
+
+
+def probe(home: Path) -> Isolation:
+    """The isolation that jobs of the agent in `home` (`$MOORAGE_HOME/agent`) get."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return Isolation(cgroup=_why_no_cgroup(home), mounts=_why_no_mounts(), user=user)
+
+
+def _why_no_cgroup(home: Path) -> str | None:
+    if os.geteuid() != 0:
+        return (
+            "moorage runs without root, so limits on memory, CPU and processes are not enforced; "
+            "processes are found by descent when a job ends"
+        )
+    try:
+        cgroups = Cgroups(group_name(str(home)))
+        group = cgroups.make(f"probe-{os.getpid()}", {"memory": 1 << 30, "cpus": 1, "pids": 100})
+        group.remove()
+    except (OSError, RuntimeError) as error:
+        return f"control groups cannot be used here ({error}), so limits are not enforced"
+    return None
+
+
+def _why_no_mounts() -> str | None:
+    """Tried in a child: what it enters ends with it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _try_mounts(writer)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        reason = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return reason or None
+
+
+def _try_mounts(writer: int) -> None:
+    """Say nothing when it works; never returns."""
+    try:
+        if may_mount():
+            sandbox.unshare(sandbox.CLONE_NEWNS)
+        else:
+            sandbox.own_user_namespace()
+        sandbox.Sandbox("/nonexistent").enter([["tmpfs", "/tmp", 4096]])  # noqa: S108
+    except (sandbox.MountError, OSError) as error:
+        why = " (see user.max_user_namespaces and AppArmor)" if os.geteuid() else ""
+        text = f"mount namespaces are not allowed here: {error}{why}; /tmp is shared"
+        os.write(writer, text.encode())
+    finally:
+        os._exit(0)

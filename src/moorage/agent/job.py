@@ -1,0 +1,177 @@
+"""One job as the keeper knows it, and its records on disk. Standard library only (keeper)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from moorage.agent import family
+from moorage.agent.cgroup import Group
+from moorage.agent.keeperloop import Timer
+from moorage.agent.launching import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+SPAWNED, EXIT, COMMAND = "spawned.json", "exit.json", "command"
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from all others."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+class Job:
+    """Its state is one of spawning, running, sweeping, removing, ended."""
+
+    __slots__ = (
+        "_spawned",
+        "began",
+        "cause",
+        "cpu",
+        "deadline",
+        "directory",
+        "doomed",
+        "group",
+        "key",
+        "killer",
+        "limit",
+        "namespace",
+        "peak",
+        "pending_stop",
+        "pid",
+        "request",
+        "settled",
+        "state",
+        "status",
+        "stopped_at",
+        "sweeper",
+        "waiting",
+    )
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.key: str = request["key"]
+        self.directory: str = request["directory"]
+        self.request = request
+        self.state = "spawning"
+        self.group: Group | None = None
+        self.pid = 0
+        self.namespace = 0
+        self.began = time.time()
+        self.stopped_at = 0.0
+        self.status: int | None = None
+        self.cause: str | None = None
+        self.cpu = 0.0
+        self.peak: int | None = None
+        self.doomed: set[int] = set()
+        self.deadline = 0.0
+        self.killer: Timer | None = None
+        self.limit: Timer | None = None
+        self.sweeper: Timer | None = None
+        self.pending_stop: tuple[float | None, str] | None = None
+        self.waiting: list[Callable[[dict[str, Any]], None]] = []
+        self.settled: dict[str, Any] | None = None
+        self._spawned: dict[str, Any] = {}
+
+    def claim(self) -> None:
+        """Create `spawned.json`: no keeper will ever start this attempt again. LaunchError."""
+        self._spawned = {
+            "pid": None,
+            "boot_id": boot_id(),
+            "began": self.began,
+            "cgroup": self.request["cgroup"] is not None,
+        }
+        path = os.path.join(self.directory, SPAWNED)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError as error:
+            raise LaunchError("it was started before, by a keeper that is gone", "exec") from error
+        except OSError as error:
+            raise LaunchError(f"{path}: {error.strerror}", "exec") from error
+        with open(fd, "w") as file:
+            json.dump(self._spawned, file)
+
+    def disclaim(self) -> None:
+        """Nothing was started."""
+        try:
+            os.unlink(os.path.join(self.directory, SPAWNED))
+        except OSError:
+            pass
+
+    def note_pid(self) -> None:
+        """Complete `spawned.json`."""
+        self.began = time.time()
+        self._spawned.update(pid=self.pid, start_time=family.start_time(self.pid))
+        self._write(SPAWNED, {**self._spawned, "began": self.began})
+
+    def forget_killer(self) -> None:
+        """Disarm the SIGKILL."""
+        if self.killer is not None:
+            self.killer.cancel()
+            self.killer = None
+
+    def ended(self, status: int, cpu: float, peak: int) -> None:
+        """The main process is dead."""
+        self.status, self.stopped_at = status, time.time()
+        self.cpu += cpu
+        self.peak = peak
+        self.forget_killer()
+        if self.limit is not None:
+            self.limit.cancel()
+
+    def measure(self) -> dict[str, Any]:
+        """The exit record; read before the control group goes."""
+        code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
+        oom_kills = 0
+        if self.group is not None and self.status is not None:
+            oom_kills = self.group.oom_kills()
+            seconds = self.group.cpu_seconds()
+            self.cpu = self.cpu if seconds is None else max(seconds, self.cpu)
+            self.peak = self.group.memory_peak() or self.peak
+        if oom_kills and self.cause is None and code != 0:
+            self.cause = "out-of-memory"
+        return {
+            "status": self.status,
+            "exit_code": code if code is not None and code >= 0 else None,
+            "signal": -code if code is not None and code < 0 else None,
+            "cause": self.cause,
+            "oom_kills": oom_kills,
+            "began": self.began,
+            "ended": self.stopped_at or time.time(),
+            "cpu_seconds": round(self.cpu, 3),
+            "memory_peak": self.peak,
+            "command": self._command(),
+            "left": len(self.doomed),
+        }
+
+    def close(self) -> None:
+        """Write `exit.json`."""
+        self.state = "ended"
+        self.group = None
+        if self.sweeper is not None:
+            self.sweeper.cancel()
+        self._write(EXIT, self.settled or {})
+
+    def _command(self) -> int | None:
+        try:
+            with open(os.path.join(self.directory, COMMAND)) as file:
+                return int(file.read(16))
+        except (OSError, ValueError):
+            return None
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        path = os.path.join(self.directory, name)
+        try:
+            fd = os.open(
+                f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+            )
+            with open(fd, "w") as file:
+                json.dump(content, file)
+            os.replace(f"{path}.new", path)
+        except OSError as error:  # the disk is full, or somebody removed the attempt
+            print(f"{path}: {error.strerror}", file=sys.stderr, flush=True)

@@ -1,0 +1,290 @@
+"""The keeper: starts the processes of jobs, waits for them, records how they ended. One for each
+agent, in a session of its own, so that jobs run on while the agent crashes or is replaced.
+
+It listens on `keeper.sock` in the agent's directory: one JSON object a line, in both directions
+(`op` in requests, `event` in what comes unasked). Standard library only, and sparing with that: it
+stays in memory as long as there is work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import zlib
+
+from moorage.agent.cgroup import Cgroups
+from moorage.agent.keeperloop import Loop, Timer
+from moorage.agent.tending import Tender
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
+IDLE = 60.0
+"""Seconds without job and client after which the keeper ends: all it knows is on disk."""
+_BACKLOG_LIMIT = 64 * 1024 * 1024
+_PR_SET_CHILD_SUBREAPER = 36
+_CREDENTIALS = struct.Struct("3i")
+
+
+def group_name(home: str) -> str:
+    """What the control groups of the agent in `home` are called: the same for every keeper."""
+    return f"{os.geteuid()}-{zlib.crc32(os.fsencode(os.path.realpath(home))):08x}"
+
+
+class Client:
+    """One connection."""
+
+    __slots__ = ("inbox", "outbox", "socket")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.inbox = b""
+        self.outbox = bytearray()
+
+
+class Keeper:
+    """The socket's side; `tending.Tender` does the work."""
+
+    def __init__(self, loop: Loop, listener: socket.socket, home: str) -> None:
+        self._loop, self._listener = loop, listener
+        self._clients: dict[int, Client] = {}
+        self._idle: Timer | None = None
+        self._tender = Tender(loop, _cgroups(home), self._exited)
+        loop.watch(listener.fileno(), self._accept)
+        self._watch_signals()
+        self._consider_leaving()
+
+    def close(self) -> None:
+        """Let go of the groups that are empty."""
+        if self._tender.cgroups is not None:
+            self._tender.cgroups.remove_idle()
+
+    def _watch_signals(self) -> None:
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self._loop.watch(reader, lambda _events: self._signalled(reader))
+
+    def _signalled(self, reader: int) -> None:
+        numbers = os.read(reader, 4096)
+        if signal.SIGTERM in numbers and not self._tender.busy():
+            self._loop.stop()
+        self._tender.reap()
+        self._consider_leaving()
+
+    def _accept(self, _events: int) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        size = _CREDENTIALS.size
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        if _CREDENTIALS.unpack(peer)[1] != os.geteuid():
+            connection.close()
+            return
+        connection.setblocking(False)
+        client = Client(connection)
+        self._clients[connection.fileno()] = client
+        self._loop.watch(connection.fileno(), lambda events: self._ready(client, events))
+
+    def _ready(self, client: Client, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush(client)
+        if events & ~select.EPOLLOUT:
+            self._read(client)
+
+    def _read(self, client: Client) -> None:
+        try:
+            data = client.socket.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(client)
+            return
+        *lines, client.inbox = (client.inbox + data).split(b"\n")
+        for line in lines:
+            self._serve(client, line)
+
+    def _serve(self, client: Client, line: bytes) -> None:
+        number = None
+        try:
+            request = json.loads(line)
+            number = request["id"]
+            self._dispatch(client, number, request)
+        except (KeyError, TypeError, ValueError) as error:
+            text = f"bad request: {type(error).__name__}: {error}"
+            self._send(client, {"id": number, "error": text, "step": "request"})
+
+    def _dispatch(self, client: Client, number: int, request: dict[str, Any]) -> None:
+        def reply(answer: dict[str, Any]) -> None:
+            self._send(client, {"id": number, **answer})
+
+        operation, tender = request["op"], self._tender
+        if operation == "spawn":
+            tender.spawn(request, reply)
+        elif operation == "stop":
+            reply({"ok": tender.stop(request["key"], request["grace"], request["cause"])})
+        elif operation == "list":
+            reply(self._list())
+        elif operation == "forget":
+            tender.forget(request["key"])
+            reply({"ok": True})
+        elif operation == "bury":
+            tender.bury(request["key"], request["directory"], reply)
+        elif operation == "exit":
+            idle = not tender.busy()
+            reply({"ok": idle})
+            if idle:
+                self._loop.stop()
+        else:
+            raise ValueError(f"unknown operation {operation}")
+
+    def _list(self) -> dict[str, Any]:
+        jobs = self._tender.jobs.values()
+        return {
+            "running": [{"key": job.key, "pid": job.pid} for job in jobs if job.state != "ended"],
+            "ended": [
+                {"key": job.key, "record": job.settled} for job in jobs if job.state == "ended"
+            ],
+        }
+
+    def _exited(self, key: str, record: dict[str, Any]) -> None:
+        for client in list(self._clients.values()):
+            self._send(client, {"event": "exit", "key": key, "record": record})
+        self._consider_leaving()
+
+    def _send(self, client: Client, message: dict[str, Any]) -> None:
+        if client.socket.fileno() < 0:
+            return
+        client.outbox += json.dumps(message).encode() + b"\n"
+        self._flush(client)
+
+    def _flush(self, client: Client) -> None:
+        fd = client.socket.fileno()
+        try:
+            sent = client.socket.send(client.outbox) if client.outbox else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(client)
+            return
+        del client.outbox[:sent]
+        if len(client.outbox) > _BACKLOG_LIMIT:  # it has stopped reading; it may connect again
+            self._drop(client)
+            return
+        wanted = select.EPOLLIN | (select.EPOLLOUT if client.outbox else 0)
+        self._loop.watch(fd, lambda events: self._ready(client, events), wanted)
+
+    def _drop(self, client: Client) -> None:
+        fd = client.socket.fileno()
+        if fd < 0:
+            return
+        self._loop.unwatch(fd)
+        self._clients.pop(fd, None)
+        client.socket.close()
+        self._consider_leaving()
+
+    def _consider_leaving(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if not self._clients and not self._tender.busy():
+            self._idle = self._loop.later(IDLE, self._leave)
+
+    def _leave(self) -> None:
+        if not self._clients and not self._tender.busy():
+            self._loop.stop()
+
+
+def _cgroups(home: str) -> Cgroups | None:
+    if os.geteuid() != 0:
+        return None
+    try:
+        return Cgroups(group_name(home))
+    except (OSError, RuntimeError) as error:
+        print(f"no control groups: {error}", file=sys.stderr, flush=True)
+        return None
+
+
+def _listen(home: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path = os.path.join(home, SOCKET)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    old = os.umask(0o177)
+    # A socket's address holds 107 bytes; a deep home does not fit, its descriptor does.
+    directory = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{SOCKET}")
+    finally:
+        os.umask(old)
+        os.close(directory)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+def _detach() -> None:
+    """Become a process of its own: no terminal, no parent to wait for."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.chdir("/")
+
+
+def _become_reaper() -> None:
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _take_over_output(home: str) -> None:
+    """Tell the starter that all is well, then write to the log from here on."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    log = os.open(
+        os.path.join(home, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def main(home: str) -> None:
+    """Run the keeper of the agent whose directory is `home`. Its standard output is a pipe on
+    which `ready` says that the socket answers."""
+    _detach()
+    pid_file = os.open(os.path.join(home, PID), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    signal.alarm(10)  # one that is just leaving holds the lock for a moment, no longer
+    fcntl.flock(pid_file, fcntl.LOCK_EX)
+    signal.alarm(0)
+    _become_reaper()
+    loop = Loop()
+    listener = _listen(home)
+    keeper = Keeper(loop, listener, home)
+    os.ftruncate(pid_file, 0)
+    os.pwrite(pid_file, f"{os.getpid()}\n".encode(), 0)
+    _take_over_output(home)
+    gc.freeze()
+    loop.run()
+    try:
+        os.unlink(os.path.join(home, SOCKET))
+    except OSError:
+        pass
+    keeper.close()

@@ -1,0 +1,105 @@
+"""The keeper's event loop: descriptors, timers, and calls from other threads. Standard library
+only; asyncio would cost the keeper as much memory as all the rest of it."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import sys
+import time
+import traceback
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Timer:
+    """A call that is due at `when` (monotonic seconds)."""
+
+    __slots__ = ("call", "when")
+
+    def __init__(self, when: float, call: Callable[[], None]) -> None:
+        self.when = when
+        self.call: Callable[[], None] | None = call
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.when < other.when
+
+    def cancel(self) -> None:
+        """Do not call it."""
+        self.call = None
+
+
+class Loop:
+    """Sleeps until something happens; an exception in a handler is printed and survived."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._timers: list[Timer] = []
+        self._posted: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._running = True
+        self.watch(self._wake, self._drain)
+
+    def watch(self, fd: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
+        """Call `handler(events)` when `fd` is ready; again for a new handler or other events."""
+        if fd in self._handlers:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        """Before `fd` is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call once, in that many seconds."""
+        timer = Timer(time.monotonic() + seconds, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Call soon; from any thread."""
+        self._posted.append(call)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """Return from `run` after the present round."""
+        self._running = False
+
+    def run(self) -> None:
+        """Until `stop`."""
+        while self._running:
+            for fd, events in self._epoll.poll(self._patience()):
+                handler = self._handlers.get(fd)
+                if handler is not None:
+                    self._safely(handler, events)
+            now = time.monotonic()
+            while self._timers and self._timers[0].when <= now:
+                call = heapq.heappop(self._timers).call
+                if call is not None:
+                    self._safely(call)
+
+    def _patience(self) -> float | None:
+        while self._timers and self._timers[0].call is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return None
+        return max(0.0, self._timers[0].when - time.monotonic())
+
+    def _drain(self, _events: int) -> None:
+        os.eventfd_read(self._wake)
+        while self._posted:
+            self._safely(self._posted.popleft())
+
+    def _safely(self, call: Callable[..., None], *args: int) -> None:
+        try:
+            call(*args)
+        except Exception:  # jobs must outlive a mistake in here
+            traceback.print_exc(file=sys.stderr)

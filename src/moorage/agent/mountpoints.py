@@ -1,0 +1,91 @@
+"""Directories that had to be made on the node to mount something on them, and their removal.
+Standard library only (keeper).
+
+`made.json` in an attempt's directory lists them, outermost first. An attempt that finds one which
+another attempt made lists it too, so the last one to use it removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+NAME = "made.json"
+
+
+def remember(directory: str, paths: list[str]) -> None:
+    """Add to the attempt's list."""
+    known = _read(directory)
+    merged = known + [path for path in paths if path not in known]
+    temporary = os.path.join(directory, f"{NAME}.new")
+    with open(temporary, "w") as file:
+        json.dump(merged, file)
+    os.replace(temporary, os.path.join(directory, NAME))
+
+
+def made_by_others(directory: str) -> set[str]:
+    """What the attempts beside this one have made or use."""
+    parent, own = os.path.split(directory)
+    found: set[str] = set()
+    try:
+        names = os.listdir(parent)
+    except OSError:
+        return found
+    for name in names:
+        if name != own:
+            found.update(_read(os.path.join(parent, name)))
+    return found
+
+
+def remove_made(directory: str) -> None:
+    """Remove the attempt's mount points that are empty, which no other attempt of this agent
+    uses, and on which nothing is mounted for any process that can be seen. Idempotent; call it
+    after the process ended and before the attempt's directory goes."""
+    made = _read(directory)
+    if not made:
+        return
+    used = made_by_others(directory) | _mounted_anywhere()
+    for path in sorted(made, reverse=True):
+        # rmdir would silently take a mount away from the job that has it there.
+        if path in used:
+            continue
+        try:
+            if os.path.isdir(path):
+                os.rmdir(path)
+            elif os.path.getsize(path) == 0:
+                os.unlink(path)
+        except OSError:
+            continue  # gone already, or somebody has put something there
+    try:
+        os.unlink(os.path.join(directory, NAME))
+    except FileNotFoundError:
+        pass
+
+
+def _mounted_anywhere() -> set[str]:
+    found: set[str] = set()
+    seen: set[str] = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            namespace = os.readlink(f"/proc/{name}/ns/mnt")
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            with open(f"/proc/{name}/mountinfo", "rb") as file:
+                for line in file:
+                    point = line.split(b" ")[4].decode("unicode_escape").encode("latin-1")
+                    found.add(os.fsdecode(point))
+        except OSError:
+            continue
+    return found
+
+
+def _read(directory: str) -> list[str]:
+    try:
+        with open(os.path.join(directory, NAME)) as file:
+            paths = json.load(file)
+    except (OSError, ValueError):
+        return []
+    return [str(path) for path in paths]

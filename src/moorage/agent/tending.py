@@ -1,0 +1,334 @@
+"""What the keeper does with jobs: start, stop, reap, sweep up, record. Standard library only.
+
+    spawning ──> running ──> sweeping ──> ended
+        └──> (forgotten, with the error)
+
+`sweeping`: the main process is dead; what is left of the job is killed, and killed again, until
+nothing is. Only then is `exit.json` written, and only then is anybody told.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import time
+
+from moorage.agent import family, launching
+from moorage.agent.cgroup import Cgroups
+from moorage.agent.job import Job, boot_id
+from moorage.agent.keeperloop import Loop
+from moorage.agent.launching import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Reply = Callable[[dict[str, Any]], None]
+
+SWEEP_PATIENCE = 30.0
+"""Seconds: a process that SIGKILL does not end in that time hangs in the kernel (a dead network
+file system), and the job is recorded without waiting for it any longer."""
+_REMOVE_PATIENCE = 2.0
+
+
+class Tender:
+    """All jobs of one keeper."""
+
+    def __init__(
+        self, loop: Loop, cgroups: Cgroups | None, on_exit: Callable[[str, dict[str, Any]], None]
+    ) -> None:
+        self.jobs: dict[str, Job] = {}
+        self._loop, self.cgroups, self._on_exit = loop, cgroups, on_exit
+        self._mains: dict[int, Job] = {}
+        self._early: dict[int, tuple[int, Any]] = {}
+        self._threads = 0
+        self._may_mount = launching.may_mount()
+
+    def busy(self) -> bool:
+        """Whether something runs or is being tidied up."""
+        return any(job.state != "ended" for job in self.jobs.values())
+
+    def spawn(self, request: dict[str, Any], reply: Reply) -> None:
+        """Start it, once for each key; `reply` gets `pid`, or `error` and `step`."""
+        known = self.jobs.get(request["key"])
+        if known is not None:
+            known.waiting.append(reply)
+            if known.state != "spawning":
+                self._answer(known)
+            return
+        job = Job(request)
+        try:
+            job.claim()
+            self._make_group(job)
+        except LaunchError as error:
+            if error.step == "cgroup":
+                job.disclaim()
+            reply({"error": str(error), "step": error.step})
+            return
+        job.waiting.append(reply)
+        self.jobs[job.key] = job
+        self._launch(job, request)
+
+    def _make_group(self, job: Job) -> None:
+        limits = job.request["cgroup"]
+        if limits is None:
+            return
+        if self.cgroups is None:
+            raise LaunchError("this keeper may not make control groups", "cgroup")
+        try:
+            job.group = self.cgroups.make(job.key, limits)
+        except OSError as error:
+            raise LaunchError(f"cannot make a control group: {error}", "cgroup") from error
+
+    def _launch(self, job: Job, request: dict[str, Any]) -> None:
+        if request["mounts"] is None or self._may_mount:
+            self._threads += 1
+            launching.by_thread(
+                request, job.group, lambda got: self._loop.post(lambda: self._threaded(job, got))
+            )
+            return
+        try:
+            pid, reader = launching.by_fork(request)
+        except LaunchError as error:
+            self._failed(job, error)
+            return
+        job.pid = pid
+        self._mains[pid] = job
+        self._loop.watch(reader, lambda _events: self._forked(job, reader))
+
+    def _threaded(self, job: Job, got: int | LaunchError) -> None:
+        self._threads -= 1
+        if isinstance(got, LaunchError):
+            self._failed(job, got)
+            return
+        job.pid = got
+        self._mains[got] = job
+        early = self._early.pop(got, None)
+        if not self._threads:
+            self._early.clear()
+        self._started(job)
+        if early is not None:
+            self._main_ended(job, *early)
+
+    def _forked(self, job: Job, reader: int) -> None:
+        text = os.read(reader, 4096).decode()
+        self._loop.unwatch(reader)
+        os.close(reader)
+        if text:
+            step, _, message = text.partition("\t")
+            self._mains.pop(job.pid, None)
+            self._failed(job, LaunchError(message, step))
+            return
+        job.namespace = family.namespace_of(job.pid)
+        self._started(job)
+        if job.status is not None:
+            self._sweep(job)
+
+    def _failed(self, job: Job, error: LaunchError) -> None:
+        del self.jobs[job.key]
+        if job.group is not None:
+            job.group.remove()
+        job.disclaim()
+        for reply in job.waiting:
+            reply({"error": str(error), "step": error.step})
+
+    def _started(self, job: Job) -> None:
+        job.state = "running"
+        job.note_pid()
+        limit, grace = job.request["max_duration"], job.request["grace"]
+        if limit is not None:
+            job.limit = self._loop.later(limit, lambda: self._stop(job, grace, "timeout"))
+        job.request = {}  # it holds the environment, which may hold secrets
+        self._answer(job)
+        if job.pending_stop is not None:
+            self._stop(job, *job.pending_stop)
+
+    def _answer(self, job: Job) -> None:
+        waiting, job.waiting = job.waiting, []
+        for reply in waiting:
+            reply({"pid": job.pid})
+
+    def stop(self, key: str, grace: float | None, cause: str) -> bool:
+        """SIGTERM now, SIGKILL after `grace` seconds; False when it does not run."""
+        job = self.jobs.get(key)
+        if job is None or job.state not in ("spawning", "running"):
+            return False
+        if job.state == "spawning":
+            job.pending_stop = (grace, cause)
+        else:
+            self._stop(job, grace, cause)
+        return True
+
+    def _stop(self, job: Job, grace: float | None, cause: str) -> None:
+        if job.state != "running":
+            return
+        if job.cause is None or cause == "aborted":
+            job.cause = cause
+        if grace is not None and grace <= 0:
+            self._kill(job)
+            return
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            for pid in self._members(job):
+                _send(pid, number)
+        if grace is not None:
+            due = time.monotonic() + grace
+            if job.killer is None or job.killer.when > due:
+                job.forget_killer()
+                job.killer = self._loop.later(grace, lambda: self._kill(job))
+
+    def _kill(self, job: Job) -> None:
+        if job.state == "running":
+            if job.group is not None:
+                job.group.kill()
+            for pid in self._members(job):
+                _send(pid, signal.SIGKILL)
+
+    def _members(self, job: Job) -> list[int]:
+        if job.group is not None:
+            return [job.pid, *job.group.processes()]
+        return family.members(job.pid, job.key, os.getpid(), set(self._mains), job.namespace)
+
+    def reap(self) -> None:
+        """Collect every child that died; called for SIGCHLD."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            job = self._mains.get(pid)
+            if job is not None:
+                self._main_ended(job, status, usage)
+            else:
+                self._orphan_ended(pid, status, usage)
+        for job in list(self.jobs.values()):
+            if job.state == "sweeping":
+                self._sweep(job)
+
+    def _orphan_ended(self, pid: int, status: int, usage: Any) -> None:
+        if self._threads:  # perhaps a main process whose thread has not yet said so
+            self._early[pid] = (status, usage)
+        for job in self.jobs.values():
+            if pid in job.doomed:
+                job.cpu += usage.ru_utime + usage.ru_stime
+                return
+
+    def _main_ended(self, job: Job, status: int, usage: Any) -> None:
+        self._mains.pop(job.pid, None)
+        job.ended(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        if job.state == "running":  # else the fork has yet to say whether it ever ran
+            self._sweep(job)
+
+    def _sweep(self, job: Job) -> None:
+        if job.state != "sweeping":
+            job.state = "sweeping"
+            job.deadline = time.monotonic() + SWEEP_PATIENCE
+        late = time.monotonic() > job.deadline
+        left = [] if late else self._left(job)
+        if not left:
+            self._settle(job)
+            return
+        if job.group is not None:
+            job.group.kill()
+        for pid in left:
+            _send(pid, signal.SIGKILL)
+        job.doomed.update(left)
+        # Each death wakes us by SIGCHLD; this is for those that are not the keeper's children
+        # and for a deadline that passes without any.
+        if job.sweeper is None:
+            job.sweeper = self._loop.later(1.0, lambda: self._sweep_again(job))
+
+    def _sweep_again(self, job: Job) -> None:
+        job.sweeper = None
+        if job.state == "sweeping":
+            self._sweep(job)
+
+    def _left(self, job: Job) -> list[int]:
+        if job.group is not None:
+            return job.group.processes() if job.group.populated() else []
+        mains = set(self._mains)
+        strays = family.orphans(os.getpid(), mains)
+        if not strays:
+            return []
+        if not mains and not self._threads:  # nobody else's
+            return family.descendants(strays)
+        return family.members(job.pid, job.key, os.getpid(), mains, job.namespace)
+
+    def _settle(self, job: Job) -> None:
+        if job.settled is None:
+            job.settled = job.measure()
+            job.deadline = time.monotonic() + _REMOVE_PATIENCE
+        if job.group is not None and not job.group.remove() and time.monotonic() < job.deadline:
+            # The kernel lets go of a group a moment after its last process.
+            self._loop.later(0.01, lambda: self._settle(job))
+            job.state = "removing"
+            return
+        job.close()
+        self._on_exit(job.key, job.settled)
+
+    def forget(self, key: str) -> None:
+        """Drop what is remembered of an ended job."""
+        job = self.jobs.get(key)
+        if job is not None and job.state == "ended":
+            del self.jobs[key]
+
+    def bury(self, key: str, directory: str, reply: Reply) -> None:
+        """Kill what is left of a job of a keeper that died, and record it as lost."""
+        if key in self.jobs:
+            reply({"error": "this keeper runs it", "step": "exec"})
+            return
+        job = Job({"key": key, "directory": directory})
+        try:
+            with open(os.path.join(directory, "spawned.json")) as file:
+                spawned = json.load(file)
+        except (OSError, ValueError):
+            spawned = {}
+        job.pid, job.cause = int(spawned.get("pid") or 0), "lost"
+        job.began = float(spawned.get("began") or 0.0)
+        if self.cgroups is not None and spawned.get("cgroup"):
+            job.group = self.cgroups.existing(key)
+        if spawned.get("boot_id", boot_id()) == boot_id():
+            self._exhume(job, int(spawned.get("start_time") or 0), reply)
+        else:
+            self._lay_down(job, reply)
+
+    def _exhume(self, job: Job, started: int, reply: Reply) -> None:
+        found = family.remnants(job.pid, started, job.key)
+        if job.group is not None:
+            job.group.kill()
+            found += [pid for pid in job.group.processes() if pid not in found]
+        job.doomed.update(found)
+        for pid in found:
+            _send(pid, signal.SIGKILL)
+        for pid in found:
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                continue
+            # They are not our children: their descriptors say when they are gone.
+            self._loop.watch(fd, functools.partial(self._exhumed, job, started, fd, reply))
+            return
+        self._lay_down(job, reply)
+
+    def _exhumed(self, job: Job, started: int, fd: int, reply: Reply, _events: int) -> None:
+        self._loop.unwatch(fd)
+        os.close(fd)
+        self._exhume(job, started, reply)
+
+    def _lay_down(self, job: Job, reply: Reply) -> None:
+        if job.group is not None:
+            job.group.remove()
+        job.settled = job.measure()
+        job.close()
+        reply({"ok": True})
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass

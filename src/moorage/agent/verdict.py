@@ -1,0 +1,107 @@
+"""What an exit record means to the user: a kind, a code, and one line that says what did what."""
+
+from __future__ import annotations
+
+import signal as signals
+
+from moorage.agent.keeping import ExitRecord
+from moorage.protocol.agent import Launch, Outcome, Usage
+
+_SHOWN = 60
+"""Characters of a command in a message."""
+_SHELL_SIGNAL = 128
+"""A shell ends with this plus the number of the signal that killed its command."""
+
+
+def outcome(launch: Launch, record: ExitRecord) -> Outcome:
+    """How the attempt ended, as far as its process is concerned."""
+    code, signal = record.exit_code, record.signal
+    if signal is None and code is not None and _is_signal(code - _SHELL_SIGNAL):
+        signal = code - _SHELL_SIGNAL
+    what = _command(launch, record)
+    left = _left(record.left)
+    if record.cause == "out-of-memory":
+        return Outcome("out-of-memory", code, signal, message=_out_of_memory(launch, record, what))
+    if record.cause == "timeout":
+        limit = duration(launch.max_duration or 0.0)
+        return Outcome("timeout", code, signal, message=f"ran longer than max_duration {limit}")
+    if record.cause == "stopped":
+        return Outcome("stopped", code, signal, message="stopped")
+    if record.cause == "aborted":
+        return Outcome("aborted", code, signal, message="aborted")
+    if record.cause == "lost" or record.status is None:
+        return Outcome("lost", message="the keeper of the process died, so its end is unknown")
+    if signal is not None:
+        return Outcome(
+            "signaled", code, signal, message=f"{what} was killed by {signal_name(signal)}{left}"
+        )
+    if code:
+        message = f"{what} failed with exit code {code}{left}"
+        return Outcome("exited", code, message=message)
+    return Outcome("exited", code, message=left.removeprefix("; "))
+
+
+def usage(record: ExitRecord) -> Usage:
+    """What the process tree consumed."""
+    return Usage(record.cpu_seconds, record.memory_peak)
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`; `signal 40` where it has no name."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def size(amount: float) -> str:
+    """Bytes for people, in the units of 1024 that limits are written in: `2 GB`, `1.5 GB`."""
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if amount < 1024 or unit == "TB":
+            break
+        amount /= 1024
+    return f"{amount:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `1h`, `1h30m`, `90s`, `0.5s`."""
+    if seconds < 120 or seconds % 60:
+        return f"{seconds:g}s"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")
+
+
+def _is_signal(number: int) -> bool:
+    try:
+        signals.Signals(number)
+    except ValueError:
+        return False
+    return number < signals.SIGRTMIN
+
+
+def _left(number: int) -> str:
+    if not number:
+        return ""
+    what = "1 process was" if number == 1 else f"{number} processes were"
+    return f"; {what} left behind and killed"
+
+
+def _command(launch: Launch, record: ExitRecord) -> str:
+    """`command 2 of 3 (python train.py)`."""
+    number, total = record.command, len(launch.commands)
+    if number is None or not 1 <= number <= total:
+        return "the process"
+    text = " ".join(launch.commands[number - 1].split())
+    if len(text) > _SHOWN:
+        text = text[: _SHOWN - 1] + "…"
+    return f"command {number} of {total} ({text})"
+
+
+def _out_of_memory(launch: Launch, record: ExitRecord, what: str) -> str:
+    limit, peak = launch.limits.memory, record.memory_peak
+    bound = "the node had none left" if limit is None else f"the limit was {size(limit)}"
+    if peak is not None:
+        bound += f", peak {size(peak)}"
+    if record.exit_code is None or record.exit_code == _SHELL_SIGNAL + signals.SIGKILL:
+        return f"out of memory: {bound}; {what} was killed"
+    return f"out of memory: {bound}; {what} failed after the kernel killed a process of it"
