@@ -112,7 +112,7 @@ def parse_gpus(text: str) -> list[GpuDevice]:
 
 
 def find_pythons(path: str | None = None) -> list[str]:
-    """Versions of the interpreters on PATH, and of the one that runs moorage: `["3.9", "3.11"]`."""
+    """Versions of the interpreters on PATH and of the one that runs moorage: `["3.9", "3.11"]`."""
     found = {_own_version()}
     for directory in (os.environ.get("PATH", "") if path is None else path).split(os.pathsep):
         with suppress(OSError):
