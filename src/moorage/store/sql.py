@@ -72,13 +72,14 @@ def _query(name: str, body: str, place: str) -> Query:
 def queries(dialect: str) -> Mapping[str, Query]:
     """All queries by name for `sqlite` or another dialect. ValueError for a name used twice."""
     root = files(_PACKAGE) / "queries"
-    shared = _collect(_sql_files(root))
+    shared = collect(_sql_files(root))
     own = root / dialect
-    special = _collect(_sql_files(own)) if own.is_dir() else {}
+    special = collect(_sql_files(own)) if own.is_dir() else {}
     return MappingProxyType(shared | special)
 
 
-def _collect(sources: Iterable[Traversable]) -> dict[str, Query]:
+def collect(sources: Iterable[Traversable]) -> dict[str, Query]:
+    """The queries of several files by name. ValueError for a name used twice."""
     found: dict[str, Query] = {}
     for source in sources:
         for query in parse(source.read_text("utf-8"), source.name):
