@@ -96,12 +96,22 @@ def _parameters(route: AnyRoute, schema: dict[str, Any]) -> list[dict[str, Any]]
         parameter: dict[str, Any] = {"name": name, "in": "path" if name in in_path else "query"}
         if name in required:
             parameter["required"] = True
-        text = field.get("description")
-        if text:
-            parameter["description"] = text
-        parameter["schema"] = {k: v for k, v in field.items() if k != "description"}
+        plain = _without_null(field)
+        if "description" in plain:
+            parameter["description"] = plain.pop("description")
+        parameter["schema"] = plain
         listed.append(parameter)
     return listed
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out is not one that may be null."""
+    plain = dict(schema)
+    if "anyOf" not in plain:
+        return plain
+    [kind] = [branch for branch in plain.pop("anyOf") if branch != {"type": "null"}]
+    plain.pop("default", None)
+    return {**kind, **plain}
 
 
 def _responses(route: AnyRoute, schema_of: dict[type[Struct], Any]) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""An agent without a socket and without processes, for tests and simulations: it says what it is
+told to say, and shows what the engine sent."""
+
+from __future__ import annotations
+
+from moorage.engine.links import Link
+from moorage.engine.loop import Engine
+from moorage.protocol import VERSION
+from moorage.protocol.agent import (
+    Held,
+    Hello,
+    Isolation,
+    NodeResources,
+    Outcome,
+    Report,
+    Start,
+    ToAgent,
+    Welcome,
+    decode_to_agent,
+)
+
+GIB = 1024**3
+
+
+def hello(name: str = "n1", *held: Held, cpus: int = 4, boot_id: str = "boot-1") -> Hello:
+    """What a small node says first."""
+    return Hello(
+        protocol=VERSION,
+        version="test",
+        node=name,
+        boot_id=boot_id,
+        resources=NodeResources(cpus=cpus, arch="x86", memory=8 * GIB, disk=100 * GIB),
+        isolation=Isolation(),
+        pythons=["3.11"],
+        held=list(held),
+    )
+
+
+class FakeAgent:
+    """One node's agent; may connect again after `disconnect`."""
+
+    def __init__(self, engine: Engine, name: str = "n1", cpus: int = 4) -> None:
+        self.engine = engine
+        self.name = name
+        self.cpus = cpus
+        self.link: Link | None = None
+        self.seq = 0
+
+    async def connect(self, *held: Held) -> Welcome:
+        """Greet, and return the first message of the answer."""
+        self.link = await self.engine.hello(hello(self.name, *held, cpus=self.cpus))
+        welcome = await self.next()
+        assert isinstance(welcome, Welcome)
+        return welcome
+
+    async def next(self) -> ToAgent:
+        """The next message; EOFError when the engine closed the link."""
+        assert self.link is not None
+        data = await self.link.next()
+        if data is None:
+            raise EOFError(self.link.closed)
+        message: ToAgent = decode_to_agent(data)
+        return message
+
+    async def start(self) -> str:
+        """The key of the next attempt that is started here."""
+        while not isinstance(message := await self.next(), Start):
+            pass
+        return f"{message.launch.job}.{message.launch.attempt}.{message.launch.rank}"
+
+    def report(self, *held: Held) -> None:
+        """Say how these claims are now."""
+        assert self.link is not None
+        self.seq += 1
+        self.engine.report(self.link, Report(self.seq, list(held)))
+
+    def finish(self, key: str, exit_code: int = 0) -> None:
+        """Report that an attempt ran and is over."""
+        self.report(Held(key, "done", outcome=Outcome("exited", exit_code=exit_code)))
+
+    def disconnect(self) -> None:
+        """Be gone."""
+        assert self.link is not None
+        self.engine.lost(self.link)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+
+from moorage.engine import feed as feeds
+from moorage.engine.feed import Feed
+from moorage.ids import RunId
+from moorage.protocol.api import Event
+
+
+class Log:
+    """Events as the store would give them; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.reads = 0
+
+    def append(self, run: int) -> None:
+        self.events.append(Event(len(self.events) + 1, 0.0, "test", run=run))
+
+    def read(self, since: int, run: RunId | None, limit: int) -> list[Event]:
+        self.reads += 1
+        found = [e for e in self.events if e.seq > since and (run is None or e.run == run)]
+        return found[:limit]
+
+    def newest(self) -> int:
+        return len(self.events)
+
+
+def test_a_follower_gets_what_was_and_what_comes() -> None:
+    async def scenario() -> None:
+        log = Log()
+        feed = Feed(log.read, log.newest)
+        log.append(1)
+        with feed.follow(0) as follower:
+            assert [e.seq for e in await follower.next()] == [1]
+            waiting = asyncio.ensure_future(follower.next())
+            await asyncio.sleep(0)
+            log.append(2)
+            feed.committed()
+            assert [e.seq for e in await waiting] == [2]
+
+    asyncio.run(scenario())
+
+
+def test_from_now_on_and_one_run_only() -> None:
+    async def scenario() -> None:
+        log = Log()
+        feed = Feed(log.read, log.newest)
+        log.append(7)
+        with feed.follow(None, RunId(7)) as follower:
+            waiting = asyncio.ensure_future(follower.next())
+            await asyncio.sleep(0)
+            log.append(8)
+            feed.committed()
+            await asyncio.sleep(0)
+            log.append(7)
+            feed.committed()
+            assert [e.seq for e in await waiting] == [3]
+
+    asyncio.run(scenario())
+
+
+def test_nobody_follows_nothing_is_read() -> None:
+    async def scenario() -> None:
+        log = Log()
+        feed = Feed(log.read, log.newest)
+        log.append(1)
+        feed.committed()
+        await asyncio.sleep(0)
+        assert log.reads == 0
+
+    asyncio.run(scenario())
+
+
+def test_many_followers_share_one_read() -> None:
+    async def scenario() -> None:
+        log = Log()
+        feed = Feed(log.read, log.newest)
+        followers = [feed.follow(None) for _ in range(20)]
+        for follower in followers:
+            follower.__enter__()
+        waiting = [asyncio.ensure_future(follower.next()) for follower in followers]
+        await asyncio.sleep(0)
+        log.append(1)
+        feed.committed()
+        pages = await asyncio.gather(*waiting)
+        assert all([e.seq for e in page] == [1] for page in pages)
+        assert log.reads == 1
+
+    asyncio.run(scenario())
+
+
+def test_memory_is_bounded_and_a_slow_follower_misses_nothing() -> None:
+    async def scenario() -> None:
+        log = Log()
+        feed = Feed(log.read, log.newest)
+        total = feeds.RECENT + 3 * feeds.PAGE + 7
+        with feed.follow(0) as slow, feed.follow(0) as fast:
+            seen = 0
+            while log.newest() < total:
+                log.append(1)
+                if log.newest() % 100 == 0 or log.newest() == total:
+                    feed.committed()
+                    await asyncio.sleep(0)
+                    seen = (await fast.next())[-1].seq
+            while seen < total:
+                seen = (await fast.next())[-1].seq
+            assert len(feed._recent) <= feeds.RECENT
+            got: list[int] = []
+            while len(got) < total:
+                got += [e.seq for e in await slow.next()]
+            assert got == list(range(1, total + 1))
+
+    asyncio.run(scenario())
+
+
+def test_close_ends_followers() -> None:
+    async def scenario() -> None:
+        log = Log()
+        feed = Feed(log.read, log.newest)
+        with feed.follow(None) as follower:
+            waiting = asyncio.ensure_future(follower.next())
+            await asyncio.sleep(0)
+            feed.close()
+            assert await waiting == []
+
+    asyncio.run(scenario())
