@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.frames import CloseCode
 
 from moorage import protocol
 from moorage.protocol.agent import (
@@ -84,7 +85,7 @@ class Link:
         self._sent = self._acked = 0
         self._complaint = ""
 
-    def changed(self, key: str, *, urgent: bool = True) -> None:
+    def changed(self, key: str, urgent: bool) -> None:
         """A claim has a new state; not urgent where another one is likely to follow at once."""
         self._changed[key] = None
         self._stir(urgent)
@@ -153,7 +154,7 @@ class Link:
         except TimeoutError:
             raise _Refused("the server does not answer the greeting") from None
         except ConnectionClosed as error:
-            if "protocol" in _reason(error):
+            if error.rcvd and error.rcvd.code == CloseCode.PROTOCOL_ERROR:
                 raise ProtocolMismatch(_reason(error)) from None
             raise
         if not isinstance(welcome, Welcome):

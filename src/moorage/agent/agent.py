@@ -1,0 +1,135 @@
+"""The parts of an agent put together, and what it does with each message of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from moorage import protocol
+from moorage.agent import inventory, isolation, probe
+from moorage.agent.attempts import Attempts
+from moorage.agent.claims import Claims
+from moorage.agent.download import Download
+from moorage.agent.link import Link
+from moorage.agent.logs import Logs
+from moorage.agent.stage import Node
+from moorage.agent.supply import Supply
+from moorage.agent.upkeep import Processes
+from moorage.data.sources import Sources
+from moorage.protocol.agent import (
+    CancelRead,
+    DropLogs,
+    Forget,
+    Hello,
+    Probe,
+    ProbeResult,
+    ReadLog,
+    Start,
+    Stop,
+    ToAgent,
+)
+
+log = logging.getLogger("moorage.agent")
+
+
+class Agent:
+    """One node. `home` is `$MOORAGE_HOME/agent`; `log_limit` in bytes, 0 for none."""
+
+    def __init__(self, server: str, home: Path, name: str, log_limit: int) -> None:
+        self._home = home
+        self._name = name
+        # Tried in a child process, so before there are threads.
+        self._isolation = isolation.probe(home)
+        self._claims = Claims(home / "attempts")
+        self._processes = Processes(home)
+        self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
+        self._supply = Supply(Sources(home / "cache", Download(server, home / "token")))
+        self._link = Link(
+            server,
+            home / "token",
+            home / "epoch",
+            hello=self._hello,
+            held=lambda key: self._attempts.held(key),
+            handle=self._take,
+            down=self._logs.hang_up,
+        )
+        node = Node(self._processes, self._logs, self._supply, self._isolation, self._link.changed)
+        self._attempts = Attempts(self._claims, node, self._link.tell)
+        self._greeting: Hello | None = None
+        self._probing: set[asyncio.Task[None]] = set()
+
+    async def begin(self) -> None:
+        """Find out what this node has, find the keeper, pick up what earlier agents left.
+        Unavailable where no keeper can be had."""
+        running = await self._processes.connect()
+        left = self._claims.read()
+        self._greeting = Hello(
+            protocol.VERSION,
+            version("moorage"),
+            self._name,
+            inventory.boot_id(),
+            await asyncio.to_thread(inventory.resources, self._home),
+            self._isolation,
+            inventory.find_pythons(),
+            [],
+        )
+        for what, why in (("mounts", self._isolation.mounts), ("cgroup", self._isolation.cgroup)):
+            if why is not None:
+                log.info("isolation (%s): %s", what, why)
+        self._attempts.recover(left, running)
+
+    async def serve(self) -> None:
+        """Do what the server says until cancelled. ProtocolMismatch."""
+        await self._link.run()
+
+    async def leave(self) -> None:
+        """Let go of everything; jobs go on."""
+        for task in self._probing:
+            task.cancel()
+        await self._attempts.leave()
+        self._logs.close()
+        await self._processes.close()
+
+    def _hello(self) -> Hello:
+        assert self._greeting is not None
+        return msgspec.structs.replace(self._greeting, held=self._claims.held())
+
+    def _take(self, message: ToAgent) -> None:
+        match message:
+            case Start(launch=launch):
+                self._attempts.start(launch)
+            case Stop(key=key, grace=grace, abort=abort):
+                self._attempts.stop(key, grace, abort)
+            case Forget(keys=keys):
+                self._attempts.forget(keys)
+            case ReadLog():
+                self._logs.read(message, self._link.answer)
+            case CancelRead(request=request):
+                self._logs.cancel(request)
+            case DropLogs(keys=keys):
+                self._logs.drop(keys)
+            case Probe():
+                task = asyncio.create_task(self._probe(message))
+                self._probing.add(task)
+                task.add_done_callback(self._probing.discard)
+            case _:
+                log.warning("unexpected message: %s", type(message).__name__)
+
+    async def _probe(self, message: Probe) -> None:
+        try:
+            problems, notes = await asyncio.to_thread(
+                probe.probe,
+                message.launch,
+                self._home / "attempts",
+                self._supply,
+                self._isolation,
+            )
+        except Exception as error:
+            log.exception("a probe broke")
+            problems, notes = [f"this node cannot tell: {type(error).__name__}"], []
+        result = ProbeResult(message.request, problems, notes)
+        self._link.answer(lambda: result)

@@ -1,0 +1,271 @@
+"""The way of one attempt through its phases, and back out of them.
+
+    claim → fetch → mount → prolog → run → flush → unmount → clean
+
+Forward until the process ends or something fails; then always through the last ones, which undo
+what was done. Every phase may be repeated, so an agent that is killed in one leaves nothing that
+the next agent cannot finish or undo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.agent import mountpoints, process, removal
+from moorage.agent.claims import Claim
+from moorage.agent.keeping import Cause, ExitRecord, SpawnError, SpawnRequest, read_exit
+from moorage.agent.logs import Logs
+from moorage.agent.supply import Supply
+from moorage.agent.upkeep import Processes
+from moorage.data.base import Bind, Place, SourceError
+from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
+
+log = logging.getLogger("moorage.agent")
+
+NEVER_STARTED = "the agent was restarted before the process was started"
+DATA = ("work", "files", "scratch", "tmp", "vartmp", "bin", "script")
+"""What `clean` removes from an attempt's directory; the records stay until `Forget`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What attempts use of the node they run on."""
+
+    processes: Processes
+    logs: Logs
+    supply: Supply
+    isolation: Isolation
+    changed: Callable[[str, bool], None]
+    """Called with a key, and whether somebody waits for this news."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """A phase under way; `detail` is for the timeline."""
+
+    detail: str = ""
+    at: float | None = None
+
+
+@dataclass(slots=True)
+class _Wish:
+    """A `Stop` that came."""
+
+    grace: float | None
+    cause: Cause
+    task: asyncio.Task[None] | None = None
+
+
+class _Stopped(Exception):
+    """The wish came before the process."""
+
+
+class Attempt:
+    """One claim on its way. `walk` and `resume` never raise but for cancellation, which leaves
+    everything to the next agent."""
+
+    def __init__(self, claim: Claim, node: Node) -> None:
+        self._claim = claim
+        self._node = node
+        self._phase: PhaseName = "claim"
+        self._wish: _Wish | None = None
+
+    def stop(self, grace: float | None, abort: bool) -> None:
+        """End it; where it has no process yet, at the next step. A later call may be sterner."""
+        self._wish = _Wish(grace, "aborted" if abort else "stopped")
+        if self._claim.state == "running":
+            self._carry(self._wish)
+
+    async def walk(self) -> None:
+        """From the claim to the end."""
+        await self._end(self._forward)
+
+    async def resume(self, running: bool) -> None:
+        """Finish or undo what an earlier agent left. `running`: the keeper has its process."""
+        await self._end(lambda: self._settle(running))
+
+    async def _end(self, way: Callable[[], Awaitable[Outcome]]) -> None:
+        claim = self._claim
+        if claim.outcome is None:
+            outcome = await self._explained(way)
+            claim.outcome = outcome
+        claim.state = "finishing"
+        self._node.logs.end(claim.key)
+        self._node.changed(claim.key, False)
+        await self._backward()
+        claim.finish(claim.outcome)
+        self._node.changed(claim.key, True)
+        if claim.ended("run"):
+            await self._node.processes.forget(claim.key)
+
+    async def _explained(self, way: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """The outcome of the way forward; one that no exit record will repeat is written down."""
+        try:
+            return await way()
+        except _Stopped:
+            outcome = Outcome(
+                "aborted" if self._wish and self._wish.cause == "aborted" else "stopped",
+                message="stopped before its process was started",
+            )
+        except SpawnError as error:
+            phase: PhaseName = "mount" if error.step == "mount" else "run"
+            outcome = Outcome("phase-failed", phase=phase, message=str(error))
+        except (SourceError, process.ProcessError) as error:
+            outcome = Outcome("phase-failed", phase=self._phase, message=str(error))
+        except OSError as error:
+            outcome = Outcome("phase-failed", phase=self._phase, message=reason(error))
+        except Exception as error:
+            # Ours to repair. The job gets an end nevertheless, and the others go on.
+            log.exception("%s: phase %s broke", self._claim.key, self._phase)
+            text = f"internal error: {type(error).__name__}; see the agent's log"
+            outcome = Outcome("phase-failed", phase=self._phase, message=text)
+        self._claim.decide(outcome)
+        return outcome
+
+    async def _forward(self) -> Outcome:
+        claim, launch = self._claim, self._launch
+        with self._in("claim"):
+            output = self._node.logs.open(claim.key)
+            self._place.work.mkdir(mode=0o700, exist_ok=True)
+        self._unless_stopped()
+        with self._in("fetch") as progress:
+            binds: list[Bind] = []
+            if launch.mounts:
+                binds, progress.detail = await self._node.supply.prepare(
+                    launch.mounts, self._place, lambda: self._wish is None
+                )
+            self._unless_stopped()
+        request = self._request(binds, output)
+        with self._in("run") as progress:
+            self._unless_stopped()
+            await self._node.processes.spawn(request)
+            return await self._run(progress)
+
+    def _request(self, binds: list[Bind], output: Path) -> SpawnRequest:
+        claim, isolation = self._claim, self._node.isolation
+        with self._in("mount"):
+            # The mounts themselves are made by the keeper, in the namespace of the process.
+            for bind in binds:
+                if not bind.source.exists():
+                    raise SourceError(f"{bind.source} has vanished from the node")
+        with self._in("prolog"):
+            return process.prepare(self._launch, claim.directory, binds, output, isolation)
+
+    async def _run(self, progress: _Progress) -> Outcome:
+        """From a process that was started to its outcome."""
+        claim = self._claim
+        claim.state = "running"
+        self._node.changed(claim.key, True)
+        if self._wish is not None:
+            self._carry(self._wish)
+        record = await self._node.processes.wait(claim.key)
+        progress.at = record.ended
+        return self._outcome(record)
+
+    async def _settle(self, running: bool) -> Outcome:
+        """What became of an attempt that an earlier agent began."""
+        claim = self._claim
+        record = read_exit(claim.directory)
+        began = any(phase.name == "run" for phase in claim.phases)
+        if claim.launch is None or (record is None and not running and not began):
+            lost = Outcome("lost", message=NEVER_STARTED)
+            claim.decide(lost)
+            return lost
+        self._phase = "run"
+        if record is None and running:
+            self._node.logs.open(claim.key)
+            progress = _Progress()
+            try:
+                return await self._run(progress)
+            finally:
+                claim.end("run", at=progress.at)
+        if record is None:
+            record = await self._node.processes.bury(claim.key)
+        claim.end("run", at=record.ended)
+        return self._outcome(record)
+
+    async def _backward(self) -> None:
+        claim = self._claim
+        if claim.ended("run"):
+            with self._in("flush"):
+                # No mount of this version holds anything back: volumes are written through.
+                pass
+        with self._in("unmount"):
+            # The mounts went with the last process of the namespace; the places that had to be
+            # made for them did not.
+            if (claim.directory / mountpoints.NAME).exists():
+                await asyncio.to_thread(mountpoints.remove_made, str(claim.directory))
+        with self._in("clean") as progress:
+            left = []
+            if claim.launch is not None and claim.launch.mounts:
+                mounts = claim.launch.mounts
+                left += await asyncio.to_thread(self._node.supply.release, mounts, self._place)
+            left += await removal.remove(claim.directory / name for name in DATA)
+            progress.detail = "; ".join(left)
+        for text in left:
+            log.warning("%s: %s", claim.key, text)
+
+    @contextmanager
+    def _in(self, phase: PhaseName) -> Iterator[_Progress]:
+        """Record a phase. An agent that leaves in its middle does not end it."""
+        self._phase = phase
+        progress = _Progress()
+        if self._claim.ended(phase):
+            yield progress  # an earlier agent came further
+            return
+        self._claim.begin(phase)
+        if self._claim.launch is not None and self._claim.launch.mounts:
+            self._node.changed(self._claim.key, False)
+        try:
+            yield progress
+        except Exception as error:
+            self._claim.end(phase, progress.detail or reason(error))
+            raise
+        self._claim.end(phase, progress.detail, progress.at)
+
+    @property
+    def _launch(self) -> Launch:
+        assert self._claim.launch is not None
+        return self._claim.launch
+
+    @property
+    def _place(self) -> Place:
+        directory = self._claim.directory
+        workdir = process.workdir(directory, self._node.isolation)
+        return Place(directory, directory / "work", home_of(self._launch), workdir)
+
+    def _outcome(self, record: ExitRecord) -> Outcome:
+        self._claim.usage = process.usage(record)
+        return process.outcome(self._launch, record)
+
+    def _unless_stopped(self) -> None:
+        if self._wish is not None:
+            raise _Stopped
+
+    def _carry(self, wish: _Wish) -> None:
+        wish.task = asyncio.create_task(
+            self._node.processes.stop(self._claim.key, wish.grace, wish.cause)
+        )
+
+
+def home_of(launch: Launch) -> Path:
+    """What `~` means in the targets of a launch's mounts: `HOME` as the job sees it."""
+    return Path(launch.env.get("HOME") or Path.home())
+
+
+def reason(error: Exception) -> str:
+    """An error in one line for the user."""
+    if isinstance(error, _Stopped):
+        return "stopped"
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{place}the node's disk is full; make room on it and try again"
+    return f"{place}{error.strerror}"

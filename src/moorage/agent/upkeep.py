@@ -1,0 +1,126 @@
+"""The agent's hold on the keeper: spawn, wait, stop, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from moorage.agent.keeping import Cause, ExitRecord, Keeper, SpawnRequest, read_exit
+from moorage.errors import Unavailable
+
+log = logging.getLogger("moorage.agent")
+
+_PAUSE = 1.0  # seconds between two tries to start a keeper
+
+
+class Processes:
+    """Processes by key, over as many keepers as it takes. `home` is `$MOORAGE_HOME/agent`."""
+
+    def __init__(self, home: Path) -> None:
+        self._keeper = Keeper(home, self._exited, self._broken)
+        self._attempts = home / "attempts"
+        self._waiting: dict[str, asyncio.Future[ExitRecord]] = {}
+        self._recovery: asyncio.Task[None] | None = None
+
+    async def connect(self) -> dict[str, int]:
+        """Find or start the keeper; what runs, by key. Unavailable."""
+        await self._keeper.connect()
+        return await self._keeper.running()
+
+    async def spawn(self, request: SpawnRequest) -> None:
+        """Start a process; `wait` then gives its end. SpawnError. When the keeper dies on the
+        way, nobody can know how far it came: the attempt is buried, and `wait` says `lost`."""
+        self._expect(request.key)
+        try:
+            await self._keeper.spawn(request)
+        except Unavailable:
+            self._broken()
+        except BaseException:
+            del self._waiting[request.key]
+            raise
+
+    async def wait(self, key: str) -> ExitRecord:
+        """The exit record, once there is one."""
+        try:
+            return await self._expect(key)
+        finally:
+            self._waiting.pop(key, None)
+
+    async def stop(self, key: str, grace: float | None, cause: Cause) -> None:
+        """End a process; `wait` gives the result."""
+        while key in self._waiting:
+            try:
+                await self._keeper.stop(key, grace, cause)
+                return
+            except Unavailable:
+                self._broken()
+                await self._recovered()
+
+    async def bury(self, key: str) -> ExitRecord:
+        """Make sure that nothing of an attempt lives which no keeper knows; how it ended."""
+        while True:
+            try:
+                return await self._buried(key)
+            except Unavailable:
+                self._broken()
+                await self._recovered()
+
+    async def forget(self, key: str) -> None:
+        """Let the keeper drop an ended key; one that cannot be told will see for itself."""
+        self._waiting.pop(key, None)
+        with suppress(Unavailable):
+            await self._keeper.forget(key)
+
+    async def close(self) -> None:
+        """Leave the keeper and its processes to themselves."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._recovery
+        await self._keeper.close()
+
+    def _expect(self, key: str) -> asyncio.Future[ExitRecord]:
+        if key not in self._waiting:
+            self._waiting[key] = asyncio.get_running_loop().create_future()
+        return self._waiting[key]
+
+    def _exited(self, key: str, record: ExitRecord) -> None:
+        # Whoever wants to know may not yet have asked: the agent has just been started.
+        waiting = self._expect(key)
+        if not waiting.done():
+            waiting.set_result(record)
+
+    def _broken(self) -> None:
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._recover())
+
+    async def _recovered(self) -> None:
+        if self._recovery is not None:
+            await asyncio.shield(self._recovery)
+
+    async def _recover(self) -> None:
+        """Connect again, start a new keeper if need be, settle what ended or died meanwhile."""
+        log.warning("the connection to the keeper broke; connecting again")
+        while True:
+            try:
+                await self._catch_up(await self.connect())
+                return
+            except Unavailable as error:
+                log.error("no keeper: %s", error)
+                await asyncio.sleep(_PAUSE)
+
+    async def _catch_up(self, running: dict[str, int]) -> None:
+        for key in [key for key in self._waiting if key not in running]:
+            self._exited(key, await self._buried(key))
+
+    async def _buried(self, key: str) -> ExitRecord:
+        directory = self._attempts / key
+        record = read_exit(directory) or (await self._keeper.ended()).get(key)
+        if record is None:
+            await self._keeper.bury(key, directory)
+            record = read_exit(directory)
+        now = time.time()
+        return record or ExitRecord(None, None, None, "lost", now, now)
