@@ -67,7 +67,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
     content = b"These are my notes, not a database.\n" * 100
     path.write_bytes(content)
     for _ in range(2):  # the lock was let go of
-        with pytest.raises(StoreBroken, match="damaged or not a database .*restore a backup"):
+        with pytest.raises(StoreBroken, match=r"damaged or not a database .*restore a backup"):
             open_sqlite(path)
     assert path.read_bytes() == content
 

@@ -88,6 +88,10 @@ WHERE (CAST(:state AS TEXT) IS NULL OR state = :state)
     AND (CAST(:name AS TEXT) IS NULL OR name = :name)
     AND (CAST(:user AS TEXT) IS NULL OR "user" = :user);
 
+-- name: count_all_runs
+-- As count_runs without filters: the smallest index answers, not the rows.
+SELECT count(*) AS total FROM runs;
+
 -- name: count_active_runs
 -- How many runs the filters of active_runs_page leave.
 SELECT count(*) AS total
