@@ -55,8 +55,9 @@ def test_a_run_goes_all_the_way(desk, say):
         "-> 1 ack",
         "-> 1 forget 1.1.0",
     ]
-    assert not (desk.cluster.runs or desk.cluster.jobs or desk.cluster.names)
-    assert not (desk.cluster.counts or desk.cluster.nodes[1].claims)
+    left = desk.cluster.runs, desk.cluster.jobs, desk.cluster.names, desk.cluster.counts
+    assert not any(left)
+    assert not desk.cluster.nodes[1].claims
     assert desk.cluster.nodes[1].free_millicpus == 4000
 
 
