@@ -91,9 +91,8 @@ def _read(document: Value, root: Map) -> dict[str, Any]:
     kind = root.entries.get("type")
     context = document.context
     if kind is None:
-        near = next((key for key in root.entries if suggestion(key, ("type",))), None)
-        fix = f"write `type: task` (instead of '{near}'?)" if near else "write `type: task` first"
-        context.report(document.problem("the field 'type' is missing", fix))
+        if not any(suggestion(key, ("type",)) for key in root.entries):
+            context.report(document.problem("the field 'type' is missing", "write `type: task`"))
     elif isinstance(kind, Text) and not kind.is_null and kind.text != "task":
         # The fields of another kind of document would all be unknown: say the one thing that is.
         context.attempt(TASK[0].read, Value(kind, "type", context))

@@ -88,7 +88,12 @@ def compose(text: str, file: str) -> tuple[Map, list[Problem]]:
         ) from None
     if len(encoded) > MAX_BYTES:
         raise InvalidInput(
-            Problem("the file is larger than 1 MB", "a task file is small", "", file)
+            Problem(
+                "the file is larger than 1 MB",
+                "put data into files, and their names here",
+                "",
+                file,
+            )
         )
     composer = _Composer(encoded, file)
     try:

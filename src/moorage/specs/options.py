@@ -138,4 +138,8 @@ def _volume(text: str) -> HostPath:
     target, colon, mode = rest.partition(":")
     if not source or not target or (colon and mode not in ("ro", "rw")):
         raise BadValue(text, "a volume", "write /path/on/node:/path/in/job, with :ro to read only")
-    return HostPath(check_volume_source(source), check_volume_target(target), mode == "ro")
+    return HostPath(
+        interpolate.escape(check_volume_source(source)),
+        interpolate.escape(check_volume_target(target)),
+        mode == "ro",
+    )

@@ -47,6 +47,8 @@ class Context(Struct):
     """The run's own variables read so far: `${{ env.* }}` looks here first."""
     deferred: set[str] = initial(default_factory=set)
     """Those of them whose value refers to what is known later."""
+    broken: set[str] = initial(default_factory=set)
+    """Those of them whose value is wrong, which is said once and not again where it is used."""
     inherited: set[str] = initial(default_factory=set)
     """Those of them that the document takes from the caller by a bare name."""
     problems: list[Problem] = initial(default_factory=list)
@@ -197,6 +199,8 @@ class Value(Struct, frozen=True):
         for reference in interpolate.references(node.text):
             nth = found[reference.text] = found.get(reference.text, -1) + 1
             self.context.used |= {reference.namespace, reference.key}
+            if reference.namespace == "env" and reference.name in self.context.broken:
+                raise Rejected
             try:
                 values |= self._known(reference, later, args)
             except BadValue as error:

@@ -217,9 +217,8 @@ def _short_volume(value: Value) -> HostPath:
     source, _, rest = value.text(later=True).partition(":")
     target, colon, mode = rest.partition(":")
     if not source or not target or (colon and mode not in ("ro", "rw")):
-        value.reject(
-            f"'{value.shown}' is not /path/on/node:/path/in/job, with :ro if it is read only"
-        )
+        fix = "write /path/on/node:/path/in/job, and :ro after it to read only"
+        value.reject(f"'{value.shown}' is not a volume", fix)
     if "/" not in source and not source.startswith("~"):
         value.reject(f"{NETWORK} so `{value.shown}` refers to nothing", NETWORK_FIX)
     return HostPath(

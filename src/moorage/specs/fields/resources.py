@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from moorage.specs.fields.field import Field, require_table
 from moorage.specs.nodes import Map, Text
@@ -98,7 +97,7 @@ def read_gpu(value: Value) -> Gpu | None:
         gpu = Gpu(**require_table(value, GPU))
     else:
         gpu = value.parse(parse_gpu)
-        for doubt, fix in gpu_doubts(value.text(), gpu):
+        for doubt, fix in gpu_doubts(value.shown, gpu):
             value.warn(doubt, fix)
     if not gpu.count.min:
         if gpu.count.max != 0:
@@ -172,20 +171,3 @@ RESOURCES = (
 def read_resources(value: Value) -> Resources:
     """The whole mapping."""
     return Resources(**require_table(value, RESOURCES))
-
-
-def request(**written: str | None) -> dict[str, Any]:
-    """Resources as options of a command give them: `request(cpu="4", memory="8GB")`. BadValue
-    with the option's name first."""
-    readers: dict[str, Callable[[str], Any]] = {
-        "cpu": parse_cpu,
-        "memory": parse_size_range,
-        "gpu": lambda text: _optional(parse_gpu(text)),
-        "disk": parse_size_range,
-        "shm_size": parse_size,
-    }
-    return {name: readers[name](text) for name, text in written.items() if text is not None}
-
-
-def _optional(gpu: Gpu) -> Gpu | None:
-    return gpu if gpu.count.min else None

@@ -71,8 +71,7 @@ def _take(
         context.report(where.problem(f"'{name[:60]}' is not {error.expected}", error.fix, place))
         return
     except Rejected as rejected:
-        # Said once: a reference to what is wrong here is not wrong itself.
-        context.env[name] = ""
+        context.broken.add(name)
         context.report(*rejected.problems)
         return
     result[name] = text
