@@ -14,10 +14,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+AGENT = (sys.executable, "-m", "moorage.agent.main")
 LOCK = "lock"
 """Held by the agent (flock) as long as it lives; contains its pid."""
 FIRST_PAUSE = 0.2
@@ -65,8 +67,12 @@ class _Process:
 class LocalBackend:
     """Implements `Backend` for the machine that the server runs on."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(
+        self, home: Path, command: Sequence[str] = AGENT, options: Sequence[str] = ()
+    ) -> None:
+        """`command` starts an agent, to which `options` are passed as well."""
         self._home = home
+        self._command = [*command, *options]
         self._directory = home / "agent"
         self._process: _Process | None = None
 
@@ -146,7 +152,7 @@ class LocalBackend:
         log = os.open(self._log_path, flags, 0o600)
         try:
             child = subprocess.Popen(
-                [*agent_command(), "--server", url, "--home", str(self._home)],
+                [*self._command, "--server", url, "--home", str(self._home)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -156,11 +162,6 @@ class LocalBackend:
         finally:
             os.close(log)
         return _Process(child.pid, os.pidfd_open(child.pid), child)
-
-
-def agent_command() -> list[str]:
-    """How an agent is started on this machine."""
-    return [sys.executable, "-m", "moorage.agent.main"]
 
 
 def _serves(pid: int, url: str) -> bool:

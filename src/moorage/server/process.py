@@ -180,7 +180,8 @@ def _announce(options: Options, url: str) -> None:
 async def _until_told(options: Options, url: str, services: Services, stop: asyncio.Event) -> None:
     """Work until a signal comes or the engine fails."""
     engine = services.engine
-    backend = LocalBackend(options.home)
+    log_limit = ["--log-limit", str(services.settings.log_limit)]
+    backend = LocalBackend(options.home, options=log_limit)
     chores = [asyncio.ensure_future(_collect_daily(services))]
     if options.with_node:
         chores.append(asyncio.ensure_future(backend.run(url)))

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from moorage.errors import InvalidInput, Problem
+from moorage.units import BadValue, parse_duration, parse_size
 
 DAY = 86_400.0
 
@@ -21,6 +22,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Bytes that one uploaded file may have; 0: no limit but the disk."""
     blob_grace: Annotated[float, Meta(ge=0)] = DAY
     """Seconds that a blob which no run names is kept."""
+    log_limit: Annotated[int, Meta(ge=0)] = 1_000_000_000
+    """Bytes of output kept for one attempt; 0: no limit."""
+
+
+def _size(value: object) -> object:
+    return parse_size(value, "B") if isinstance(value, str) else value
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+READERS = (("upload_limit", _size), ("blob_grace", _duration), ("log_limit", _size))
+"""How the text of each setting is read; numbers are bytes and seconds."""
 
 
 def home_directory(given: str | None = None) -> Path:
@@ -45,11 +60,12 @@ def load(home: Path) -> Settings:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise InvalidInput(Problem(f"not YAML: {error}", file=str(path))) from None
+        reason = " ".join(str(error).split())
+        raise InvalidInput(Problem(f"not YAML: {reason}", file=str(path))) from None
     if not isinstance(document, dict):
         raise InvalidInput(Problem("must be a mapping of settings", file=str(path)))
-    mine = {key: document[key] for key in Settings.__struct_fields__ if key in document}
     try:
+        mine = {key: read(document[key]) for key, read in READERS if key in document}
         return msgspec.convert(mine, Settings)
-    except msgspec.ValidationError as error:
+    except (BadValue, msgspec.ValidationError) as error:
         raise InvalidInput(Problem(str(error), file=str(path))) from None

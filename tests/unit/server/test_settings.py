@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moorage.errors import InvalidInput
+from moorage.server import settings
+from moorage.server.settings import Settings
+
+
+def test_no_file_means_defaults(tmp_path: Path) -> None:
+    assert settings.load(tmp_path) == Settings()
+
+
+def test_own_keys_are_read_and_others_left(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("upload_limit: 1000\nsome_client_key: x\n")
+    assert settings.load(tmp_path).upload_limit == 1000
+
+
+def test_sizes_and_durations_may_be_written_with_units(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("upload_limit: 5GB\nblob_grace: 2d\n")
+    loaded = settings.load(tmp_path)
+    assert loaded.upload_limit == 5 * 1024**3
+    assert loaded.blob_grace == 2 * 86_400
+
+
+@pytest.mark.parametrize(
+    "text", ["upload_limit: -1", "upload_limit: many", "blob_grace: [1]", "- a", "a: [", "\tb: 1"]
+)
+def test_wrong_ones_name_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yml").write_text(text)
+    with pytest.raises(InvalidInput, match=r"config\.yml"):
+        settings.load(tmp_path)
+
+
+def test_home_is_the_argument_the_variable_or_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOORAGE_HOME", str(tmp_path / "a"))
+    assert settings.home_directory() == tmp_path / "a"
+    assert settings.home_directory(str(tmp_path / "b")) == tmp_path / "b"
+    monkeypatch.delenv("MOORAGE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings.home_directory() == tmp_path / ".moorage"
