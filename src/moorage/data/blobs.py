@@ -63,19 +63,20 @@ class BlobCache:
         self,
         tree: Digest,
         root: Path,
-        rest: PurePosixPath = PurePosixPath("."),
+        rest: PurePosixPath | None = None,
         *,
         merge: bool = False,
     ) -> Laid:
-        """Write a tree to `rest` below `root`, a single file as `rest` itself.
+        """Write a tree to `rest` (or nothing) below `root`, a single file as `rest` itself.
 
         With `merge`, files are replaced atomically and nothing is deleted; without, the place must
         not exist. Links below `root` are never followed. SourceError with one line for the user.
         """
+        below = rest or PurePosixPath(".")
         try:
-            return self._materialize(tree, root, rest, merge)
+            return self._materialize(tree, root, below, merge)
         except OSError as error:
-            place = error.filename or root / rest
+            place = error.filename or root / below
             reason = error.strerror or str(error)
             raise SourceError(f"{place} cannot be written: {reason}") from error
 

@@ -25,6 +25,7 @@ class CacheFiles:
     def __init__(self, directory: Path, limit: int | None = None) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory = directory
+        self._text = str(directory)
         self._limit = limit if limit is not None else _default_limit(directory)
         self._lock = threading.Lock()
         self._pinned: Counter[Digest] = Counter()
@@ -34,6 +35,9 @@ class CacheFiles:
     def path(self, digest: Digest) -> Path:
         """Where this blob lies, or would."""
         return self.directory / digest[:2] / digest
+
+    def _name(self, digest: Digest) -> str:
+        return f"{self._text}/{digest[:2]}/{digest}"
 
     @contextmanager
     def pinned(self, digests: Iterable[Digest]) -> Iterator[None]:
@@ -60,10 +64,11 @@ class CacheFiles:
             return True
 
     def read(self, digest: Digest, size: int) -> bytes | int | None:
-        """The bytes of a small blob, verified again, because it was not forced to the disk; an open
-        descriptor (the caller's to close) of a large one; None where it is gone or damaged."""
+        """The bytes of a small blob, verified again, because it was not forced to the disk; an
+        open descriptor (the caller's to close) of a large one; None where it is gone or damaged.
+        """
         try:
-            fd = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._name(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             self._drop(digest)
             return None
@@ -86,7 +91,7 @@ class CacheFiles:
         """An open descriptor (the caller's to close) of a blob of any size, verified first; None
         where it is not there or damaged."""
         try:
-            fd = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._name(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             self._drop(digest)
             return None

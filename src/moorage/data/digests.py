@@ -54,7 +54,7 @@ class DigestCache:
         return {row[0]: row for row in rows}
 
     def remember(self, new: Mapping[str, Known], gone: Iterable[str], hashed_at: int) -> None:
-        """Store files that were hashed at `hashed_at` (ns) or later, forget those that are gone."""
+        """Store files that were hashed from `hashed_at` (ns) on, forget those that are gone."""
         settled = [
             (path, *known.identity, known.digest)
             for path, known in new.items()

@@ -43,8 +43,3 @@ class FilesSource:
     def release(self, mount: Mount, place: Place, number: int) -> None:
         """Nothing to undo: what lies in the attempt's directory goes with it, what was merged into
         a volume is the volume's."""
-
-
-def own_directory(place: Place, number: int) -> Path:
-    """Where a mount that lands in no bind is laid out."""
-    return place.directory / "files" / str(number) / "tree"

@@ -80,23 +80,30 @@ class Level:
         return False
 
     def enter(self, name: bytes, patterns: list[Pattern]) -> Level:
-        """The level of the directory `name`, which holds these patterns itself."""
-        prefix = self._prefix + name + b"/"
+        """The level of the directory `name`, which holds these patterns itself; the outermost
+        directory has no name."""
+        prefix = self._prefix + name + b"/" if name else b""
         if not patterns:
             return Level(self._rules, prefix)
         return Level((_compile(patterns, len(prefix)), *self._rules), prefix)
 
 
+EMPTY = Level((), b"")
+"""No rules at all; a path's first directory is entered with an empty name."""
+
+
+def own_patterns(directory: bytes) -> list[Pattern]:
+    """The patterns of a directory without its `.gitignore`, for where git itself applies that."""
+    return read(directory, [name for name in _present(directory) if name != b".gitignore"])
+
+
 def start(root: str) -> Level:
     """The level of the directory `root` itself, ignore files above it included."""
     above = _above(os.fsencode(os.path.realpath(root)))
-    level = Level((), b"")
+    level = EMPTY
     for position, directory in enumerate(above):
-        patterns = read(directory, _present(directory))
-        if position == 0:
-            level = Level((_compile(patterns, 0),) if patterns else (), b"")
-        else:
-            level = level.enter(os.path.basename(directory), patterns)
+        name = os.path.basename(directory) if position else b""
+        level = level.enter(name, read(directory, _present(directory)))
     return level
 
 
