@@ -25,7 +25,7 @@ def killed(program: str, directory: Path, number: int, after: int) -> list[int]:
     process = subprocess.Popen(
         [sys.executable, str(source), program, str(directory), str(number)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(source.parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout is not None
     output = b""
