@@ -46,6 +46,9 @@ class Attempts:
         if claim is None:
             self._node.changed(key, True)
             return
+        with suppress(OSError):  # the walk will meet it again
+            # Before the next message is looked at, which may ask for the output.
+            self._node.logs.open(key)
         attempt = Attempt(claim, self._node)
         self._begin(key, attempt, attempt.walk())
 

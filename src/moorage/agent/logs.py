@@ -196,7 +196,10 @@ class Logs:
         self._live: dict[str, Output] = {}
 
     def open(self, key: str) -> Path:
-        """Begin, or go on, to watch an attempt's output; the file that its process writes."""
+        """Begin, or go on, to watch an attempt's output; the file that its process writes. May be
+        called again. OSError."""
+        if key in self._live:
+            return self._live[key].path
         output = Output(self.root / key)
         output.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(output.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -28,11 +28,15 @@ class Processes:
     async def connect(self) -> dict[str, int]:
         """Find or start the keeper; what runs, by key. Unavailable."""
         await self._keeper.connect()
-        return await self._keeper.running()
+        running = await self._keeper.running()
+        for key in running:
+            self._expect(key)  # so that its end is also noticed if this keeper dies at once
+        return running
 
     async def spawn(self, request: SpawnRequest) -> None:
         """Start a process; `wait` then gives its end. SpawnError. When the keeper dies on the
         way, nobody can know how far it came: the attempt is buried, and `wait` says `lost`."""
+        await self._recovered()
         self._expect(request.key)
         try:
             await self._keeper.spawn(request)

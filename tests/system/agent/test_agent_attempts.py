@@ -1,0 +1,271 @@
+"""Attempts from Start to Forget, with a real keeper and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage.protocol.agent import (
+    PHASES,
+    Launch,
+    Limits,
+    Outcome,
+    Probe,
+    ReadLog,
+    Start,
+    Stop,
+)
+from moorage.specs.mounts import HostPath
+
+Make = Callable[..., Launch]
+
+
+def test_a_job_runs_and_nothing_of_it_is_left(world: Any, launch: Make, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+
+    async def main() -> None:
+        async with world() as w:
+            key = await w.desk.start(
+                launch(
+                    "echo hello $NAME; echo error >&2",
+                    'echo more > "$MOORAGE_SCRATCH/x"; touch here; mkdir -m 0 closed',
+                    "echo kept > data/out.txt; exit 3",
+                    env={"NAME": "Ada"},
+                    mounts=[HostPath(str(volume), "data")],
+                )
+            )
+            held = await w.desk.done(key)
+            assert held.outcome is not None
+            assert (held.outcome.kind, held.outcome.exit_code) == ("exited", 3)
+            assert tuple(phase.name for phase in held.phases) == PHASES
+            assert all(phase.ended and phase.ended >= phase.began for phase in held.phases)
+            assert held.usage is not None
+            assert held.usage.cpu_seconds >= 0
+            assert await w.desk.log(key) == "hello Ada\nerror\n"
+            assert (volume / "out.txt").read_text() == "kept\n"
+            assert w.desk.tokens == ["Bearer node-token-for-tests"]
+            assert [state for _, state in w.desk.history][-1] == "done"
+            left = {path.name for path in w.attempt(key).iterdir()}
+            assert left.isdisjoint({"work", "files", "scratch", "tmp", "vartmp", "bin", "script"})
+            await w.desk.forget(key)
+            assert not w.attempt(key).exists()
+
+    asyncio.run(main())
+
+
+def test_a_repeated_start_runs_nothing_twice(world: Any, launch: Make, tmp_path: Path) -> None:
+    # /tmp is the job's own: only a volume leads out.
+    count = tmp_path / "count"
+
+    async def main() -> None:
+        async with world() as w:
+            job = launch("echo x >> out/count", mounts=[HostPath(str(tmp_path), "out")])
+            for _ in range(3):
+                await w.desk.send(Start(job))
+            await w.desk.done("1.1.0")
+            reports = len(w.desk.reports)
+            await w.desk.send(Start(job))
+            await w.desk.until(lambda: len(w.desk.reports) > reports)
+            assert w.desk.held["1.1.0"].state == "done"
+            assert count.read_text() == "x\n"
+
+    asyncio.run(main())
+
+
+def test_many_jobs_at_once(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            await asyncio.gather(*(w.desk.run(launch(f"exit {n}", job=n)) for n in range(1, 31)))
+            codes = [w.desk.held[f"{n}.1.0"].outcome.exit_code for n in range(1, 31)]
+            assert codes == list(range(1, 31))
+
+    asyncio.run(main())
+
+
+def test_stop_lets_the_job_say_goodbye(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            key = await w.desk.start(
+                launch("trap 'echo bye; exit 4' TERM; echo up; sleep 60 & wait")
+            )
+            page = await w.desk.ask(ReadLog(1, key, wait=True))
+            assert page.data == b"up\n"
+            await w.desk.send(Stop(key, 10.0))
+            held = await w.desk.done(key)
+            assert held.outcome.kind == "stopped"
+            assert await w.desk.log(key) == "up\nbye\n"
+
+    asyncio.run(main())
+
+
+def test_abort_does_not(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            key = await w.desk.start(launch("trap '' TERM; echo up; sleep 60"))
+            await w.desk.ask(ReadLog(1, key, wait=True))
+            await w.desk.send(Stop(key, 0, abort=True))
+            held = await w.desk.done(key)
+            assert held.outcome.kind == "aborted"
+
+    asyncio.run(main())
+
+
+def test_a_stop_that_comes_with_the_start_leaves_no_process(
+    world: Any, launch: Make, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+
+    async def main() -> None:
+        async with world() as w:
+            for job in range(1, 6):
+                out = HostPath(str(tmp_path), "out")
+                key = await w.desk.start(
+                    launch("sleep 60; touch out/ran", job=job, mounts=[out][: job // 3])
+                )
+                await w.desk.send(Stop(key, 0 if job % 2 else 1.0))
+            for job in range(1, 6):
+                held = await w.desk.done(f"{job}.1.0")
+                assert held.outcome.kind == "stopped"
+            assert not ran.exists()
+
+    asyncio.run(main())
+
+
+def test_stop_of_an_unknown_attempt_is_answered(world: Any) -> None:
+    async def main() -> None:
+        async with world() as w:
+            await w.desk.send(Stop("99.1.0", None))
+            held = await w.desk.done("99.1.0")
+            assert held.outcome.kind == "stopped"
+
+    asyncio.run(main())
+
+
+def test_failures_name_their_phase(world: Any, launch: Make, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world() as w:
+            missing = HostPath(str(tmp_path / "no" / "such"), "data")
+            held = await w.desk.run(launch("true", mounts=[missing]))
+            assert (held.outcome.kind, held.outcome.phase) == ("phase-failed", "fetch")
+            assert "does not exist" in held.outcome.message
+            assert [phase.name for phase in held.phases] == ["claim", "fetch", "unmount", "clean"]
+            held = await w.desk.run(launch("true", job=2, shell="/no/such/shell"))
+            assert (held.outcome.kind, held.outcome.phase) == ("phase-failed", "prolog")
+            held = await w.desk.run(launch("true", job=3, python="2.1"))
+            assert held.outcome.phase == "prolog"
+            held = await w.desk.run(launch("true", job=4, working_dir="/no/such/place"))
+            assert (held.outcome.kind, held.outcome.phase) == ("phase-failed", "run")
+            held = await w.desk.run(launch("true", job=5))
+            assert held.outcome == Outcome("exited", exit_code=0)
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_refuses_the_claim_is_said(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            await w.desk.run(launch("true"))
+            attempts = w.directory / "attempts"
+            attempts.rmdir()
+            attempts.write_text("in the way")
+            held = await w.desk.run(launch("true", job=2))
+            assert (held.outcome.kind, held.outcome.phase) == ("phase-failed", "claim")
+            attempts.unlink()
+            attempts.mkdir()
+            held = await w.desk.run(launch("true", job=3))
+            assert held.outcome.exit_code == 0
+
+    asyncio.run(main())
+
+
+def test_timeout_is_told_apart(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            held = await w.desk.run(launch("sleep 60", max_duration=0.2, stop_duration=1.0))
+            assert held.outcome.kind == "timeout"
+
+    asyncio.run(main())
+
+
+def test_output_is_followed_from_any_place(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world("--log-limit", "200000") as w:
+            key = await w.desk.start(
+                launch("seq 1 100000; echo ready", "read line < /dev/null; sleep 60")
+            )
+            offset = 0
+            while True:
+                page = await w.desk.ask(ReadLog(3, key, offset, wait=True))
+                offset = page.offset + len(page.data)
+                if page.data.endswith(b"ready\n"):
+                    break
+            tail = await w.desk.ask(ReadLog(4, key, -6))
+            assert (tail.data, tail.ended) == (b"ready\n", False)
+            first = await w.desk.ask(ReadLog(5, key))
+            assert first.offset > 0
+            assert first.data.split(b"\n")[0].isdigit()
+            await w.desk.send(ReadLog(6, key, offset, wait=True))
+            await w.desk.send(Stop(key, 0))
+            page = await w.desk.until(lambda: w.desk.answers.get(6))
+            assert (page.data, page.ended) == (b"", True)
+            assert (await w.desk.ask(ReadLog(8, "5.5.5", wait=True))).missing
+
+    asyncio.run(main())
+
+
+def test_probe_says_what_would_go_wrong(world: Any, launch: Make, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world() as w:
+            good = await w.desk.ask(Probe(1, launch("true")))
+            assert good.problems == []
+            bad = launch(
+                "true",
+                shell="/no/shell",
+                python="2.1",
+                working_dir="/no/such/place",
+                mounts=[HostPath(str(tmp_path / "a" / "b"), "data", read_only=True)],
+                limits=Limits(memory=1 << 30),
+            )
+            result = await w.desk.ask(Probe(2, bad))
+            assert len(result.problems) == 4
+            assert all("\n" not in line for line in result.problems)
+            assert not any((w.directory / "attempts").iterdir())
+
+    asyncio.run(main())
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a private mount namespace needs root here")
+def test_the_job_sees_its_own_places(world: Any, launch: Make, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "input").write_text("42\n")
+
+    async def main() -> None:
+        async with world() as w:
+            mounts = [
+                HostPath(str(volume), "/data/in", read_only=True),
+                HostPath(str(volume), "out"),
+            ]
+            key = await w.desk.start(
+                launch(
+                    "pwd; cat /data/in/input; ls -A /tmp /dev/shm; echo $MOORAGE_WORKDIR",
+                    "touch /data/in/x 2>/dev/null || echo read-only; touch out/written",
+                    mounts=mounts,
+                )
+            )
+            held = await w.desk.done(key)
+            text = await w.desk.log(key)
+            assert held.outcome.exit_code == 0, text
+            assert text.splitlines()[:2] == ["/workflow", "42"]
+            assert "read-only" in text
+            assert (volume / "written").exists()
+            assert not Path("/data/in").exists()
+
+    asyncio.run(main())
