@@ -14,7 +14,7 @@ from typing import TypeVar
 T = TypeVar("T", int, float)
 
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
-_SIZE = r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGTP])?(?:I?B)?|B)\s*"
+_SIZE = r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?:([KMGTP])?(?:I?B)?|B)\s*"
 _DURATION_PARTS = (("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,3})?"
 _DURATION = r"\s*" + "".join(rf"(?:({_NUMBER})\s*{unit}\s*)?" for unit, _ in _DURATION_PARTS)
@@ -41,7 +41,7 @@ def parse_size(text: str, unit: str = "GB") -> int:
     elif text.strip()[-1] in "bB":
         unit = "B"
     factor: int = 1024 ** UNITS.index(unit)
-    return round(float(number) * factor)
+    return round(float(number) * factor) if "." in number else int(number) * factor
 
 
 def size_text(size: int) -> str:

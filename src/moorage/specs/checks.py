@@ -6,12 +6,14 @@ The single checks return the value in its normal form, or raise `BadValue`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
+from math import inf
 from pathlib import PurePosixPath
 
 from moorage.errors import Problem
 from moorage.specs.mounts import Files, HostPath, Mount
+from moorage.specs.resources import Resources
 from moorage.specs.task import Task
 from moorage.units import BadValue
 
@@ -81,11 +83,9 @@ def check_cron(text: str) -> str:
         raise BadValue(text, "a cron expression of five fields", fix)
     try:
         next(CronSim(text, datetime(2024, 1, 1, tzinfo=UTC)))
-    except CronSimError as error:
-        part = str(error).removeprefix("Bad ")
+    except (CronSimError, StopIteration) as error:
+        part = str(error).removeprefix("Bad ") or "date"
         raise BadValue(text, f"a cron expression: its {part} is wrong", fix) from None
-    except StopIteration:
-        raise BadValue(text, "a cron expression that ever fires", fix) from None
     return text
 
 
@@ -190,15 +190,38 @@ def check_task(task: Task) -> list[Problem]:
                 check(value)
             except BadValue as error:
                 problems.append(Problem(str(error), field=field))
-    if not task.commands:
-        problems.append(Problem("there is nothing to run", "add a command", "commands"))
-    if not 0 <= task.priority <= 100:
-        problems.append(Problem(f"{task.priority} is not from 0 to 100", field="priority"))
-    for field in ("max_duration", "stop_duration"):
-        if (getattr(task, field) or 0) < 0:
-            problems.append(Problem("a duration cannot be negative", field=field))
+    problems += _plain_problems(task)
+    problems += _resource_problems(task.resources)
     problems += [Problem(message, field="mounts") for _, _, message in clashes(task.mounts)]
     return problems
+
+
+def _plain_problems(task: Task) -> Iterator[Problem]:
+    if not task.commands:
+        yield Problem("there is nothing to run", "add a command", "commands")
+    if not 0 <= task.priority <= 100:
+        yield Problem(f"{task.priority} is not from 0 to 100", field="priority")
+    for field in ("max_duration", "stop_duration"):
+        if (getattr(task, field) or 0) < 0:
+            yield Problem("a duration cannot be negative", field=field)
+
+
+def _resource_problems(resources: Resources) -> Iterator[Problem]:
+    counts = resources.gpu.count if resources.gpu else None
+    for name, span in (
+        ("cpu", resources.cpu.count),
+        ("memory", resources.memory),
+        ("disk", resources.disk),
+        ("gpu", counts),
+    ):
+        if span is None:
+            continue
+        low = span.min if span.min is not None else 1
+        high = span.max if span.max is not None else inf
+        if not 0 < low < inf or not high > 0 or (span.min is not None and low > high):
+            yield Problem("not a range of numbers above zero", field=f"resources.{name}")
+    if resources.shm_size is not None and resources.shm_size <= 0:
+        yield Problem("the size must be above zero", field="resources.shm_size")
 
 
 def is_repo_url(text: str) -> bool:

@@ -16,26 +16,26 @@ from moorage.specs.schema import KINDS, schema
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
-DSTACK_RUN = """
-    type name image user privileged entrypoint working_dir home_dir registry_auth python nvcc
-    docker single_branch env shell resources priority volumes repos files dstack setup commands
-    ports nodes groups
-""".split()
-DSTACK_PROFILE = """
-    backends regions availability_zones instance_types reservation spot_policy retry max_duration
-    stop_duration max_price creation_policy idle_duration utilization_policy startup_order
-    stop_criteria schedule fleets instances tags backend_options
-""".split()
+DSTACK_RUN = (
+    "type name image user privileged entrypoint working_dir home_dir registry_auth python nvcc "
+    "docker single_branch env shell resources priority volumes repos files dstack setup "
+    "commands ports nodes groups"
+)
+DSTACK_PROFILE = (
+    "backends regions availability_zones instance_types reservation spot_policy retry "
+    "max_duration stop_duration max_price creation_policy idle_duration utilization_policy "
+    "startup_order stop_criteria schedule fleets instances tags backend_options"
+)
 
 
 def test_every_field_of_dstack_is_in_the_table() -> None:
-    assert len(DSTACK_RUN) + len(DSTACK_PROFILE) == 46
+    assert len(DSTACK_RUN.split()) + len(DSTACK_PROFILE.split()) == 46
     by_origin = {
         origin: sorted(row.name for row in TASK if row.origin == origin)
         for origin in ("dstack", "dstack profile", "moorage")
     }
-    assert by_origin["dstack"] == sorted(DSTACK_RUN)
-    assert by_origin["dstack profile"] == sorted(DSTACK_PROFILE)
+    assert by_origin["dstack"] == sorted(DSTACK_RUN.split())
+    assert by_origin["dstack profile"] == sorted(DSTACK_PROFILE.split())
     assert by_origin["moorage"] == ["compat", "workdir"]
 
 
