@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from moorage.backends.local import LocalBackend
+from moorage.backends.local import LocalBackend, _Process
 
 AGENT = """
 import fcntl, os, signal, sys
@@ -23,6 +23,31 @@ with open(home + "/born", "w") as born:
 signal.sigwait({signal.SIGTERM})
 """
 COMMAND = (sys.executable, "-c", AGENT)
+
+
+class Watched(LocalBackend):
+    """Tells when it has an agent, and when it begins to look for one again."""
+
+    def __init__(self, home: Path, command: Sequence[str]) -> None:
+        super().__init__(home, command)
+        self.watching = asyncio.Event()
+        self.again = asyncio.Event()
+        self.looks = 0
+
+    async def _obtain(self, url: str) -> _Process:
+        self.looks += 1
+        if self.looks > 1:
+            self.again.set()
+        return await super()._obtain(url)
+
+    async def _watch(self, process: _Process) -> None:
+        watching = asyncio.ensure_future(super()._watch(process))
+        await asyncio.sleep(0)
+        self.watching.set()
+        try:
+            await watching
+        finally:
+            watching.cancel()
 
 
 class Births:
@@ -106,10 +131,11 @@ def test_a_running_agent_is_adopted_and_another_address_replaces_it(tmp_path: Pa
         first = await births.next()
         await cancelled(task)
 
-        same = LocalBackend(tmp_path, COMMAND)
+        same = Watched(tmp_path, COMMAND)
         task = asyncio.create_task(same.run("http://127.0.0.1:1"))
-        while same._process is None:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            await same.watching.wait()
+        assert same._process is not None
         assert same._process.pid == first
         await cancelled(task)
         same._process.forget()
@@ -131,11 +157,11 @@ def test_an_agent_that_cannot_start_is_no_exception(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(_: Births) -> None:
-        backend = LocalBackend(tmp_path, ["/nonexistent/agent"])
+        backend = Watched(tmp_path, ["/nonexistent/agent"])
         task = asyncio.create_task(backend.run("http://127.0.0.1:1"))
         async with asyncio.timeout(20):
-            while "cannot be started" not in caplog.text:
-                await asyncio.sleep(0)
+            await backend.again.wait()
+        assert "cannot be started" in caplog.text
         await cancelled(task)
         await backend.stop()
 

@@ -17,6 +17,8 @@ class Client:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.gone = asyncio.Event()
+        self.reached = asyncio.Event()
+        """Two messages came."""
 
     async def receive(self) -> dict[str, Any]:
         await self.gone.wait()
@@ -24,6 +26,8 @@ class Client:
 
     async def send(self, message: Any) -> None:
         self.sent.append(message)
+        if len(self.sent) == 2:
+            self.reached.set()
 
 
 def test_all_chunks_and_the_end() -> None:
@@ -56,8 +60,7 @@ def test_a_client_that_leaves_ends_a_waiting_generator() -> None:
         client = Client()
         reply = Stream(chunks(), "text/plain")
         serving = asyncio.ensure_future(reply(SCOPE, client.receive, client.send))
-        while len(client.sent) < 2:
-            await asyncio.sleep(0)
+        await client.reached.wait()
         client.gone.set()
         async with asyncio.timeout(5):
             await serving
