@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from moorage.data.base import Bind, Handle, Place, SourceError
 from moorage.data.blobs import BlobCache
 from moorage.specs.mounts import Files, Mount

@@ -117,7 +117,7 @@ def _open_writable(parent: int, name: str, status: os.stat_result) -> int:
     """Open a directory whose entries can be removed, changing its mode if need be."""
     wanted = stat.S_IRWXU
     if status.st_mode & wanted != wanted and os.geteuid() != 0:
-        # Follows a link that is put there in this very moment; but only to a file of the same user,
+        # Follows a link put there in this very moment; but only to a file of the same user,
         # because root, who could do harm, needs no permission and does not come here.
         os.chmod(name, status.st_mode & 0o7777 | wanted, dir_fd=parent)
     return os.open(name, _DIRECTORY, dir_fd=parent)
