@@ -154,8 +154,14 @@ class Group:
         for path in self._join:
             write(f"{path}/tasks", str(thread))
 
+    def leave_thread(self, thread: int) -> None:
+        """Back to the parent groups, so that this one can be removed."""
+        for path in self._join:
+            _try_write(f"{os.path.dirname(path)}/tasks", str(thread))
+
     def processes(self) -> list[int]:
-        """Pids of all members, those in groups that the job made below included."""
+        """Pids of all members, those in groups that the job made below included. Never our own,
+        which v1 lists as long as the thread that has joined lives."""
         found: set[int] = set()
         for top in self.directories:
             for path, _, _ in os.walk(top):
@@ -163,7 +169,7 @@ class Group:
                     found.update(map(int, read(f"{path}/cgroup.procs").split()))
                 except OSError:
                     continue
-        return sorted(found)
+        return sorted(found - {os.getpid()})
 
     def populated(self) -> bool:
         """Whether anything of it is alive."""
@@ -174,7 +180,8 @@ class Group:
             except OSError:
                 pass
         try:
-            return any(read(f"{path}/cgroup.procs") for path in self._join)
+            own = {str(os.getpid())}
+            return any(set(read(f"{path}/cgroup.procs").split()) - own for path in self._join)
         except OSError:
             return bool(self.processes())
 

@@ -57,7 +57,7 @@ def _try_mounts(writer: int) -> None:
             sandbox.unshare(sandbox.CLONE_NEWNS)
         else:
             sandbox.own_user_namespace()
-        sandbox.Sandbox("/nonexistent").enter([["tmpfs", "/tmp", 4096]])  # noqa: S108
+        sandbox.Sandbox("/").enter([["tmpfs", "/tmp", 4096]])  # noqa: S108
     except (sandbox.MountError, OSError) as error:
         why = " (see user.max_user_namespaces and AppArmor)" if os.geteuid() else ""
         text = f"mount namespaces are not allowed here: {error}{why}; /tmp is shared"

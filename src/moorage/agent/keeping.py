@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import itertools
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,14 +98,26 @@ class Keeper:
         """Connect, starting the keeper when none answers. Unavailable: it does not start."""
         await self.close()
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not await self._greet():
+            await asyncio.to_thread(start_keeper, self._home)
+            if not await self._greet():
+                raise Unavailable(f"the keeper does not answer; see {self._home / 'keeper.log'}")
+
+    async def _greet(self) -> bool:
+        """Connect and get one answer: the socket of a keeper that is being killed still takes
+        connections for a moment."""
         streams = await self._open()
         if streams is None:
-            await asyncio.to_thread(start_keeper, self._home)
-            streams = await self._open()
-        if streams is None:
-            raise Unavailable(f"the keeper in {self._home} does not answer; see keeper.log there")
+            return False
         reader, self._writer = streams
-        self._reading = asyncio.create_task(self._read(reader))
+        reading = asyncio.create_task(self._read(reader))
+        try:
+            await self._ask("list")
+        except Unavailable:
+            await reading
+            return False
+        self._reading = reading
+        return True
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         directory = os.open(self._home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -121,8 +134,9 @@ class Keeper:
         with suppress(ConnectionError):
             while line := await reader.readline():
                 self._receive(msgspec.json.decode(line, type=dict[str, Any]))
+        greeted = self._reading is not None
         self._fail_all()
-        if self._on_lost is not None:
+        if greeted and self._on_lost is not None:
             self._on_lost()
 
     def _receive(self, message: dict[str, Any]) -> None:
@@ -217,17 +231,17 @@ def start_keeper(home: Path) -> None:
 
 
 def _answers(home: Path) -> bool:
-    import socket
-
     directory = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(START_PATIENCE)
             probe.connect(f"/proc/self/fd/{directory}/keeper.sock")
+            probe.sendall(b'{"id": 0, "op": "list"}\n')
+            return bool(probe.recv(1))
     except OSError:
         return False
     finally:
         os.close(directory)
-    return True
 
 
 def _launch(home: Path) -> None:

@@ -84,6 +84,8 @@ def _spawn(request: dict[str, Any], group: Group | None) -> int:
     finally:
         os.close(null)
         os.close(output)
+        if group is not None:
+            group.leave_thread(threading.get_native_id())
 
 
 def _join(group: Group | None) -> None:

@@ -23,9 +23,8 @@ def remember(directory: str, paths: list[str]) -> None:
     os.replace(temporary, os.path.join(directory, NAME))
 
 
-def made_by_others(directory: str) -> set[str]:
-    """What the attempts beside this one have made or use."""
-    parent, own = os.path.split(directory)
+def made_by_others(parent: str, own: str) -> set[str]:
+    """What the attempts in `parent`, but for the one named `own`, have made or use."""
     found: set[str] = set()
     try:
         names = os.listdir(parent)
@@ -44,7 +43,7 @@ def remove_made(directory: str) -> None:
     made = _read(directory)
     if not made:
         return
-    used = made_by_others(directory) | _mounted_anywhere()
+    used = made_by_others(*os.path.split(directory)) | _mounted_anywhere()
     for path in sorted(made, reverse=True):
         # rmdir would silently take a mount away from the job that has it there.
         if path in used:

@@ -83,7 +83,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 class Sandbox:
     """Carries out operations in the present, already private, mount namespace."""
 
-    __slots__ = ("_covered", "_directory", "_known", "_made", "_own_root")
+    __slots__ = ("_attempt", "_covered", "_directory", "_known", "_made", "_own_root")
 
     def __init__(self, directory: str) -> None:
         """`directory` is the attempt's."""
@@ -92,6 +92,7 @@ class Sandbox:
         self._made: list[str] = []
         self._known: set[str] | None = None
         self._own_root = False
+        self._attempt = -1
 
     def enter(self, operations: list[list[object]]) -> None:
         """All of them; MountError at the first that fails (the namespace dies with its user)."""
@@ -101,6 +102,8 @@ class Sandbox:
         # more once that root is gone.
         if any(_lacks_top(str(op[2 if op[0] == "bind" else 1])) for op in operations):
             self._new_root()
+        # By its descriptor it can be written to even when something is mounted over it.
+        self._attempt = os.open(self._directory, os.O_PATH | os.O_CLOEXEC)
         sources = [_open_source(op) if op[0] == "bind" else -1 for op in operations]
         try:
             for operation, source in zip(operations, sources, strict=True):
@@ -112,7 +115,8 @@ class Sandbox:
                 if source >= 0:
                     os.close(source)
             if self._made:
-                mountpoints.remember(self._directory, self._made)
+                mountpoints.remember(f"/proc/self/fd/{self._attempt}", self._made)
+            os.close(self._attempt)
 
     def _apply(self, operation: list[object], source: int) -> None:
         kind = operation[0]
@@ -134,6 +138,8 @@ class Sandbox:
 
     def _bind(self, source: int, name: str, target: str, read_only: bool) -> None:
         place = self._mount_point(target, directory=stat.S_ISDIR(os.fstat(source).st_mode))
+        if not name.startswith(f"{self._directory}/"):
+            self._note_if_made(place)
         result = _libc.mount(
             f"/proc/self/fd/{source}".encode(), os.fsencode(place), None, _BIND | _REC, None
         )
@@ -155,7 +161,6 @@ class Sandbox:
                     f"{target} is a {'file' if directory else 'directory'} on this node, "
                     f"and what is mounted there is a {'directory' if directory else 'file'}"
                 )
-            self._note_if_made(place)
             return place
         self._make(place, directory)
         return place
@@ -182,10 +187,11 @@ class Sandbox:
 
     def _note_if_made(self, place: str) -> None:
         """Another attempt's mount point must outlive that attempt while this one uses it."""
-        if self._is_covered(place):
+        if self._is_covered(place) or (os.path.isdir(place) and os.listdir(place)):
             return
         if self._known is None:
-            self._known = mountpoints.made_by_others(self._directory)
+            beside = f"/proc/self/fd/{self._attempt}/.."
+            self._known = mountpoints.made_by_others(beside, os.path.basename(self._directory))
         path = place
         while path in self._known:
             self._made.append(path)

@@ -1,0 +1,329 @@
+"""The keeper with real processes. `test_keeper_user.py` runs this file again as another user."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moorage.agent.keeping import ExitRecord, Keeper, SpawnError, read_exit
+from moorage.agent.process import outcome
+from moorage.protocol.agent import Isolation, Limits
+from system.keeper_harness import House, gone, grows, keeper_pid, modes, play
+
+LONG = "sleep 1000"
+
+
+@pytest.fixture(params=["probed", "plain"])
+def isolation(request: pytest.FixtureRequest, tmp_path: Path) -> Isolation:
+    return modes(tmp_path / "agent")[request.param]
+
+
+def test_the_last_command_decides_and_is_named(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        record, output = await house.run(
+            1, "cd /", "export A=1", "pwd; echo $A; exit 3", "echo no"
+        )
+        assert (record.exit_code, record.signal, record.command) == (3, None, 3)
+        assert output == "/\n1\n"
+        told = outcome(house.launch(1, "cd /", "export A=1", "exit 3", "echo no"), record)
+        assert told.message == "command 3 of 4 (exit 3) failed with exit code 3"
+        assert read_exit(house.directory(1)) == record
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_a_signal_is_told_apart(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        record, _ = await house.run(1, "kill -SEGV $$")
+        assert (record.exit_code, record.signal) == (None, signal.SIGSEGV)
+        record, _ = await house.run(2, "sh -c 'kill -KILL $$'")
+        assert record.exit_code == 128 + signal.SIGKILL
+        told = outcome(house.launch(2, "x"), record)
+        assert (told.kind, told.signal) == ("signaled", signal.SIGKILL)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_both_streams_keep_their_order(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        _, output = await house.run(1, "for i in 1 2 3; do echo out $i; echo err $i >&2; done")
+        assert output.split("\n") == [f"{s} {i}" for i in "123" for s in ("out", "err")] + [""]
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_standard_input_is_empty_and_no_descriptor_leaks(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        _, output = await house.run(1, "cat; exec sh -c 'ls /proc/$$/fd'")
+        # 10 and 255 are the shells' own: how they read the script.
+        assert set(output.split()) - {"10", "255"} == {"0", "1", "2"}
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_max_duration_ends_even_who_does_not_listen(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        deaf = f"trap '' TERM; (setsid sh -c 'trap \"\" TERM; {LONG}; {LONG}' &); {LONG}; {LONG}"
+        record, _ = await house.run(1, deaf, max_duration=0.3, stop_duration=0.3)
+        assert (record.cause, record.signal) == ("timeout", signal.SIGKILL)
+        assert record.ended - record.began >= 0.5
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_a_stop_asks_first(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        await house.spawn(1, f"trap 'echo bye; exit 7' TERM; echo ready; {LONG} & wait")
+        await house.line(1, "ready")
+        assert await house.keeper.stop("1.1.0", None)
+        record = await house.end(1)
+        assert (record.cause, record.exit_code) == ("stopped", 7)
+        assert house.output(1).read_text() == "ready\nbye\n"
+        assert not await house.keeper.stop("1.1.0", 0)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_an_abort_shortens_a_stop(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        await house.spawn(1, f"trap '' TERM; echo ready; {LONG}; {LONG}")
+        await house.line(1, "ready")
+        await house.keeper.stop("1.1.0", 1000)
+        await house.keeper.stop("1.1.0", 0, "aborted")
+        record = await house.end(1)
+        assert (record.cause, record.signal) == ("aborted", signal.SIGKILL)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_what_a_job_leaves_behind_is_killed(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        await house.spawn(9, f"echo ready; {LONG}")
+        await house.line(9, "ready")
+        record, output = await house.run(
+            1, f"{LONG} & echo $!", f"(setsid sh -c 'echo $$; {LONG}; true' &)", "sleep 0.1"
+        )
+        assert record.exit_code == 0
+        assert record.left >= 2
+        assert all(gone(int(pid)) for pid in output.split())
+        assert await house.keeper.running() == {"9.1.0": house_pid(house, 9)}
+        await house.keeper.stop("9.1.0", 0, "aborted")
+        await house.end(9)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def house_pid(house: House, number: int) -> int:
+    spawned = json.loads((house.directory(number) / "spawned.json").read_text())
+    return int(spawned["pid"])
+
+
+def test_a_key_starts_once(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        request = house.request(house.launch(1, "echo once; read x"))
+        pids = await asyncio.gather(*(house.keeper.spawn(request) for _ in range(5)))
+        assert len(set(pids)) == 1
+        await house.end(1)
+        assert await house.keeper.spawn(request) == pids[0]
+        await house.keeper.forget("1.1.0")
+        with pytest.raises(SpawnError, match="started before"):
+            await house.keeper.spawn(request)
+        assert house.output(1).read_text() == "once\n"
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_every_client_hears_of_an_end(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        heard: asyncio.Future[tuple[str, ExitRecord]] = asyncio.get_running_loop().create_future()
+        second = Keeper(house.home, lambda key, record: heard.set_result((key, record)))
+        await second.connect()
+        await house.run(1, "exit 4")
+        key, record = await asyncio.wait_for(heard, 10)
+        assert (key, record.exit_code) == ("1.1.0", 4)
+        assert (await second.ended())["1.1.0"] == record
+        await second.close()
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_an_end_is_recorded_while_nobody_listens(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        fifo = house.directory(1) / "gate"
+        os.mkfifo(fifo)
+        pid = await house.spawn(1, f"read x < {fifo}; exit 5")
+        await house.keeper.close()
+        fifo.write_text("go\n")
+        assert await asyncio.to_thread(gone, pid)
+        await house.keeper.connect()
+        if await house.keeper.running():
+            await house.end(1)
+        record = read_exit(house.directory(1))
+        assert record is not None
+        assert record.exit_code == 5
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+CLIENT = """
+import asyncio, os, signal, sys
+from pathlib import Path
+import msgspec
+from moorage.agent.keeping import Keeper, SpawnRequest
+
+async def main():
+    keeper = Keeper(Path(sys.argv[1]), lambda key, record: None)
+    await keeper.connect()
+    await keeper.spawn(msgspec.json.decode(sys.stdin.buffer.read(), type=SpawnRequest))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_jobs_outlive_the_agent(tmp_path: Path, isolation: Isolation) -> None:
+    import msgspec
+
+    async def scenario(house: House) -> None:
+        fifo = house.directory(1) / "gate"
+        os.mkfifo(fifo)
+        request = house.request(house.launch(1, f"read x < {fifo}; exit 6"))
+        agent = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", CLIENT, str(house.home)],
+            input=msgspec.json.encode(request),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert agent.returncode == -signal.SIGKILL
+        assert list(await house.keeper.running()) == ["1.1.0"]
+        fifo.write_text("go\n")
+        assert (await house.end(1)).exit_code == 6
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_what_a_dead_keeper_leaves_is_buried(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        pid = await house.spawn(1, f"(setsid sh -c 'echo $$; {LONG}; true' &)", LONG)
+        output = house.output(1)
+        await grows(output, lambda text: text.endswith("\n"))
+        stray = int(output.read_text())
+        os.kill(keeper_pid(house.home), signal.SIGKILL)
+        await asyncio.wait_for(house.lost.wait(), 10)
+        await house.keeper.connect()
+        assert await house.keeper.running() == {}
+        await house.keeper.bury("1.1.0", house.directory(1))
+        assert gone(pid)
+        assert gone(stray)
+        record = read_exit(house.directory(1))
+        assert record is not None
+        assert record.cause == "lost"
+        assert outcome(house.launch(1, "x"), record).kind == "lost"
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_what_cannot_start_says_why_and_may_be_tried_again(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        with pytest.raises(SpawnError, match="working directory /nowhere: No such") as error:
+            await house.spawn(1, "true", working_dir="/nowhere")
+        assert error.value.step == "cwd"
+        record, _ = await house.run(1, "true")
+        assert record.exit_code == 0
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_the_output_must_be_writable(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        house.home.joinpath("logs").write_text("in the way")
+        with pytest.raises(SpawnError, match="cannot write the output to") as error:
+            await house.spawn(1, "true")
+        assert error.value.step == "output"
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_fifty_at_once(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        numbers = range(1, 51)
+        await asyncio.gather(*(house.spawn(n, f"exit {n}") for n in numbers))
+        records = [await house.end(n) for n in numbers]
+        assert [record.exit_code for record in records] == list(numbers)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_a_deep_home_has_a_socket_too(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        record, _ = await house.run(1, "true")
+        assert record.exit_code == 0
+
+    play(tmp_path / ("d" * 90) / ("e" * 90), isolation, scenario)
+
+
+@pytest.mark.root
+def test_out_of_memory_is_told_apart(tmp_path: Path) -> None:
+    isolation = modes(tmp_path / "agent")["probed"]
+    if isolation.cgroup is not None:
+        pytest.skip(isolation.cgroup)
+
+    async def scenario(house: House) -> None:
+        eat = "python3 -c 'bytearray(200 << 20)'"
+        limits = Limits(memory=64 << 20)
+        record, _ = await house.run(1, eat, limits=limits)
+        assert record.cause == "out-of-memory"
+        assert record.memory_peak == 64 << 20
+        told = outcome(house.launch(1, eat, limits=limits), record)
+        assert told.kind == "out-of-memory"
+        assert told.message.startswith("out of memory: the limit was 64 MB, peak 64 MB; command 1")
+        record, _ = await house.run(2, f"{eat} || exit 3", limits=limits)
+        assert (record.cause, record.exit_code) == ("out-of-memory", 3)
+        record, _ = await house.run(3, f"{eat} || true", limits=limits)
+        assert (record.cause, record.exit_code, record.oom_kills) == (None, 0, 1)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+@pytest.mark.root
+def test_cpu_and_process_limits_hold(tmp_path: Path) -> None:
+    isolation = modes(tmp_path / "agent")["probed"]
+    if isolation.cgroup is not None:
+        pytest.skip(isolation.cgroup)
+
+    async def scenario(house: House) -> None:
+        spin = "timeout 1 sh -c 'while :; do :; done' || true"
+        record, _ = await house.run(1, spin, limits=Limits(cpus=0.2))
+        assert 0.05 < record.cpu_seconds < 0.5
+        many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done"
+        _, output = await house.run(2, many, limits=Limits(pids=5), shell="sh")
+        assert "ork" in output  # `Cannot fork`, or `fork: retry`, as the shell has it
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_the_keeper_imports_little() -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import moorage.agent.keeper; "
+        "print(*sys.modules)"
+    )
+    source = Path(__file__).parents[2] / "src"
+    modules = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(source)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    heavy = {"msgspec", "asyncio", "pathlib", "typing", "dataclasses", "logging", "subprocess"}
+    assert not heavy & set(modules)
