@@ -7,7 +7,7 @@ import time
 
 import click
 
-from moorage.cli.render import age, printable, style_of, table
+from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
 from moorage.errors import NotFound
 from moorage.protocol.api import NodePage, NodeView
@@ -41,6 +41,9 @@ def list_nodes(as_json: bool) -> None:
         nodes = client.nodes()
     if as_json:
         print_json(NodePage(nodes))
+        return
+    if not nodes:
+        say("no node has ever been connected; see moorage server logs")
         return
     now = time.time()
     rows = [_row(view, now) for view in nodes]

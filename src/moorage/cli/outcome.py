@@ -36,6 +36,6 @@ def sentence(view: RunView) -> str:
 
 def why(reason: str, message: str) -> str:
     """Reason and message in one line, without saying the same twice."""
-    if not message or not reason:
-        return printable(message or reason)
-    return printable(f"{reason}: {message}")
+    if message and reason and not message.lower().startswith(reason.lower()):
+        return printable(f"{reason}: {message}")
+    return printable(message or reason)

@@ -12,6 +12,7 @@ from moorage.cli.render import Style, age, lasted, printable, style_of
 from moorage.cli.session import connect, json_option, naming, print_json, print_lines, run_argument
 from moorage.cli.timeline import timeline
 from moorage.protocol.api import FINAL_STATES, AttemptView, JobView, RunSummary, RunView
+from moorage.specs.show import dump
 from moorage.units import format_duration, format_size
 
 LABEL = 10
@@ -43,13 +44,10 @@ def describe(view: RunView, style: Style, now: float) -> list[str]:
     lines = _summary(view.summary, style, now)
     for job in view.jobs:
         lines += _job(job, view.summary, style, now, alone=len(view.jobs) == 1)
-    if view.source:
-        lines += ["", style.paint(f"file ({view.dialect})", "bold")]
-        lines += [f"  {printable(line)}" for line in view.source.rstrip("\n").split("\n")]
-    else:
-        lines += ["", style.paint("commands", "bold")]
-        lines += [f"  {printable(part)}" for c in view.spec.commands for part in c.split("\n")]
-    return lines
+    lines += ["", style.paint(f"file ({view.dialect})" if view.source else "spec", "bold")]
+    # Values of variables may be secrets; the file as written has only those its author wrote down.
+    text = view.source or dump(view.spec, inherited=view.spec.env)
+    return lines + [f"  {printable(line)}" for line in text.rstrip("\n").split("\n")]
 
 
 def _field(label: str, value: str) -> str:
@@ -92,7 +90,7 @@ def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool
         if reason := why(job.reason, job.message):
             lines.append(_field("reason", reason))
     if job.waits_for:
-        lines.append(_field("waits for", printable(job.waits_for)))
+        lines.append(_field("waits", printable(job.waits_for)))
     for attempt in job.attempts:
         lines += ["", _attempt(attempt, style, now)]
         lines += [f"  {line}" for line in timeline(attempt.phases, style, now)]

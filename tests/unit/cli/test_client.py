@@ -33,7 +33,7 @@ def test_a_connection_is_used_again_and_carries_the_token(scripted, client, Repl
 def test_a_connection_that_the_server_closed_is_opened_anew(scripted, client, Reply):
     scripted.routes["GET /v1/info"] = [Reply(INFO)]
     client.info()
-    [idle] = client._transport._idle
+    [idle] = client.transport._idle
     assert idle.sock is not None
     idle.sock.shutdown(socket.SHUT_RDWR)
     assert client.info() == INFO

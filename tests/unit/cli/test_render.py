@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from moorage.cli.progress import Progress
+from moorage.cli.progress import Bar
 from moorage.cli.render import (
     Style,
     age,
@@ -91,22 +91,21 @@ def test_only_the_state_is_painted_in_a_row():
 
 def test_progress_is_silent_in_a_pipe():
     out = io.StringIO()
-    with Progress("uploading", 10, out) as progress:
-        progress.advance(5)
+    with Bar("uploading", out) as bar:
+        bar.show(5, 10)
     assert out.getvalue() == ""
-    assert progress.done == 5
 
 
 def test_progress_on_a_terminal_is_one_line_that_goes_away():
     out = Terminal()
-    with Progress("uploading", 4096, out) as progress:
-        progress.advance(2048)
+    with Bar("uploading", out) as bar:
+        bar.show(2048, 4096)
     assert "uploading 2.0 KB of 4.0 KB" in out.getvalue()
     assert out.getvalue().endswith("\r\x1b[K")
     assert "\n" not in out.getvalue()
 
 
 def test_progress_tells_rate_and_what_is_left():
-    progress = Progress("uploading", 300 * 1024, io.StringIO())
-    progress.advance(100 * 1024)
-    assert progress.text(2.0) == "uploading 100 KB of 300 KB, 50 KB/s, 4.0s left"
+    bar = Bar("uploading", io.StringIO())
+    text = bar.text(100 * 1024, 300 * 1024, 2.0)
+    assert text == "uploading 100 KB of 300 KB, 50 KB/s, 4.0s left"

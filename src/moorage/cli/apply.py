@@ -1,0 +1,39 @@
+"""`moorage apply`: run what a file describes."""
+
+from __future__ import annotations
+
+import click
+
+from moorage.cli.launch import launch
+from moorage.cli.prepare import read_file
+from moorage.cli.session import connect, yes_option
+
+
+@click.command()
+@click.option("-f", "--file", required=True, metavar="FILE", help="The file; - is stdin.")
+@click.option("-n", "--name", help="Name of the run, instead of the file's.")
+@click.option(
+    "-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here."
+)
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for the run.")
+@yes_option
+@click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS...]")
+def apply(
+    file: str, name: str | None, env: tuple[str, ...], detach: bool, yes: bool,
+    args: tuple[str, ...],
+) -> int:  # fmt: skip
+    """Run what a file describes.
+
+    Shows what will run where and what will be uploaded, asks on a terminal, uploads, submits, and
+    stays: the output comes here, and the exit code is the job's. Ctrl-C asks whether to detach
+    (the run goes on) or to stop it; a second Ctrl-C detaches. ARGS become ${{ run.args }}.
+
+    \b
+    Examples:
+      moorage apply -f train.yml
+      moorage apply -f train.yml -y -d -n night -e LR=0.1 -- --epochs 20
+      generate-task | moorage apply -f -
+    """
+    prepared = read_file(file, name=name, env=env, args=args)
+    with connect() as client:
+        return launch(client, prepared, detach=detach, yes=yes)

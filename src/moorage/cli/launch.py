@@ -1,0 +1,77 @@
+"""From a prepared run to a submitted one: consider it, ask, upload, submit, stay with it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+
+from moorage.cli.attach import attach
+from moorage.cli.client import Client
+from moorage.cli.prepare import Prepared
+from moorage.cli.preview import Considered, describe
+from moorage.cli.progress import Bar
+from moorage.cli.render import printable, say, style_of
+from moorage.cli.session import asks, confirm
+from moorage.errors import InvalidInput, Problem
+from moorage.protocol.api import RunRequest
+
+
+def consider(client: Client, prepared: Prepared) -> Considered:
+    """Everything that can be known of a run without changing anything."""
+    if not any(prepared.local(mount) for mount in prepared.spec.mounts):
+        request = RunRequest(prepared.spec, prepared.source, prepared.dialect)
+        [plan] = client.plan(request)
+        return Considered(prepared, request, plan, [], [*map(Problem, plan.problems)])
+    # Scanning and compressing take 40 ms to import, and a run without files does without.
+    from moorage.cli.uploads import compare, gather
+
+    gathered = gather(client.transport, prepared, client.cache)
+    request = RunRequest(gathered.spec, prepared.source, prepared.dialect)
+    # Mounts with a problem of their own are left out of the question: the server would only add
+    # that they were not uploaded.
+    mounts = [m for n, m in enumerate(gathered.spec.mounts) if n not in gathered.broken]
+    asked = msgspec.structs.replace(gathered.spec, mounts=mounts)
+    [plan] = client.plan(msgspec.structs.replace(request, spec=asked))
+    problems = [*gathered.problems, *map(Problem, plan.problems)]
+    contents = compare(client.transport, gathered.contents, plan.missing_blobs)
+    return Considered(prepared, request, plan, contents, problems)
+
+
+def _upload(client: Client, considered: Considered) -> None:
+    """Send what the plan said is missing."""
+    if not considered.plan.missing_blobs:
+        return
+    from moorage.cli.uploads import send
+
+    with Bar("uploading") as bar:
+        send(client.transport, considered.contents, lambda p: bar.show(p.bytes, p.bytes_total))
+
+
+def launch(
+    client: Client, prepared: Prepared, *, detach: bool, yes: bool, brief: bool = False
+) -> int:
+    """Submit a run, and stay with it unless `detach`; returns the exit code.
+
+    `brief`: nothing is shown before, and nobody asked, unless there is something to say.
+    """
+    considered = consider(client, prepared)
+    if considered.problems:
+        raise InvalidInput(*considered.problems)
+    if not brief:
+        sys.stderr.writelines(f"{line}\n" for line in describe(considered, style_of(sys.stderr)))
+        if not yes and asks() and not confirm("Submit it?", default=True):
+            return 1
+    else:
+        for warning in considered.warnings:
+            say(f"warning: {printable(warning)}")
+    _upload(client, considered)
+    [run] = client.submit(considered.request)
+    if detach:
+        click.echo(f"{run.name} ({run.id})")
+        return 0
+    waits = f", waits: {considered.plan.waits_for}" if considered.plan.waits_for else ""
+    if waits or not brief:
+        say(f"run {run.name} ({run.id}) submitted{printable(waits)}")
+    return attach(client, run)

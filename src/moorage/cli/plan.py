@@ -1,0 +1,54 @@
+"""`moorage plan`: what `apply` would do."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from moorage.cli.launch import consider
+from moorage.cli.prepare import read_file
+from moorage.cli.preview import as_document, describe
+from moorage.cli.render import style_of
+from moorage.cli.session import connect, json_option, print_json, print_lines
+from moorage.errors import InvalidInput
+
+
+@click.command()
+@click.option("-f", "--file", required=True, metavar="FILE", help="The file; - is stdin.")
+@click.option("-n", "--name", help="Name of the run, instead of the file's.")
+@click.option(
+    "-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here."
+)
+@click.option("--show-spec", is_flag=True, help="Print the native file that does the same.")
+@json_option
+@click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS...]")
+def plan(
+    file: str, name: str | None, env: tuple[str, ...], show_spec: bool, as_json: bool,
+    args: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Show what `apply` would do; changes nothing.
+
+    What would run where, why it would wait, what would be uploaded with sizes, and every problem
+    at once (exit code 2). Values that come from your environment are not shown.
+
+    \b
+    Examples:
+      moorage plan -f train.yml
+      moorage plan -f .dstack.yml --show-spec > train.yml
+      moorage plan -f train.yml --json
+    """
+    prepared = read_file(file, name=name, env=env, args=args)
+    if show_spec:
+        from moorage.specs.show import dump
+
+        sys.stdout.write(dump(prepared.spec, inherited=prepared.inherited))
+        return
+    with connect() as client:
+        considered = consider(client, prepared)
+    if as_json:
+        print_json(as_document(considered))
+    else:
+        print_lines(describe(considered, style_of(sys.stdout)))
+    if considered.problems:
+        raise InvalidInput(*considered.problems)

@@ -1,0 +1,78 @@
+"""From what the user wrote to a run that can be planned: the file read, local paths found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.errors import InvalidInput, Problem
+from moorage.specs.load import load
+from moorage.specs.mounts import Files, Mount, Repo
+from moorage.specs.task import Task
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run as its author means it, before anything is uploaded."""
+
+    spec: Task
+    base: Path
+    """What relative paths of local files are relative to."""
+    dialect: str = "native"
+    source: str = ""
+    """The text of the file; empty where there was none."""
+    file: str = ""
+    warnings: Sequence[Problem] = ()
+    inherited: frozenset[str] = frozenset()
+    """Variables whose values came from the environment and are not shown."""
+    places: Sequence[tuple[str, int, int]] = ()
+    """Field, line and column of each mount."""
+
+    def local(self, mount: Mount) -> Path | None:
+        """The local file or directory that a mount uploads; None for other mounts."""
+        if not isinstance(mount, Files | Repo) or mount.source is None:
+            return None
+        # abspath keeps a link at the end: the scan decides what that means
+        path = os.path.abspath(self.base / os.path.expanduser(mount.source))  # noqa: PTH100, PTH111
+        return Path(path)
+
+    def problem(self, number: int, message: str, fix: str = "") -> Problem:
+        """Something wrong with the mount at a position of the spec, with its place in the file."""
+        if number >= len(self.places):
+            return Problem(message, fix, f"mounts[{number}]", self.file)
+        field, line, column = self.places[number]
+        return Problem(message, fix, field, self.file, line, column)
+
+
+def read_file(
+    path: str, *, name: str | None = None, env: Sequence[str] = (), args: Sequence[str] = ()
+) -> Prepared:
+    """The run of a file, or of standard input for `-`. InvalidInput with every problem in it."""
+    shown = "standard input" if path == STDIN else path
+    loaded = load(_text(path), file=shown, environ=os.environ, args=args, overrides=env, name=name)
+    return Prepared(
+        loaded.spec,
+        Path.cwd() if path == STDIN else Path(path).absolute().parent,
+        loaded.dialect,
+        loaded.source,
+        shown,
+        loaded.warnings,
+        loaded.inherited,
+        loaded.places,
+    )
+
+
+def _text(path: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text (byte {error.start})"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise InvalidInput(Problem(reason, field="-f", file="" if path == STDIN else path))

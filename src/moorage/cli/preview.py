@@ -1,0 +1,113 @@
+"""What a run would do, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from moorage.cli.prepare import Prepared
+from moorage.cli.render import Style, printable
+from moorage.errors import Problem
+from moorage.protocol.api import PlanNode, RunPlan, RunRequest
+from moorage.units import format_size
+
+if TYPE_CHECKING:
+    from moorage.cli.uploads import Content
+
+LABEL = 10
+SHOWN_NODES = 5
+"""Nodes that are named one by one; a cluster's plan is no list of its nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A run with everything known about it before it is submitted."""
+
+    prepared: Prepared
+    request: RunRequest
+    plan: RunPlan
+    contents: list[Content]
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth saying, from the file, the scan, the server and the nodes."""
+        notes = [note for content in self.contents for note in content.scan.notes]
+        of_nodes = [
+            f"on {node.node}: {note}"
+            for node in self.plan.nodes
+            if node.fits
+            for note in node.notes
+        ]
+        return [*map(str, self.prepared.warnings), *notes, *self.plan.warnings, *of_nodes]
+
+
+def describe(considered: Considered, style: Style) -> list[str]:
+    """The plan as lines."""
+    plan = considered.plan
+    spec = considered.request.spec
+    lines = [_field("run", printable(spec.name or "the server picks a name"))]
+    if spec.schedule is not None:
+        lines.append(_field("schedule", ", ".join(spec.schedule.cron) + " (UTC)"))
+    first, *more = [part for command in spec.commands for part in command.split("\n") if part]
+    dots = f" ... ({len(more)} more)" if more else ""
+    lines.append(_field("command", printable(first) + dots))
+    lines += _labelled("runs on", _nodes(plan.nodes, style))
+    if plan.waits_for:
+        lines.append(_field("waits", printable(plan.waits_for)))
+    lines += _labelled("uploads", [_content(content) for content in considered.contents])
+    lines += _labelled(
+        "warning", [style.paint(printable(w), "yellow") for w in considered.warnings]
+    )
+    return lines
+
+
+def _field(label: str, value: str) -> str:
+    return f"{label:<{LABEL}}{value}".rstrip()
+
+
+def _labelled(label: str, values: Iterable[str]) -> list[str]:
+    return [_field(label if number == 0 else "", value) for number, value in enumerate(values)]
+
+
+def _nodes(nodes: list[PlanNode], style: Style) -> list[str]:
+    lines = []
+    for node in sorted(nodes, key=lambda node: (not node.free_now, not node.fits)):
+        if node.fits and node.free_now:
+            state = style.paint("free now", "green")
+        elif node.fits:
+            state = style.paint("when it is free", "yellow")
+        else:
+            reason = "; ".join(node.problems) or "too small"
+            state = style.paint(printable(f"not: {reason}"), "red")
+        lines.append(f"{printable(node.node)}: {state}")
+    if len(lines) > SHOWN_NODES:
+        lines[SHOWN_NODES:] = [f"... and {len(lines) - SHOWN_NODES} nodes more"]
+    return lines
+
+
+def _content(content: Content) -> str:
+    noun = "file" if content.files == 1 else "files"
+    new = f"{format_size(content.new_bytes)} to send" if content.new_bytes else "nothing to send"
+    text = f"{content.source} -> {content.target}: {content.files} {noun}"
+    return printable(f"{text}, {format_size(content.size)}; {new}")
+
+
+def as_document(considered: Considered) -> dict[str, Any]:
+    """The plan for programs (`plan --json`)."""
+    return {
+        "run": considered.plan,
+        "uploads": [
+            {
+                "source": content.source,
+                "target": content.target,
+                "files": content.files,
+                "bytes": content.size,
+                "new_bytes": content.new_bytes,
+            }
+            for content in considered.contents
+        ],
+        "problems": [str(problem) for problem in considered.problems],
+        "warnings": considered.warnings,
+    }
