@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from moorage.data.stopping import run_program
+
 _TIMEOUT = 3600.0
 """Seconds after which a clone is given up; a stalled one ends by git's own low-speed limit."""
 
@@ -46,7 +48,7 @@ def run(
     """
     source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
-        done = subprocess.run(
+        done = run_program(
             ["git", *arguments],
             cwd=directory,
             env=_environment({**_SETTINGS, **(settings or {})}, users_settings),
@@ -54,7 +56,6 @@ def run(
             stdout=stdout or subprocess.PIPE,
             stderr=subprocess.PIPE,
             timeout=_TIMEOUT,
-            check=False,
         )
     except FileNotFoundError:
         raise GitError("git is not installed; install it") from None

@@ -92,10 +92,11 @@ class RepoSource:
             _git(["remote", "add", "origin", mount.remote], directory)
         if not head or mount.pack is None:
             return laid
+        # First of all: it tells every command that the commit's parents are left out on purpose.
+        (directory / ".git" / "shallow").write_text(f"{head}\n")
         fd, fetched = self._blobs.open(mount.pack)
         with open(fd, "rb") as pack:
             _git(["index-pack", "--stdin", "--strict"], directory, stdin=pack)
-        (directory / ".git" / "shallow").write_text(f"{head}\n")
         _git(["update-ref", *([] if mount.branch else ["--no-deref"]), "HEAD", head], directory)
         _git(["read-tree", "HEAD"], directory)
         with suppress(GitError):  # it fails where anything differs from the commit
