@@ -103,20 +103,21 @@ class Sandbox:
         if any(_lacks_top(str(op[2 if op[0] == "bind" else 1])) for op in operations):
             self._new_root()
         # By its descriptor it can be written to even when something is mounted over it.
-        self._attempt = os.open(self._directory, os.O_PATH | os.O_CLOEXEC)
-        sources = [_open_source(op) if op[0] == "bind" else -1 for op in operations]
+        self._attempt = _open(self._directory)
+        sources: list[int] = []
         try:
+            for operation in operations:
+                sources.append(_open(str(operation[1])) if operation[0] == "bind" else -1)
             for operation, source in zip(operations, sources, strict=True):
                 self._apply(operation, source)
         except OSError as error:
             raise MountError(f"{error.filename or 'mounting'}: {error.strerror}") from error
         finally:
-            for source in sources:
-                if source >= 0:
-                    os.close(source)
             if self._made:
                 mountpoints.remember(f"/proc/self/fd/{self._attempt}", self._made)
-            os.close(self._attempt)
+            for descriptor in [self._attempt, *sources]:
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def _apply(self, operation: list[object], source: int) -> None:
         kind = operation[0]
@@ -239,8 +240,7 @@ def _lacks_top(target: str) -> bool:
     return place == "/" or not os.path.lexists("/" + place.split("/")[1])
 
 
-def _open_source(operation: list[object]) -> int:
-    path = str(operation[1])
+def _open(path: str) -> int:
     try:
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:

@@ -33,5 +33,7 @@ def compose(commands: Sequence[str], command_file: Path) -> str:
             lines.append("case $? in 0) ;; *) exit ;; esac")
         # A full disk must not fail a command that would have run.
         lines.append(f"{{ echo {position} > {number}; }} 2>/dev/null")
-        lines.append(f"eval {shlex.quote(command)}")
+        # A backslash continues on the next line only where there is one.
+        text = f"{command}\n" if command.endswith("\\") else command
+        lines.append(f"eval {shlex.quote(text)}")
     return "\n".join(lines) + "\n"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from moorage.agent import inventory
+from moorage.protocol.agent import GpuDevice
+
+
+def program(directory: Path, name: str, text: str = "#!/bin/sh\n") -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_resources_are_this_machine_s(tmp_path: Path) -> None:
+    found = inventory.resources(tmp_path)
+    assert found.cpus == len(os.sched_getaffinity(0))
+    assert 0 < found.memory <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 2
+    assert found.disk > 0
+    if platform.machine() == "x86_64":
+        assert found.arch == "x86"
+
+
+def test_gpus_are_read_from_the_driver_s_tool() -> None:
+    text = "0, NVIDIA H100 80GB HBM3, 81559, 9.0\n1, Tesla K80, 11441, [N/A]\n2, [Unknown Error]\n"
+    assert inventory.parse_gpus(text) == [
+        GpuDevice(0, "nvidia", "NVIDIA H100 80GB HBM3", 81559 << 20, 9.0),
+        GpuDevice(1, "nvidia", "Tesla K80", 11441 << 20),
+    ]
+
+
+def test_an_old_driver_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(
+        tmp_path / "bin",
+        "nvidia-smi",
+        '#!/bin/sh\ncase "$1" in *compute_cap*) exit 2;; esac\necho "0, Old, 1000"\n',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert inventory.gpus() == [GpuDevice(0, "nvidia", "Old", 1000 << 20)]
+
+
+def test_no_tool_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert inventory.gpus() == []
+    program(tmp_path, "nvidia-smi", "#!/bin/sh\nexit 9\n")
+    assert inventory.gpus() == []
+
+
+def test_pythons_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "a", "python3.9")
+    old = program(tmp_path / "b", "python3.10")
+    program(tmp_path / "b", "python3.12-config")
+    (tmp_path / "b" / "python3.13").write_text("not a program")
+    path = f"{tmp_path / 'a'}:{tmp_path / 'missing'}:{tmp_path / 'b'}"
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert inventory.find_pythons(path) == ["3.9", "3.10", own]
+    monkeypatch.setenv("PATH", path)
+    assert inventory.find_python("3.10") == str(old)
+    assert inventory.find_python("3.13") is None
+    assert inventory.find_python(own) == os.path.realpath(sys.executable)
