@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from moorage.data.base import SourceError
+from moorage.data.stopping import breaking
 from moorage.ids import Digest
 from moorage.protocol.api import ErrorBody, FetchRequest
 
@@ -30,7 +33,9 @@ class Download:
         """The bytes of a pack of these blobs. SourceError, also halfway."""
         connection = self._connect()
         try:
-            yield from self._pieces(connection, digests)
+            connection.connect()
+            with breaking(lambda: _shut(connection)):
+                yield from self._pieces(connection, digests)
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
             raise SourceError(f"files cannot be fetched from {self._where}: {reason}") from None
@@ -65,6 +70,12 @@ class Download:
             )
         while piece := response.read1(_PIECE):
             yield piece
+
+
+def _shut(connection: http.client.HTTPConnection) -> None:
+    """Wake whoever reads from it."""
+    with suppress(OSError, AttributeError):
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _message(body: bytes) -> str:

@@ -23,6 +23,7 @@ from moorage.agent.keeping import Cause, ExitRecord, SpawnError, SpawnRequest, r
 from moorage.agent.logs import Logs
 from moorage.agent.supply import Supply
 from moorage.agent.upkeep import Processes
+from moorage.data import stopping
 from moorage.data.base import Bind, Place, SourceError
 from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
 
@@ -75,12 +76,15 @@ class Attempt:
         self._node = node
         self._phase: PhaseName = "claim"
         self._wish: _Wish | None = None
+        self._stopper = stopping.Stopper()
 
     def stop(self, grace: float | None, abort: bool) -> None:
         """End it; where it has no process yet, at the next step. A later call may be sterner."""
         self._wish = _Wish(grace, "aborted" if abort else "stopped")
         if self._claim.state == "running":
             self._carry(self._wish)
+        else:
+            self._stopper.stop()
 
     async def walk(self) -> None:
         """From the claim to the end."""
@@ -129,23 +133,33 @@ class Attempt:
         return outcome
 
     async def _forward(self) -> Outcome:
-        claim, launch = self._claim, self._launch
+        claim = self._claim
         with self._in("claim"):
             output = self._node.logs.open(claim.key)
             self._place.work.mkdir(mode=0o700, exist_ok=True)
         self._unless_stopped()
         with self._in("fetch") as progress:
-            binds: list[Bind] = []
-            if launch.mounts:
-                binds, progress.detail = await self._node.supply.prepare(
-                    launch.mounts, self._place, lambda: self._wish is None
-                )
-            self._unless_stopped()
+            binds = await self._fetch(progress)
+        self._unless_stopped()
         request = self._request(binds, output)
         with self._in("run") as progress:
             self._unless_stopped()
             await self._node.processes.spawn(request)
             return await self._run(progress)
+
+    async def _fetch(self, progress: _Progress) -> list[Bind]:
+        mounts = self._launch.mounts
+        if not mounts:
+            return []
+        stopping.current.set(self._stopper)
+        try:
+            binds, progress.detail = await self._node.supply.prepare(
+                mounts, self._place, lambda: self._wish is None
+            )
+        except (SourceError, OSError):
+            self._unless_stopped()  # what was broken off for the wish is no failure
+            raise
+        return binds
 
     def _request(self, binds: list[Bind], output: Path) -> SpawnRequest:
         claim, isolation = self._claim, self._node.isolation

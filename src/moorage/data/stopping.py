@@ -1,7 +1,8 @@
 """End blocking work from outside: whoever prepares data in a thread cannot be interrupted, but the
 connection it reads from can be shut, and the program it waits for killed.
 
-A `Stopper` is set as `current` where the work begins; threads started by `asyncio.to_thread` see it.
+A `Stopper` is set as `current` where the work begins; threads that `asyncio.to_thread` starts from
+there see it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def breaking(breaker: Callable[[], None]) -> Iterator[None]:
 def run_program(
     arguments: Sequence[str],
     *,
-    input: bytes | None = None,  # noqa: A002 (the name that subprocess.run gives it)
+    input: bytes | None = None,
     timeout: float | None = None,
     **options: Any,
 ) -> subprocess.CompletedProcess[bytes]:

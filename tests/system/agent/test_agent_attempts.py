@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from moorage.ids import Digest
 from moorage.protocol.agent import (
     PHASES,
     Launch,
@@ -20,9 +21,10 @@ from moorage.protocol.agent import (
     Start,
     Stop,
 )
-from moorage.specs.mounts import HostPath
+from moorage.specs.mounts import Files, HostPath, Repo
 
 Make = Callable[..., Launch]
+DATA = {"work", "files", "scratch", "tmp", "vartmp", "bin", "script"}
 
 
 def test_a_job_runs_and_nothing_of_it_is_left(world: Any, launch: Make, tmp_path: Path) -> None:
@@ -51,8 +53,7 @@ def test_a_job_runs_and_nothing_of_it_is_left(world: Any, launch: Make, tmp_path
             assert (volume / "out.txt").read_text() == "kept\n"
             assert w.desk.tokens == ["Bearer node-token-for-tests"]
             assert [state for _, state in w.desk.history][-1] == "done"
-            left = {path.name for path in w.attempt(key).iterdir()}
-            assert left.isdisjoint({"work", "files", "scratch", "tmp", "vartmp", "bin", "script"})
+            assert DATA.isdisjoint(path.name for path in w.attempt(key).iterdir())
             await w.desk.forget(key)
             assert not w.attempt(key).exists()
 
@@ -133,6 +134,41 @@ def test_a_stop_that_comes_with_the_start_leaves_no_process(
                 held = await w.desk.done(f"{job}.1.0")
                 assert held.outcome.kind == "stopped"
             assert not ran.exists()
+
+    asyncio.run(main())
+
+
+def test_a_stop_breaks_off_what_is_being_fetched(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+
+        async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            await reader.read()  # until the other side gives up
+            writer.close()
+
+        silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+        port = silent.sockets[0].getsockname()[1]
+        async with world() as w, silent:
+            repo = Repo(url=f"http://127.0.0.1:{port}/x.git", target="code")
+            key = await w.desk.start(launch("true", mounts=[repo]))
+            await asyncio.wait_for(asked.wait(), 20)
+            await w.desk.send(Stop(key, 5.0))
+            held = await w.desk.done(key)
+            assert held.outcome.kind == "stopped"
+            assert [phase.name for phase in held.phases][:2] == ["claim", "fetch"]
+            assert DATA.isdisjoint(path.name for path in w.attempt(key).iterdir())
+
+    asyncio.run(main())
+
+
+def test_files_that_cannot_be_fetched_end_the_attempt(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            files = Files("data", "data", tree=Digest("0" * 64))
+            held = await w.desk.run(launch("true", mounts=[files]))
+            assert (held.outcome.kind, held.outcome.phase) == ("phase-failed", "fetch")
+            assert "cannot be fetched" in held.outcome.message
 
     asyncio.run(main())
 

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from moorage.agent.download import Download
+from moorage.data.base import SourceError
+from moorage.data.stopping import Stopper, current
+from moorage.ids import Digest
+from moorage.protocol.api import ErrorBody, FetchRequest
+
+DIGEST = Digest("a" * 64)
+
+
+@contextmanager
+def served(answer: object) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer(self, body)  # type: ignore[operator]
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text("secret\n")
+    return path
+
+
+def test_pieces_come_as_they_arrive(token: Path) -> None:
+    seen = []
+
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        seen.append((handler.path, handler.headers["Authorization"]))
+        assert msgspec.json.decode(body, type=FetchRequest).digests == [DIGEST]
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"x" * 3_000_000)
+
+    with served(answer) as url:
+        assert sum(map(len, Download(url, token)([DIGEST]))) == 3_000_000
+    assert seen == [("/v1/blobs/fetch", "Bearer secret")]
+
+
+def test_a_refusal_says_why(token: Path) -> None:
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.send_response(404)
+        handler.end_headers()
+        handler.wfile.write(msgspec.json.encode(ErrorBody("not-found", "no blob aaaa")))
+
+    with served(answer) as url, pytest.raises(SourceError, match=r"status 404\): no blob aaaa"):
+        list(Download(url, token)([DIGEST]))
+
+
+def test_a_server_that_is_away_is_named(token: Path) -> None:
+    with served(lambda handler, body: None) as url:
+        pass
+    with pytest.raises(SourceError, match=f"cannot be fetched from {url}"):
+        list(Download(url, token)([DIGEST]))
+
+
+def test_a_stop_ends_a_silent_download(token: Path) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        asked.set()
+        over.wait(10)
+
+    stopper = Stopper()
+    stopping = threading.Thread(target=lambda: (asked.wait(10), stopper.stop()))
+    with served(answer) as url:
+        stopping.start()
+        mark = current.set(stopper)
+        try:
+            with pytest.raises(SourceError):
+                list(Download(url, token)([DIGEST]))
+        finally:
+            current.reset(mark)
+            over.set()
+            stopping.join()

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from moorage import protocol
+from moorage.agent.link import Link, ProtocolMismatch, pause, websocket_url
+from moorage.protocol.agent import (
+    Ack,
+    Forget,
+    Held,
+    Hello,
+    Isolation,
+    LogData,
+    NodeResources,
+    Report,
+    ToAgent,
+    Welcome,
+    decode_to_server,
+    encode,
+)
+
+HELLO = Hello(
+    protocol.VERSION, "0", "n1", "boot", NodeResources(1, "x86", 1, 1), Isolation(), [], []
+)
+WELCOME = Welcome(protocol.VERSION, "0", 1, 1)
+
+
+def test_addresses() -> None:
+    assert websocket_url("http://a:1") == "ws://a:1/v1/agent"
+    assert websocket_url("https://a/base/") == "wss://a/base/v1/agent"
+    for wrong in ("a:1", "ftp://a", "http://", ""):
+        with pytest.raises(ValueError):
+            websocket_url(wrong)
+
+
+def test_pauses_grow_from_nothing_to_a_bound() -> None:
+    assert pause(0) == pause(1) == 0.0
+    assert 0.025 <= pause(2) <= 0.05
+    assert 7.5 <= pause(50) <= 15.0
+    assert 7.5 <= pause(5000) <= 15.0
+    assert len({pause(50) for _ in range(10)}) > 1
+
+
+class End:
+    """The agent's end: a link and what it delivered."""
+
+    def __init__(self, port: int, home: Path) -> None:
+        (home / "token").write_text("secret\n")
+        self.claims: dict[str, Held] = {}
+        self.taken: asyncio.Queue[ToAgent] = asyncio.Queue()
+        self.downs = 0
+        self.link = Link(
+            f"http://127.0.0.1:{port}",
+            home / "token",
+            home / "epoch",
+            hello=lambda: HELLO,
+            held=self.claims.get,
+            handle=self.taken.put_nowait,
+            down=self.down,
+        )
+
+    def down(self) -> None:
+        self.downs += 1
+
+
+@asynccontextmanager
+async def linked(
+    home: Path, script: Callable[[ServerConnection], Awaitable[None]]
+) -> AsyncIterator[tuple[End, asyncio.Task[None]]]:
+    async with serve(script, "127.0.0.1", 0, compression=None) as server:
+        end = End(server.sockets[0].getsockname()[1], home)
+        running = asyncio.create_task(end.link.run())
+        try:
+            yield end, running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError, ProtocolMismatch):
+                await running
+
+
+def test_changes_gather_while_a_report_is_unacknowledged(tmp_path: Path) -> None:
+    async def main() -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def script(socket: ServerConnection) -> None:
+            assert decode_to_server(await socket.recv()) == HELLO
+            await socket.send(encode(WELCOME))
+            first = decode_to_server(await socket.recv())
+            assert first == Report(1, [Held("1.1.0", "staging")])
+            end.claims["1.1.0"] = Held("1.1.0", "running")
+            end.link.changed("1.1.0", True)
+            end.claims["2.1.0"] = Held("2.1.0", "running")
+            end.link.changed("2.1.0", True)
+            end.claims["1.1.0"] = Held("1.1.0", "done")
+            end.link.changed("1.1.0", True)
+            end.link.tell(Held("9.1.0", "done"))
+            end.link.answer(lambda: LogData(5, 0, b"x"))
+            # The answer does not wait for the acknowledgement, the report does.
+            assert decode_to_server(await socket.recv()) == LogData(5, 0, b"x")
+            await socket.send(encode(Ack(1)))
+            second = decode_to_server(await socket.recv())
+            assert isinstance(second, Report)
+            assert (second.seq, [(h.key, h.state) for h in second.held]) == (
+                2,
+                [("1.1.0", "done"), ("2.1.0", "running"), ("9.1.0", "done")],
+            )
+            done.set_result(None)
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (end, _):
+            end.claims["1.1.0"] = Held("1.1.0", "staging")
+            # A change between Hello and Welcome is not lost.
+            end.link._hello = lambda: (  # type: ignore[method-assign]
+                asyncio.get_running_loop().call_soon(end.link.changed, "1.1.0", True) and HELLO
+            )
+            await asyncio.wait_for(done, 10)
+
+    asyncio.run(main())
+
+
+def test_a_broken_connection_is_made_again_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        connections = 0
+        second = asyncio.Event()
+
+        async def script(socket: ServerConnection) -> None:
+            nonlocal connections
+            connections += 1
+            await socket.recv()
+            await socket.send(encode(WELCOME))
+            if connections == 1:
+                await socket.send(encode(Forget(["1.1.0"])))
+                socket.transport.abort()
+                return
+            second.set()
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (end, _):
+            assert await asyncio.wait_for(end.taken.get(), 10) == Forget(["1.1.0"])
+            await asyncio.wait_for(second.wait(), 2)
+            assert end.downs == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["welcome", "close"])
+def test_another_protocol_is_final(tmp_path: Path, way: str) -> None:
+    async def main() -> None:
+        async def script(socket: ServerConnection) -> None:
+            await socket.recv()
+            if way == "close":
+                await socket.close(1002, "the agent speaks protocol 1, the server 2")
+                return
+            await socket.send(encode(Welcome(protocol.VERSION + 1, "9", 1, 1)))
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (_, running):
+            with pytest.raises(ProtocolMismatch, match="protocol"):
+                await asyncio.wait_for(running, 10)
+
+    asyncio.run(main())
+
+
+def test_a_message_that_makes_no_sense_ends_only_the_connection(tmp_path: Path) -> None:
+    async def main() -> None:
+        connections = 0
+        second = asyncio.Event()
+
+        async def script(socket: ServerConnection) -> None:
+            nonlocal connections
+            connections += 1
+            await socket.recv()
+            await socket.send(encode(WELCOME))
+            if connections == 1:
+                await socket.send(b"\xc1 nonsense")
+            else:
+                second.set()
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (end, _):
+            await asyncio.wait_for(second.wait(), 10)
+            assert end.downs == 1
+
+    asyncio.run(main())
+
+
+def test_without_a_token_it_says_so_and_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        end = End(1, tmp_path)
+        (tmp_path / "token").unlink()
+        running = asyncio.create_task(end.link.run())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not running.done()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    with caplog.at_level("WARNING", "moorage.agent"):
+        asyncio.run(main())
+    assert "token cannot be read" in caplog.text
+    assert "secret" not in caplog.text
