@@ -28,10 +28,12 @@ Row = tuple[str, int, int, int, int, Digest]
 
 class DigestCache:
     """Remembers digests in an SQLite file. It is only ever a shortcut: a file that is damaged is
-    replaced, and where nothing can be stored everything is hashed again."""
+    replaced, and where nothing can be stored everything is hashed again. `patience`: seconds to
+    wait for another process that holds it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience: float = 2.0) -> None:
         self._path = path
+        self._patience = patience
 
     def known(self, root: str) -> dict[str, Row]:
         """All remembered files at or below `root` (an absolute path), by path."""
@@ -78,7 +80,7 @@ class DigestCache:
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=2)
+        connection = sqlite3.connect(self._path, timeout=self._patience)
         try:
             # A lost entry costs one hash, so nothing here waits for the disk.
             connection.execute("PRAGMA synchronous = OFF")
