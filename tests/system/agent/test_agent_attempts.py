@@ -13,6 +13,7 @@ import pytest
 from moorage.ids import Digest
 from moorage.protocol.agent import (
     PHASES,
+    DropLogs,
     Launch,
     Limits,
     Outcome,
@@ -251,6 +252,26 @@ def test_output_is_followed_from_any_place(world: Any, launch: Make) -> None:
             page = await w.desk.until(lambda: w.desk.answers.get(6))
             assert (page.data, page.ended) == (b"", True)
             assert (await w.desk.ask(ReadLog(8, "5.5.5", wait=True))).missing
+
+    asyncio.run(main())
+
+
+def test_a_flood_of_output_is_bounded_and_ends_the_job_well(world: Any, launch: Make) -> None:
+    limit, size = 5_000_000, 50_000_000
+
+    async def main() -> None:
+        async with world("--log-limit", str(limit)) as w:
+            key = await w.desk.start(launch(f"yes 0123456789 | head -c {size}; echo end"))
+            held = await w.desk.done(key)
+            assert held.outcome.exit_code == 0
+            path = w.directory / "logs" / key / "output.log"
+            assert path.stat().st_blocks * 512 <= limit + 65_536
+            first = await w.desk.ask(ReadLog(1, key))
+            assert first.offset >= size - limit
+            last = await w.desk.ask(ReadLog(2, key, -4))
+            assert (last.offset, last.data, last.ended) == (size, b"end\n", True)
+            await w.desk.send(DropLogs([key]))
+            assert (await w.desk.ask(ReadLog(3, key))).missing
 
     asyncio.run(main())
 

@@ -17,6 +17,7 @@ import pytest
 from moorage.agent.claims import Claims
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Forget, Launch, ReadLog, Stop, Welcome
+from moorage.specs.mounts import HostPath
 
 Make = Callable[..., Launch]
 DATA = {"work", "files", "scratch", "tmp", "vartmp", "bin", "script"}
@@ -131,6 +132,36 @@ def test_an_agent_that_dies_after_deciding_only_tidies_up(world: Any, launch: Ma
             held = await w.desk.done("1.1.0")
             assert held.outcome.exit_code == 5
             assert not (directory / "work").exists()
+
+    asyncio.run(main())
+
+
+def test_agents_killed_again_and_again_never_run_a_job_twice(
+    world: Any, launch: Make, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with world() as w:
+            out = HostPath(str(tmp_path), "out")
+            for turn in range(4):
+                for job in range(turn * 8 + 1, turn * 8 + 9):
+                    await w.desk.start(
+                        launch(f"echo {job} >> out/ran; exit {job}", job=job, mounts=[out])
+                    )
+                seen = len(w.desk.reports)
+                # Somewhere in the middle of eight attempts, at another point each time.
+                await w.desk.until(lambda seen=seen, turn=turn: len(w.desk.reports) > seen + turn)
+                await w.end_agent(signal.SIGKILL)
+                await w.start_agent()
+            started = {held for hello in w.desk.hellos for held in (h.key for h in hello.held)}
+            for key in started | set(w.desk.held):
+                held = await w.desk.done(key)
+                job = int(key.split(".")[0])
+                assert held.outcome.kind == "lost" or held.outcome.exit_code == job
+                assert DATA.isdisjoint(path.name for path in w.attempt(key).iterdir())
+            ran = [int(line) for line in (tmp_path / "ran").read_text().split()]
+            assert len(ran) == len(set(ran))
+            for job in ran:
+                assert w.desk.held[f"{job}.1.0"].outcome.exit_code == job
 
     asyncio.run(main())
 
