@@ -37,8 +37,7 @@ def sh(directory: Path, *arguments: str) -> str:
         cwd=directory,
         env=ENVIRONMENT,
         check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     ).stdout
 
