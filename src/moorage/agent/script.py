@@ -33,7 +33,8 @@ def compose(commands: Sequence[str], command_file: Path) -> str:
             lines.append("case $? in 0) ;; *) exit ;; esac")
         # A full disk must not fail a command that would have run.
         lines.append(f"{{ echo {position} > {number}; }} 2>/dev/null")
-        # A backslash continues on the next line only where there is one.
-        text = f"{command}\n" if command.endswith("\\") else command
-        lines.append(f"eval {shlex.quote(text)}")
+        # A backslash at the very end continues on a line that is not there: dash would print it,
+        # bash 5.2 would lose its place in the script.
+        backslashes = len(command) - len(command.rstrip("\\"))
+        lines.append(f"eval {shlex.quote(command[:-1] if backslashes % 2 else command)}")
     return "\n".join(lines) + "\n"
