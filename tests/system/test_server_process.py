@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,3 +133,73 @@ def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
         Server(tmp_path).start()
     lines = (tmp_path / "server.log").read_text().splitlines()
     assert len(lines) == 1, lines
+
+
+def test_a_disk_that_fails_ends_the_server_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    assert server.process is not None
+    first = server.submit("before", name="before")
+    # From now on no file may grow: for the database that is a full disk.
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, 1))
+    body = {"request_id": "after", "runs": [{"spec": {"type": "task", "commands": ["true"]}}]}
+    refused = server.call("POST", "/v1/runs", body)
+    assert refused.status == 503, refused.body
+    assert server.process.wait(20) == 1
+    with serving(tmp_path) as restarted:
+        assert restarted.call("GET", "/v1/runs/before").json["summary"]["id"] == first
+        assert restarted.call("GET", "/v1/runs").json["total"] == 1
+        assert restarted.call("POST", "/v1/runs", body).status == 200
+
+
+def agent_of(home: Path) -> int:
+    return int((home / "agent" / "lock").read_text())
+
+
+def wait_for_node(server: Server, *, since: int = 0) -> None:
+    connection = server.connection()
+    headers = {"Authorization": f"Bearer {server.token}"}
+    connection.request("GET", f"/v1/events?follow=1&since={since}", headers=headers)
+    response = connection.getresponse()
+    while b"event: node.up" not in response.readline():
+        pass
+    response.close()
+    connection.close()
+
+
+def test_agent_and_job_outlive_a_killed_server(tmp_path: Path) -> None:
+    server = Server(tmp_path, [])
+    server.start()
+    wait = "mkfifo $MOORAGE_SCRATCH/gate; echo $MOORAGE_SCRATCH/gate; cat $MOORAGE_SCRATCH/gate"
+    try:
+        wait_for_node(server)
+        server.submit(name="patient", commands=[f"{wait}; echo ended"])
+        reply = server.call("GET", "/v1/events?limit=1000")
+        seen = reply.json["events"][-1]["seq"]
+        connection = server.connection()
+        headers = {"Authorization": f"Bearer {server.token}"}
+        connection.request("GET", "/v1/runs/patient/logs?follow=1", headers=headers)
+        response = connection.getresponse()
+        gate = Path(response.readline().decode().strip())
+        agent = agent_of(tmp_path)
+        server.kill()
+        response.close()
+        connection.close()
+
+        server.start()
+        wait_for_node(server, since=seen)
+        assert agent_of(tmp_path) == agent, "adopted, not replaced"
+        gate.write_text("through\n")
+        view = server.call("GET", "/v1/runs/patient/wait?timeout=20").json
+        assert view["summary"]["state"] == "succeeded"
+        assert [a["attempt"] for a in view["jobs"][0]["attempts"]] == [1]
+        output = server.call("GET", "/v1/runs/patient/logs")
+        assert output.body.endswith(b"gate\nthrough\nended\n")
+        assert server.stop() == 0
+        with open(tmp_path / "agent" / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it: the agent ended
+    finally:
+        server.kill()
+        for name in ("agent/lock", "agent/keeper.pid"):
+            with suppress(OSError, ValueError):
+                os.kill(int((tmp_path / name).read_text()), signal.SIGKILL)

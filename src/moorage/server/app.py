@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -14,8 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.routing import Route as Endpoint
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.errors import MoorageError, Problem
@@ -27,18 +26,21 @@ from moorage.server.services import Services
 from moorage.server.stream import Gone
 from moorage.server.table import AnyRoute, Call, NoBody, RawBody, read_body
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 def build(services: Services) -> ASGIApp:
     """The whole server as one ASGI application."""
-    routes: list[BaseRoute] = [
-        Endpoint(route.path, _endpoint(route, services), methods=[route.method])
-        for route in ROUTES
-    ]
-    routes.append(WebSocketRoute(AGENT_PATH, serve_agent(services)))
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for route in ROUTES:
+        by_path.setdefault(route.path, {})[route.method] = _endpoint(route, services)
+    routes: list[BaseRoute] = [WebSocketRoute(AGENT_PATH, serve_agent(services))]
+    # Fixed paths first: `/v1/blobs/missing` is no digest.
+    for path in sorted(by_path, key=lambda text: ("{" in text, text)):
+        routes.append(Route(path, Methods(by_path[path])))
     application = Starlette(
-        routes=_by_path(routes),
+        routes=routes,
         exception_handlers={
             HTTPException: _on_http_error,
             MoorageError: _on_error,
@@ -50,35 +52,23 @@ def build(services: Services) -> ASGIApp:
     return Guard(application, services.loopback)
 
 
-def _by_path(routes: list[BaseRoute]) -> list[BaseRoute]:
-    """Fixed paths first: `/v1/blobs/missing` is no digest. Methods of one path become one route,
-    so that a wrong method is answered 405 with all that are allowed."""
-    merged: dict[str, list[BaseRoute]] = {}
-    for route in routes:
-        merged.setdefault(getattr(route, "path", ""), []).append(route)
-    ordered: list[BaseRoute] = []
-    for path in sorted(merged, key=lambda text: ("{" in text, text)):
-        several = merged[path]
-        ordered.append(several[0] if len(several) == 1 else _methods(path, several))
-    return ordered
+class Methods:
+    """One path. A method that it does not have is answered here, never by a later route whose
+    pattern happens to match."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self.endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        endpoint = self.endpoints.get(scope["method"])
+        if endpoint is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.endpoints))})
+        reply = await endpoint(Request(scope, receive, send))
+        await reply(scope, receive, send)
 
 
-def _methods(path: str, routes: list[BaseRoute]) -> BaseRoute:
-    by_method = {
-        method: route.endpoint
-        for route in routes
-        if isinstance(route, Endpoint)
-        for method in route.methods or ()
-    }
-
-    async def choose(request: Request) -> Response:
-        reply: Response = await by_method[request.method](request)
-        return reply
-
-    return Endpoint(path, choose, methods=list(by_method))
-
-
-def _endpoint(route: AnyRoute, services: Services) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(route: AnyRoute, services: Services) -> Endpoint:
     async def serve(request: Request) -> Response:
         owner = None
         if route.access:
@@ -93,6 +83,7 @@ def _endpoint(route: AnyRoute, services: Services) -> Callable[[Request], Awaita
 
 
 def _params(route: AnyRoute, request: Request) -> Struct:
+    kind: type[Struct] = route.params
     given: dict[str, Any] = {}
     for key, value in request.query_params.multi_items():
         if key in given or key in request.path_params:
@@ -100,9 +91,13 @@ def _params(route: AnyRoute, request: Request) -> Struct:
         given[key] = value
     given.update(request.path_params)
     try:
-        return cast(Struct, msgspec.convert(given, route.params, strict=False))
+        params: Struct = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _malformed(error, "parameter") from None
+    for key in given:
+        if getattr(params, key) is None:  # msgspec reads the word `null` as nothing
+            raise Malformed(Problem("`null` is no value; leave it out", field=key))
+    return params
 
 
 async def _body(route: AnyRoute, request: Request) -> Struct:

@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MoorageError as error:
         print(f"moorage server: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"moorage server: {error}", file=sys.stderr)
+        return 1
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:

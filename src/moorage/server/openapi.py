@@ -11,6 +11,7 @@ from msgspec import Struct
 from moorage.protocol.api import ErrorBody
 from moorage.server.routes import ROUTES
 from moorage.server.table import AnyRoute, NoBody, RawBody
+from moorage.specs.task import Task
 
 REFERENCE = "#/components/schemas/{name}"
 REASONS = {
@@ -42,6 +43,7 @@ def document(version: str) -> dict[str, Any]:
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     for route in ROUTES:
         components.pop(route.params.__name__, None)
+    _untag(components)
     return {
         "openapi": "3.1.0",
         "info": {"title": "moorage", "version": version, "description": INTRODUCTION},
@@ -51,6 +53,15 @@ def document(version: str) -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _untag(components: dict[str, Any]) -> None:
+    """A task stands alone, so far: it is read without its tag, too."""
+    schema = components[Task.__name__]
+    tag = Task.__struct_config__.tag_field
+    required = [name for name in schema.pop("required") if name != tag]
+    if required:
+        schema["required"] = required
 
 
 def _types() -> list[type[Struct]]:
@@ -76,7 +87,7 @@ def _operation(
         operation["parameters"] = parameters
     if route.body is RawBody:
         operation["requestBody"] = {
-            "required": True,
+            "required": not route.body_optional,
             "content": {"application/octet-stream": {}},
         }
     elif route.body is not NoBody:
@@ -128,7 +139,7 @@ def _responses(route: AnyRoute, schema_of: dict[type[Struct], Any]) -> dict[str,
 def _statuses(route: AnyRoute) -> set[int]:
     statuses = {400, 403, *route.errors}
     if route.access:
-        statuses.add(401)
+        statuses |= {401, 503}
     if route.body is not NoBody:
         statuses.add(413)
     if route.body not in (NoBody, RawBody):

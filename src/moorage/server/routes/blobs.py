@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
+from moorage.errors import InvalidInput
 from moorage.protocol.api import (
     CollectReply,
     FetchRequest,
@@ -56,6 +57,8 @@ async def missing_blobs(call: Call[NoParams, MissingRequest]) -> MissingReply:
 async def upload_pack(call: Call[NoParams, RawBody]) -> PackReply:
     """Durable when answered."""
     pack = await read_body(call.request)
+    if not pack:
+        raise InvalidInput("the body is empty: a pack has one blob at least")
     return PackReply(await asyncio.to_thread(call.services.blobs.add_pack, pack))
 
 
@@ -104,7 +107,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=NoParams,
         body=MissingRequest,
         reply=MissingReply,
-        errors=(422, 503),
+        errors=(422,),
     ),
     Route(
         method="POST",
@@ -114,7 +117,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=NoParams,
         body=RawBody,
         reply=PackReply,
-        errors=(422, 503),
+        errors=(422,),
     ),
     Route(
         method="POST",
@@ -125,7 +128,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         body=FetchRequest,
         media=(BYTES,),
         access=ANY_TOKEN,
-        errors=(404, 422, 503),
+        errors=(404, 422),
     ),
     Route(
         method="POST",
@@ -135,7 +138,6 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=NoParams,
         body=NoBody,
         reply=CollectReply,
-        errors=(503,),
     ),
     Route(
         method="PUT",
@@ -144,8 +146,9 @@ ROUTES: tuple[AnyRoute, ...] = (
         handler=upload_part,
         params=PartParams,
         body=RawBody,
+        body_optional=True,
         reply=PartReply,
-        errors=(422, 503),
+        errors=(422,),
     ),
     Route(
         method="GET",
@@ -155,6 +158,5 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=BlobPath,
         body=NoBody,
         reply=PartReply,
-        errors=(503,),
     ),
 )

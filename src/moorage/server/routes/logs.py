@@ -63,6 +63,6 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=LogParams,
         body=NoBody,
         media=(TEXT,),
-        errors=(404, 503),
+        errors=(404,),
     ),
 )

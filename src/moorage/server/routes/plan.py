@@ -109,6 +109,5 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=NoParams,
         body=PlanRequest,
         reply=PlanReply,
-        errors=(503,),
     ),
 )

@@ -145,7 +145,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=NoParams,
         body=SubmitRequest,
         reply=SubmitReply,
-        errors=(409, 422, 503),
+        errors=(409, 422),
     ),
     Route(
         method="GET",
@@ -176,7 +176,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         body=StopRequest,
         body_optional=True,
         reply=RunSummary,
-        errors=(404, 503),
+        errors=(404,),
     ),
     Route(
         method="DELETE",
@@ -186,7 +186,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=RunPath,
         body=NoBody,
         reply=RunSummary,
-        errors=(404, 409, 503),
+        errors=(404, 409),
     ),
     Route(
         method="GET",
