@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 
 from moorage.agent import family
 from moorage.agent.cgroup import Group
-from moorage.agent.keeperloop import Timer
+from moorage.agent.keeperloop import Timer, say
 from moorage.agent.launching import LaunchError
 
 TYPE_CHECKING = False
@@ -174,4 +173,4 @@ class Job:
                 json.dump(content, file)
             os.replace(f"{path}.new", path)
         except OSError as error:  # the disk is full, or somebody removed the attempt
-            print(f"{path}: {error.strerror}", file=sys.stderr, flush=True)
+            say(f"{path}: {error.strerror}")

@@ -20,7 +20,7 @@ import sys
 import zlib
 
 from moorage.agent.cgroup import Cgroups
-from moorage.agent.keeperloop import Loop, Timer
+from moorage.agent.keeperloop import Loop, Timer, say
 from moorage.agent.tending import Tender
 
 TYPE_CHECKING = False
@@ -216,7 +216,7 @@ def _cgroups(home: str) -> Cgroups | None:
     try:
         return Cgroups(group_name(home))
     except (OSError, RuntimeError) as error:
-        print(f"no control groups: {error}", file=sys.stderr, flush=True)
+        say(f"no control groups: {error}")
         return None
 
 
@@ -278,8 +278,11 @@ def main(home: str) -> None:
     loop = Loop()
     listener = _listen(home)
     keeper = Keeper(loop, listener, home)
-    os.ftruncate(pid_file, 0)
-    os.pwrite(pid_file, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(pid_file, 0)
+        os.pwrite(pid_file, f"{os.getpid()}\n".encode(), 0)
+    except OSError:  # the disk is full: the lock counts, the number is for people
+        pass
     _take_over_output(home)
     gc.freeze()
     loop.run()

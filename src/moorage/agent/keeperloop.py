@@ -6,7 +6,6 @@ from __future__ import annotations
 import heapq
 import os
 import select
-import sys
 import time
 import traceback
 from collections import deque
@@ -14,6 +13,14 @@ from collections import deque
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def say(text: str) -> None:
+    """A line for the keeper's log; lost where the disk that holds it is full."""
+    try:
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    except OSError:
+        pass
 
 
 class Timer:
@@ -102,4 +109,4 @@ class Loop:
         try:
             call(*args)
         except Exception:  # jobs must outlive a mistake in here
-            traceback.print_exc(file=sys.stderr)
+            say(traceback.format_exc().rstrip())

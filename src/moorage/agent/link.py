@@ -180,7 +180,8 @@ class Link:
                 f"the server is of epoch {epoch}, a newer one ({known}) was here before"
             )
         if epoch > known:
-            self._epochs.write_text(str(epoch))
+            with suppress(OSError):  # a full disk is no reason to leave the server
+                self._epochs.write_text(str(epoch))
 
     def _take(self, message: ToAgent) -> None:
         if isinstance(message, Ack):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,35 @@ def test_a_disk_that_refuses_the_claim_is_said(world: Any, launch: Make) -> None
             assert held.outcome.exit_code == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_said_and_the_next_job_runs(
+    world: Any, launch: Make, tmp_path: Path
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=True)
+
+    async def main() -> None:
+        async with world() as w:
+            filler = tmp_path / "filler"
+            with pytest.raises(OSError, match="No space"):
+                filler.write_bytes(bytes(8_000_000))
+            held = await w.desk.run(launch("true"))
+            assert held.outcome.kind == "phase-failed"
+            assert "disk is full" in held.outcome.message
+            assert not any((w.directory / "attempts").iterdir())
+            filler.unlink()
+            # This one fills it by itself, and still has its end.
+            held = await w.desk.run(launch("cat /dev/zero > big; exit 6", job=2))
+            assert held.outcome.exit_code == 6
+            held = await w.desk.run(launch("true", job=3))
+            assert held.outcome.exit_code == 0
+
+    try:
+        asyncio.run(main())
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_timeout_is_told_apart(world: Any, launch: Make) -> None:
