@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +258,22 @@ def test_output_on_a_lost_node(server: Server) -> None:
         assert response.readline() == b"back\n"
     response.close()
     reading.close()
+
+
+def test_a_stop_breaks_output_off_rather_than_ending_it(server: Server) -> None:
+    with SocketAgent(server) as agent:
+        agent.greet()
+        server.submit()
+        agent.expect(Start)
+        reading = Reading(server, "follow=1")
+        answer(agent, b"one\n")
+        response = reading.response()
+        assert response.readline() == b"one\n"
+        agent.expect(ReadLog)
+        server.stop()
+        with pytest.raises(IncompleteRead):
+            response.read()
+        reading.close()
 
 
 # Agents

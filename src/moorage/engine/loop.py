@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -299,7 +300,8 @@ class Engine:
         The flag is cleared before the batches are looked at, so none is forgotten."""
         if not self._draining:
             self._draining = True
-            self._loop.call_soon_threadsafe(self._drain)
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         self._draining = False

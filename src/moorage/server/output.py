@@ -17,6 +17,7 @@ from moorage.errors import NotFound
 from moorage.ids import AttemptKey, JobId, RunId
 from moorage.protocol.agent import LogData, ReadLog
 from moorage.protocol.api import FINAL_STATES, AttemptView, JobView
+from moorage.server.stream import CutOff
 
 PAGE = 262_144
 """Bytes asked for at once."""
@@ -77,7 +78,7 @@ class Output:
 
     async def pages(self) -> AsyncGenerator[bytes, None]:
         """The bytes from there on. Ends where the output does, or its node is lost; a follower
-        waits for more, also for a node to come back."""
+        waits for more, also for a node to come back. CutOff when the server stops meanwhile."""
         if self._held:
             yield self._held
         with self._engine.feed.follow(None, self._wanted.run) as follower:
@@ -92,6 +93,7 @@ class Output:
                     return
                 if page:
                     yield page
+        raise CutOff  # the server is stopping; the reader may go on at the next one
 
     async def _turn(self, follower: Follower) -> bytes | None:
         """The next bytes; empty if there is news to look at first, None at the end."""

@@ -14,6 +14,11 @@ from starlette.types import Receive, Scope, Send
 T = TypeVar("T")
 
 
+class CutOff(Exception):
+    """Raised by a generator that cannot go on though there is more: the client must see a broken
+    connection, not an end."""
+
+
 class Stream(Response):
     """Sends chunks as they come; closes the generator as soon as the client disconnects, also
     while it waits for something that may never happen."""
@@ -48,8 +53,11 @@ class Stream(Response):
                 "headers": self.raw_headers,
             }
         )
-        async for chunk in self.chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            async for chunk in self.chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except CutOff:
+            return  # without the last, empty body, uvicorn closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
