@@ -1,4 +1,4 @@
-"""Node-local space of one attempt: scratch, /tmp and /var/tmp, gone when it ends."""
+"""Node-local space of an attempt is gone when it ends, whatever the job left in it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,6 @@ from moorage.data.base import SourceError
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH = 100
 """Directories open at once while removing; deeper trees are first moved up."""
-
-
-def create(directory: Path) -> None:
-    """Make `scratch` (0700), `tmp` and `vartmp` (1777) in an attempt's directory."""
-    for name, mode in (("scratch", 0o700), ("tmp", 0o1777), ("vartmp", 0o1777)):
-        path = directory / name
-        try:
-            path.mkdir(mode=0o700, exist_ok=True)
-            path.chmod(mode)
-        except OSError as error:
-            raise SourceError(f"{path} cannot be created: {error.strerror}") from None
 
 
 def remove(directory: Path) -> None:
