@@ -248,7 +248,7 @@ def test_a_full_disk_is_said_and_the_next_job_runs(
     try:
         asyncio.run(main())
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 def test_timeout_is_told_apart(world: Any, launch: Make) -> None:
