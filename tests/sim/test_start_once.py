@@ -22,7 +22,7 @@ from moorage.specs.task import Task
 from sim.machine import NODES
 from sim.world import World
 
-SEEDS = range(40)
+SEEDS = range(48)
 STEPS = 400
 CPUS = (Range(0.5), Range(1, 2), Range(2), Range(4))
 MEMORY = (None, Range(8), Range(20))
@@ -142,6 +142,7 @@ TestRules.settings = settings(
     deadline=None,
     database=None,
     print_blob=True,
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow],
 )
 
@@ -165,7 +166,7 @@ def actions(world: World, dice: random.Random) -> Sequence[tuple[float, Callable
         (4, partial(world.old_report, name, number)),
         (9, partial(world.attempts_get_on, name, number // 4, dice.choice(ENDS))),
         (1, partial(world.agent_restarts, name)),
-        (1, partial(world.node_reboots, name, yes)),
+        (2, partial(world.node_reboots, name, yes)),
     )
 
 

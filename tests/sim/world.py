@@ -328,12 +328,11 @@ class World:
                     if job is None or not job.stopping or claim.state == "finishing":
                         machine.step(key, Outcome("exited", exit_code=0))
                 self.report(name, True)
-            self.the_rows_rebuild_the_same_cluster()
-            self.no_attempt_runs_twice_and_no_two_of_a_job_run_at_once()
             if not (
                 self.cluster.runs or self.outbox or any(m.claims for m in self.machines.values())
             ):
                 break
+        self.promises()
         assert not self.cluster.runs
         assert not any(machine.claims for machine in self.machines.values())
         states = self.disk.execute("SELECT state FROM runs UNION SELECT state FROM jobs")
