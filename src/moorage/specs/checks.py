@@ -19,6 +19,7 @@ from moorage.units import BadValue
 
 WORKDIR = PurePosixPath("/workflow")
 """The working directory as jobs see it."""
+MAX_PATH = 4096
 FORBIDDEN_TARGETS = ("/proc", "/sys", "/dev")
 NAME_PATTERN = "^[a-z][a-z0-9-]{1,40}$"
 VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
@@ -91,14 +92,14 @@ def check_cron(text: str) -> str:
 
 def check_working_dir(text: str) -> str:
     """Where commands start: absolute, below the home, or below the working directory."""
-    if ".." in PurePosixPath(text).parts:
+    if ".." in _path(text).parts:
         raise BadValue(text, "a working directory", "write it without '..'")
     return text
 
 
 def check_volume_source(text: str) -> str:
     """A path on the node."""
-    path = PurePosixPath(text)
+    path = _path(text)
     if not path.is_absolute():
         fix = (
             "begin it with /; ${{ env.HOME }} is your home"
@@ -113,7 +114,7 @@ def check_volume_source(text: str) -> str:
 
 def check_volume_target(text: str) -> str:
     """Where a volume appears in the job."""
-    path = PurePosixPath(text)
+    path = _path(text)
     if not path.is_absolute():
         raise BadValue(text, "an absolute path in the job", "begin it with /")
     if ".." in path.parts:
@@ -127,10 +128,10 @@ def check_target(text: str) -> str:
     if text.startswith("~"):
         if text != "~" and not text.startswith("~/"):
             raise BadValue(text, "a path in the job", "~ stands for the job's own home only")
-        if ".." in PurePosixPath(text).parts:
+        if ".." in _path(text).parts:
             raise BadValue(text, "a path in the job", "write it without '..'")
-        return _clean(PurePosixPath(text))
-    inside = _without_dots(PurePosixPath(text))
+        return _clean(_path(text))
+    inside = _without_dots(_path(text))
     if inside is not None:
         return _allowed(text, inside)
     absolute = _without_dots(WORKDIR / text)
@@ -192,7 +193,8 @@ def check_task(task: Task) -> list[Problem]:
                 problems.append(Problem(str(error), field=field))
     problems += _plain_problems(task)
     problems += _resource_problems(task.resources)
-    problems += [Problem(message, field="mounts") for _, _, message in clashes(task.mounts)]
+    if not problems:
+        problems = [Problem(message, field="mounts") for _, _, message in clashes(task.mounts)]
     return problems
 
 
@@ -231,6 +233,12 @@ def is_repo_url(text: str) -> bool:
 
 def _matches(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
+
+
+def _path(text: str) -> PurePosixPath:
+    if len(text) > MAX_PATH:
+        raise BadValue(text, f"a path of at most {MAX_PATH} characters")
+    return PurePosixPath(text)
 
 
 def _allowed(text: str, path: PurePosixPath) -> str:

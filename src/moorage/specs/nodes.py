@@ -182,7 +182,7 @@ class _Composer:
                 merged += self._merges(value)
             elif key.text in result.entries:
                 first = result.keys[key.text].line
-                message = f"`{key.text}` is written twice; the first is on line {first}"
+                message = f"`{key.text[:60]}` is written twice; the first is on line {first}"
                 self._report(key.place, message, "remove one of them")
             else:
                 result.entries[key.text] = value

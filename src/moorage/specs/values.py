@@ -22,6 +22,7 @@ from moorage.units import BadValue
 T = TypeVar("T")
 
 MAX_PROBLEMS = 100
+MAX_PROBLEMS_OF_A_TEXT = 10
 TRUE = ("true", "yes", "on")
 FALSE = ("false", "no", "off")
 
@@ -98,8 +99,7 @@ class Value(Struct, frozen=True):
     def shown(self) -> str:
         """The value as written, for messages: what `${{ env.* }}` stands for may be secret."""
         if isinstance(self.node, Text):
-            line = self.node.text.partition("\n")[0]
-            return line if len(line) <= 60 else f"{line[:57]}..."
+            return cut(self.node.text.partition("\n")[0])
         return "a list" if isinstance(self.node, List) else "a mapping"
 
     def items(self) -> list[Value]:
@@ -120,7 +120,7 @@ class Value(Struct, frozen=True):
         if not isinstance(self.node, Map):
             self.reject(f"a mapping is needed, not {self._kind()}", "write `key: value` lines")
         for key, node in self.node.entries.items():
-            name = f"{self.field}.{key}" if self.field else key
+            name = f"{self.field}.{cut(key)}" if self.field else cut(key)
             yield key, structs.replace(self, node=node, field=name), self.node.keys[key]
 
     def text(self, *, later: bool = False, args: bool = False, empty: bool = False) -> str:
@@ -206,6 +206,8 @@ class Value(Struct, frozen=True):
             except BadValue as error:
                 place = place_inside(node, reference.text, nth)
                 problems.append(self.problem(error.expected, error.fix, place))
+                if len(problems) == MAX_PROBLEMS_OF_A_TEXT:
+                    break
         if problems:
             raise Rejected(*problems)
         return interpolate.fill(node.text, values, last=not later)
@@ -243,20 +245,26 @@ def _unknown(reference: Reference) -> tuple[str, str]:
             "pass the secret as an environment variable: a bare name under `env`",
         )
     if not reference.namespace:
-        return f"{reference.text} is not a variable", "write ${{ env.NAME }}, or $${{ for the text"
+        return f"{cut(reference.text)} is not a variable", _FORMS
     if reference.key in ("moorage.scratch", "moorage.workdir"):
         variable = reference.key.replace(".", "_").upper()
         return f"{reference.key} is known only on the node", f"use ${variable} in a command"
     if reference.namespace not in interpolate.NAMESPACES:
         near = suggestion(reference.namespace, interpolate.NAMESPACES)
-        return f"there is no namespace '{reference.namespace}'{near}", _ESCAPE
+        return f"there is no namespace '{cut(reference.namespace)}'{near}", _ESCAPE
     known = sorted(interpolate.RUN_NAMES | interpolate.JOB_NAMES | {interpolate.ARGS})
     same = [name for name in known if name.startswith(f"{reference.namespace}.")]
     near = suggestion(reference.key, same)
-    return f"there is no variable '{reference.key}'{near}", f"known: {', '.join(same)}"
+    return f"there is no variable '{cut(reference.key)}'{near}", f"known: {', '.join(same)}"
 
 
+_FORMS = "write ${{ env.NAME }}, or $${{ for the text"
 _ESCAPE = "write $${{ where the text ${{ is meant"
+
+
+def cut(text: str) -> str:
+    """The text, short enough for a message."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def place_inside(node: Text, part: str, nth: int = 0) -> Place:

@@ -41,7 +41,6 @@ def test_everything_wrong_at_once() -> None:
         schedule=Schedule(["x"]),
         mounts=[
             *(Files("a", "/proc"), Repo(target="~x"), HostPath("a/b", "c")),
-            *(HostPath("/a", "/d"), HostPath("/a", "/d")),
         ],
         resources=Resources(
             cpu=Cpu(Range(0, 2)),
@@ -59,5 +58,12 @@ def test_everything_wrong_at_once() -> None:
         *("files", "repos", "volumes", "volumes"),
         *("commands", "priority", "max_duration"),
         *("resources.cpu", "resources.memory", "resources.disk"),
-        *("resources.gpu", "resources.shm_size", "mounts"),
+        *("resources.gpu", "resources.shm_size"),
+    ]
+
+
+def test_mounts_that_clash() -> None:
+    task = Task(commands=["x"], mounts=[HostPath("/a", "/d"), HostPath("/b", "/d/e")])
+    assert [str(problem) for problem in check_task(task)] == [
+        "mounts: the volumes at /d and /d/e lie in each other"
     ]

@@ -185,6 +185,19 @@ def test_what_is_unset_is_said_once() -> None:
     assert error(body).startswith("a.yml:3:7: env[0]: NOPE is not set")
 
 
+def test_long_paths() -> None:
+    found = error(f"working_dir: {'x' * 5000}")
+    assert found.endswith("...' is not a path of at most 4096 characters")
+
+
+def test_ten_problems_of_a_text_are_enough() -> None:
+    assert len(errors(f"type: task\ncommands: ['{'${{ a }}' * 50}']")) == 10
+
+
+def test_long_keys_are_cut() -> None:
+    assert len(error(f"{'x' * 900}: 1")) < 1000
+
+
 def test_long_values_are_cut() -> None:
     assert f"'{'x' * 57}...' is not" in error(f"shell: {'x' * 200}")
 

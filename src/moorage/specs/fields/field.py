@@ -9,7 +9,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from moorage.specs.nodes import List, Map, Text
-from moorage.specs.values import Rejected, Value, suggestion
+from moorage.specs.values import Rejected, Value, cut, suggestion
 
 Schema = Mapping[str, Any]
 Reader = Callable[[Value], Any]
@@ -83,7 +83,7 @@ def read_table(value: Value, table: Table) -> dict[str, Any]:
         else:
             near = suggestion(key, list(rows))
             fix = "" if near else f"known here: {', '.join(sorted(rows))}"
-            value.context.report(item.problem(f"there is no field '{key[:60]}'{near}", fix, place))
+            value.context.report(item.problem(f"there is no field '{cut(key)}'{near}", fix, place))
     result: dict[str, Any] = {}
     for row in table:
         if row.name not in present or present[row.name].is_null:
