@@ -55,10 +55,15 @@ class Run:
     def count(self, before: JobStateName | None, after: JobStateName) -> None:
         """One job went from `before` (None: it is new) to `after`."""
         if before is not None:
-            self.counts[before] -= 1
+            self._change(before, -1)
         if self.task.schedule is None or after in _BUSIEST:
-            self.counts[after] += 1
-        self.counts += Counter()  # drops zeros, so that equal runs compare equal
+            self._change(after, 1)
+
+    def _change(self, state: JobStateName, by: int) -> None:
+        """Zeros are dropped, so that equal runs compare equal."""
+        self.counts[state] += by
+        if not self.counts[state]:
+            del self.counts[state]
 
     def note(self, ending: Ending) -> None:
         """Remember how a job of it ended, or failed and is retried."""
