@@ -24,11 +24,11 @@ def cold_start() -> float:
     with tempfile.TemporaryDirectory(prefix="moorage-bench-") as home:
         environment = {**os.environ, "MOORAGE_HOME": str(Path(home) / "home")}
         began = time.perf_counter()
-        subprocess.run(
-            [*MOORAGE, "ps"], env=environment, check=True, capture_output=True
-        )
+        subprocess.run([*MOORAGE, "ps"], env=environment, check=True, capture_output=True)
         took = time.perf_counter() - began
-        subprocess.run([*MOORAGE, "server", "stop"], env=environment, check=True, capture_output=True)
+        subprocess.run(
+            [*MOORAGE, "server", "stop"], env=environment, check=True, capture_output=True
+        )
         return took
 
 
