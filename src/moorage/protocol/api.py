@@ -37,7 +37,8 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
     """Every reply with a status of 400 or more."""
 
     code: str
-    """`invalid` 400/422, `forbidden` 401/403, `not-found` 404, `conflict` 409, `unavailable` 503."""
+    """`invalid` 400/422, `forbidden` 401/403, `not-found` 404, `conflict` 409,
+    `unavailable` 503."""
     message: str
     problems: list[str] = []
 
@@ -51,7 +52,7 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SubmitRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Submits all or none. Repeating a `request_id` returns the first reply and changes nothing."""
+    """Submits all or none. A repeated `request_id` gets the first reply and changes nothing."""
 
     request_id: str
     runs: list[RunRequest]
