@@ -104,7 +104,7 @@ def gone(pid: int) -> bool:
     """Wait until that process is no more; whether it came to that."""
     try:
         descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError:  # EINVAL while the last of it is being forgotten
         return True
     try:
         return bool(select.select([descriptor], [], [], PATIENCE)[0])

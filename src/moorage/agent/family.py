@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import os
 
-MARKER = "MOORAGE_ATTEMPT_KEY"
+MARKER = "MOORAGE_ATTEMPT_MARK"
+
+
+def mark(directory: str) -> str:
+    """What `MARKER` is for the attempt with this directory. Its name alone would not do: another
+    user's agent, or one in a container, has attempts of the same name, even at the same path."""
+    try:
+        there = os.stat(directory)
+    except FileNotFoundError:  # then nothing can have been started there
+        return ""
+    return f"{os.path.basename(directory)}@{there.st_dev:x}:{there.st_ino:x}"
 
 
 def start_time(pid: int) -> int:
@@ -29,22 +39,22 @@ def orphans(keeper: int, mains: set[int]) -> list[int]:
     return [pid for pid in children if pid not in mains]
 
 
-def members(main: int, key: str, keeper: int, mains: set[int], namespace: int = 0) -> list[int]:
+def members(main: int, mark: str, keeper: int, mains: set[int], namespace: int = 0) -> list[int]:
     """Live processes of a job. `mains`: the main processes of all jobs of the keeper; `namespace`:
     inode of the job's own mount namespace, 0 when it has none."""
     parents = _parents()
     heads = {main}
     for pid, parent in parents.items():
         foreign = parent == keeper and pid not in mains
-        if foreign and (_marked(pid, key) or (namespace and namespace_of(pid) == namespace)):
+        if foreign and (_marked(pid, mark) or (namespace and namespace_of(pid) == namespace)):
             heads.add(pid)
     return _descendants(parents, heads)
 
 
-def remnants(main: int, started: int, key: str) -> list[int]:
+def remnants(main: int, started: int, mark: str) -> list[int]:
     """Live processes of a job whose keeper died, as far as they can be told."""
     parents = _parents()
-    heads = {pid for pid in parents if _marked(pid, key)}
+    heads = {pid for pid in parents if _marked(pid, mark)}
     if main and started and start_time(main) == started:
         heads.add(main)
     heads.discard(os.getpid())
@@ -102,9 +112,11 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _marked(pid: int, key: str) -> bool:
+def _marked(pid: int, mark: str) -> bool:
+    if not mark:
+        return False
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{MARKER}={key}".encode() in file.read().split(b"\0")
+            return f"{MARKER}={mark}".encode() in file.read().split(b"\0")
     except OSError:
         return False

@@ -40,6 +40,7 @@ class Job:
         "key",
         "killer",
         "limit",
+        "mark",
         "namespace",
         "peak",
         "pending_stop",
@@ -55,7 +56,8 @@ class Job:
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.key: str = request["key"]
-        self.directory: str = request["directory"]
+        self.directory: str = os.path.realpath(request["directory"])
+        self.mark = family.mark(self.directory)
         self.request = request
         self.state = "spawning"
         self.group: Group | None = None

@@ -125,7 +125,7 @@ class Keeper:
             request = json.loads(line)
             number = request["id"]
             self._dispatch(client, number, request)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OSError, TypeError, ValueError) as error:
             text = f"bad request: {type(error).__name__}: {error}"
             self._send(client, {"id": number, "error": text, "step": "request"})
 

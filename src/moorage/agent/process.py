@@ -114,7 +114,7 @@ def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict
         **launch.env,
         "MOORAGE_SCRATCH": scratch,
         "MOORAGE_WORKDIR": str(view),
-        family.MARKER: directory.name,
+        family.MARKER: family.mark(str(directory)),
     }
     if launch.python is not None:
         env["PATH"] = f"{directory / 'bin'}:{env['PATH']}"

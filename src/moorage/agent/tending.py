@@ -189,7 +189,7 @@ class Tender:
     def _members(self, job: Job) -> list[int]:
         if job.group is not None:
             return [job.pid, *job.group.processes()]
-        return family.members(job.pid, job.key, os.getpid(), set(self._mains), job.namespace)
+        return family.members(job.pid, job.mark, os.getpid(), set(self._mains), job.namespace)
 
     def reap(self) -> None:
         """Collect every child that died; called for SIGCHLD."""
@@ -256,7 +256,7 @@ class Tender:
             return []
         if not mains and not self._threads:  # nobody else's
             return family.descendants(strays)
-        return family.members(job.pid, job.key, os.getpid(), mains, job.namespace)
+        return family.members(job.pid, job.mark, os.getpid(), mains, job.namespace)
 
     def _settle(self, job: Job) -> None:
         if job.settled is None:
@@ -297,7 +297,7 @@ class Tender:
             self._lay_down(job, reply)
 
     def _exhume(self, job: Job, started: int, reply: Reply) -> None:
-        found = family.remnants(job.pid, started, job.key)
+        found = family.remnants(job.pid, started, job.mark)
         if job.group is not None:
             job.group.kill()
             found += [pid for pid in job.group.processes() if pid not in found]
