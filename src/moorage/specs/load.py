@@ -20,7 +20,6 @@ from moorage.specs.fields.field import read_table
 from moorage.specs.fields.mounts import Written
 from moorage.specs.fields.task import TASK
 from moorage.specs.nodes import Map, Text, compose
-from moorage.specs.resources import Resources
 from moorage.specs.task import Task
 from moorage.specs.values import Context, Value, suggestion
 from moorage.units import BadValue
@@ -69,21 +68,28 @@ def load(
     written = _mounts(given, context)
     if context.problems:
         raise InvalidInput(*sorted(context.problems, key=lambda p: (p.line, p.column)))
-    compat = given.pop("compat", None)
+    compat = given.get("compat")
     dialect = "dstack" if _is_dstack(file, root, context, compat) else "native"
-    env = {**given.pop("env", {})}
-    for key, value in context.overrides.items():
-        env.setdefault(key, interpolate.escape(value))
-    spec = Task(
-        env=env,
-        mounts=[item.mount for item in written],
-        compat=(["dstack"] if dialect == "dstack" else []) if compat is None else compat,
-        resources=given.pop("resources", Resources()),
-        **{key: value for key, value in given.items() if key in Task.__struct_fields__},
+    if compat is None and dialect == "dstack":
+        given["compat"] = ["dstack"]
+    given["mounts"] = [item.mount for item in written]
+    return Loaded(
+        _task(given, context.overrides),
+        dialect,
+        context.warnings,
+        text,
+        frozenset(context.inherited),
+        tuple((item.value.field, *item.value.node.place) for item in written),
     )
-    inherited = frozenset(context.inherited)
-    places = tuple((item.value.field, *item.value.node.place) for item in written)
-    return Loaded(spec, dialect, context.warnings, text, inherited, places)
+
+
+def _task(given: dict[str, Any], overrides: Mapping[str, str]) -> Task:
+    """The spec of what was read; fields that only had to be accepted leave no trace in it."""
+    env = {**given.get("env", {})}
+    for key, value in overrides.items():
+        env.setdefault(key, interpolate.escape(value))
+    kept = {key: value for key, value in given.items() if key in Task.__struct_fields__}
+    return Task(**kept | {"env": env})
 
 
 def _read(document: Value, root: Map) -> dict[str, Any]:

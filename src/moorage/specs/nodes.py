@@ -217,7 +217,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
         # Only the reader's errors have no mark: characters that YAML forbids.
-        position = getattr(error, "position", None)
+        position = getattr(error, "position", 0)
         return Problem(
             "a control character is in the file", "remove it", "", file, *_place_of(text, position)
         )
@@ -237,8 +237,6 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     return Problem(message, fix, "", file, *place)
 
 
-def _place_of(text: str, position: int | None) -> Place:
-    if position is None:
-        return Place(0, 0)
+def _place_of(text: str, position: int) -> Place:
     before = text[:position]
     return Place(before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)

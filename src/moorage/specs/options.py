@@ -27,6 +27,19 @@ from moorage.units import BadValue, parse_limit
 T = TypeVar("T")
 
 
+def _gpu(text: str) -> Gpu | None:
+    gpu = parse_gpu(text)
+    return gpu if gpu.count.min else None
+
+
+GRAMMARS: Mapping[str, Callable[[str], Any]] = {
+    "cpu": parse_cpu,
+    "memory": parse_size_range,
+    "gpu": _gpu,
+    "disk": parse_size_range,
+}
+
+
 def override(
     task: Task,
     *,
@@ -49,23 +62,14 @@ def override(
         for variable in env:
             options.read("--env", check_variable, variable)
         changes["env"] = task.env | {key: interpolate.escape(text) for key, text in env.items()}
-    grammars: dict[str, tuple[str | None, Callable[[str], Any]]] = {
-        "cpu": (cpu, parse_cpu),
-        "memory": (memory, parse_size_range),
-        "gpu": (gpu, _gpu),
-        "disk": (disk, parse_size_range),
-    }
-    wanted = {
-        field: options.read(f"--{field}", parse, text)
-        for field, (text, parse) in grammars.items()
-        if text is not None
-    }
+    wanted: dict[str, Any] = {}
+    for field, text in (("cpu", cpu), ("memory", memory), ("gpu", gpu), ("disk", disk)):
+        if text is not None:
+            wanted[field] = options.read(f"--{field}", GRAMMARS[field], text)
     if max_duration is not None:
         changes["max_duration"] = options.read("--max-duration", parse_limit, max_duration)
     if priority is not None:
-        changes["priority"] = priority
-        if not 0 <= priority <= 100:
-            options.problems.append(Problem(f"{priority} is not from 0 to 100", "", "--priority"))
+        changes["priority"] = options.read("--priority", _priority, str(priority))
     options.finish()
     return structs.replace(task, **changes, resources=structs.replace(task.resources, **wanted))
 
@@ -128,9 +132,10 @@ class _Options:
             raise InvalidInput(*self.problems)
 
 
-def _gpu(text: str) -> Gpu | None:
-    gpu = parse_gpu(text)
-    return gpu if gpu.count.min else None
+def _priority(text: str) -> int:
+    if not 0 <= int(text) <= 100:
+        raise BadValue(text, "a priority from 0 to 100")
+    return int(text)
 
 
 def _volume(text: str) -> HostPath:

@@ -186,8 +186,6 @@ class Value(Struct, frozen=True):
         return number
 
     def _kind(self) -> str:
-        if self.is_null:
-            return "nothing"
         return {Text: "a single value", List: "a list", Map: "a mapping"}[type(self.node)]
 
     def _filled(self, node: Text, later: bool, args: bool) -> str:

@@ -220,6 +220,10 @@ class TestMounts:
     def test_volumes(self, written: str, mount: HostPath) -> None:
         assert spec(f"volumes: [{written}]").mounts == [mount]
 
+    def test_each_knows_where_it_was_written(self) -> None:
+        loaded = read("volumes:\n- /a:/b\nfiles: [x, y]")
+        assert loaded.places == (("files[0]", 4, 9), ("files[1]", 4, 12), ("volumes[0]", 3, 3))
+
     def test_neighbours_are_no_clash(self) -> None:
         body = (
             "volumes: [/a:/data, /b:/data2]\nfiles: [x:/data/x, y:/data/x/y]\nrepos: ['.:/data']"

@@ -91,5 +91,5 @@ def test_every_problem_names_its_option() -> None:
         "--gpu: 'A:B' is not a GPU request; it gives the name twice",
         "--disk: '..' is not a range; write at least one bound: 2.., ..8 or 2..8",
         "--max-duration: 'soon' is not a duration such as 90s, 45m, 1h30m or 2d, or off",
-        "--priority: 101 is not from 0 to 100",
+        "--priority: '101' is not a priority from 0 to 100",
     ]
