@@ -48,14 +48,21 @@ def write(path: str, text: str) -> None:
 class Cgroups:
     """The parent groups of one agent; `name` tells agents on this machine apart."""
 
-    __slots__ = ("_parents", "_v1", "_v2", "can_kill")
+    __slots__ = ("_mounts", "_relative", "_v1", "_v2", "can_kill")
 
     def __init__(self, name: str, mountinfo: str | None = None) -> None:
         """Makes the parents. OSError: this process may not (container, no root); RuntimeError:
         no hierarchy with the memory controller is mounted."""
-        mounts = hierarchies(read_all("/proc/self/mountinfo") if mountinfo is None else mountinfo)
-        relative = os.path.join("moorage", name)
+        text = read_all("/proc/self/mountinfo") if mountinfo is None else mountinfo
+        self._mounts = hierarchies(text)
+        self._relative = os.path.join("moorage", name)
         self._v2: str | None = None
+        self._v1: dict[str, str] = {}
+        self.can_kill = False
+        self._open()
+
+    def _open(self) -> None:
+        mounts, relative = self._mounts, self._relative
         enabled: set[str] = set()
         if "" in mounts:
             self._v2 = os.path.join(mounts[""], relative)
@@ -75,19 +82,21 @@ class Cgroups:
     def make(self, key: str, limits: dict[str, float | None]) -> Group:
         """A new group with `memory` (bytes), `cpus` and `pids` limits. OSError, with nothing
         left behind."""
-        group = Group(
-            {c: os.path.join(parent, key) for c, parent in self._v1.items()},
-            None if self._v2 is None else os.path.join(self._v2, key),
-        )
-        try:
-            group.create(limits)
-        except OSError:
-            group.remove()
-            raise
+        group = self.existing(key)
+        for last in (False, False, True):
+            try:
+                group.create(limits)
+                break
+            except OSError as error:
+                group.remove()
+                # Somebody tidied up the parents while they were idle.
+                if last or not isinstance(error, FileNotFoundError):
+                    raise
+                self._open()
         return group
 
     def existing(self, key: str) -> Group:
-        """The group that an earlier keeper made, whatever is left of it."""
+        """The group of that name: to be made, or what is left of an earlier keeper's."""
         return Group(
             {c: os.path.join(parent, key) for c, parent in self._v1.items()},
             None if self._v2 is None else os.path.join(self._v2, key),
@@ -121,10 +130,7 @@ class Group:
     def create(self, limits: dict[str, float | None]) -> None:
         """Make the directories and set the limits. OSError."""
         for path in self.directories:
-            try:
-                os.mkdir(path)
-            except FileNotFoundError:  # somebody tidied up an idle parent
-                os.makedirs(path)
+            os.mkdir(path)
         memory, cpus, pids = limits.get("memory"), limits.get("cpus"), limits.get("pids")
         if memory:
             self._limit_memory(int(memory))

@@ -32,6 +32,7 @@ def _why_no_cgroup(home: Path) -> str | None:
         cgroups = Cgroups(group_name(str(home)))
         group = cgroups.make(f"probe-{os.getpid()}", {"memory": 1 << 30, "cpus": 1, "pids": 100})
         group.remove()
+        cgroups.remove_idle()
     except (OSError, RuntimeError) as error:
         return f"control groups cannot be used here ({error}), so limits are not enforced"
     return None

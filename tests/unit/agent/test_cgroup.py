@@ -44,6 +44,7 @@ def test_a_group_holds_limits_counts_and_dies(unified: bool) -> None:
         cgroups = Cgroups(name, mountinfo)
     except (OSError, RuntimeError) as error:
         pytest.skip(f"this machine has no such control groups: {error}")
+    cgroups.remove_idle()
     group = cgroups.make("1.1.0", {"memory": 64 << 20, "cpus": 0.5, "pids": 50})
     enter = "; ".join(f"echo 0 > {path}/cgroup.procs" for path in group.directories)
     process = subprocess.Popen(
