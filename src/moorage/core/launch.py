@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import msgspec
+from collections.abc import Sequence
 
 from moorage.core.job import Job
 from moorage.core.node import Reservation
 from moorage.core.run import Run
-from moorage.errors import Problem
-from moorage.interpolate import JOB_NAMES, RUN_NAMES, fill, references
+from moorage.errors import InvalidInput, Problem
 from moorage.protocol.agent import Launch, Limits
+from moorage.specs.filling import interpolate_spec, job_values
 from moorage.specs.resources import Range, Resources
 from moorage.specs.task import Task
-
-_KNOWN = RUN_NAMES | JOB_NAMES
 
 
 def build_launch(run: Run, job: Job, claim: Reservation) -> Launch:
     """The launch of the job's present attempt: the same each time, so it may be sent again."""
-    task = resolve(run.task, _values(run, job))
+    task = interpolate_spec(run.task, _values(run, job))
     return Launch(
         run=run.id,
         run_name=run.name,
@@ -53,60 +48,25 @@ def limits_of(resources: Resources, gpus: Sequence[int] = ()) -> Limits:
     )
 
 
-def resolve(task: Task, values: Mapping[str, str]) -> Task:
-    """The task with every reference in every string filled in. `Unresolved` for one that has no
-    value; `check_references` finds those before a run is accepted."""
-    if b"{{" not in msgspec.json.encode(task):
-        return task
-    plain = msgspec.to_builtins(task)
-    return msgspec.convert(_walk(plain, lambda text: fill(text, values, last=True)), Task)
-
-
 def check_references(task: Task) -> list[Problem]:
     """References that no launch could fill in."""
-    if b"{{" not in msgspec.json.encode(task):
-        return []
-    problems: list[Problem] = []
-
-    def look(text: str) -> str:
-        for reference in references(text):
-            if reference.key not in _KNOWN:
-                problems.append(Problem(f"`{reference.text}` has no value here"))
-        return text
-
-    _walk(msgspec.to_builtins(task), look)
-    return problems
-
-
-def _walk(value: Any, change: Callable[[str], str]) -> Any:
-    """The same document with every string changed; keys are left as they are."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _walk(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_walk(item, change) for item in value]
-    return value
+    nobody = job_values(run=0, name="", user="", job=0, index=0, attempt=0)
+    try:
+        interpolate_spec(task, nobody)
+    except InvalidInput as error:
+        return error.problems
+    return []
 
 
 def _values(run: Run, job: Job) -> dict[str, str]:
-    """The values of `RUN_NAMES` and `JOB_NAMES`."""
-    return {
-        "run.id": str(run.id),
-        "run.name": run.name,
-        "run.user": run.user,
-        "moorage.run_id": str(run.id),
-        "moorage.run_name": run.name,
-        "moorage.user": run.user,
-        "moorage.job_id": str(job.id),
-        "moorage.job_index": str(job.index),
-        "moorage.attempt": str(job.state.attempt),
-        "moorage.rank": "0",
-        "moorage.nodes": "1",
-        "dstack.run_name": run.name,
-        "dstack.job_num": str(job.index),
-        "dstack.node_rank": "0",
-    }
+    return job_values(
+        run=run.id,
+        name=run.name,
+        user=run.user,
+        job=job.id,
+        index=job.index,
+        attempt=job.state.attempt,
+    )
 
 
 def _environment(run: Run, job: Job, claim: Reservation) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Filling in what becomes known after a file was read: at submit, and when a job is launched."""
+"""Filling in what becomes known only when a job is launched."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from moorage.specs.mounts import HostPath, Mount, Repo
 from moorage.specs.task import Task
 
 
-def run_values(*, run: int, name: str, user: str) -> dict[str, str]:
-    """What is known when the server has accepted a run."""
-    return {"run.id": str(run), "run.name": name, "run.user": user}
-
-
 def job_values(
     *,
     run: int,
@@ -28,8 +23,11 @@ def job_values(
     rank: int = 0,
     nodes: int = 1,
 ) -> dict[str, str]:
-    """What is known when an attempt is launched, `run_values` included."""
-    return run_values(run=run, name=name, user=user) | {
+    """A value for every name in `interpolate.RUN_NAMES` and `JOB_NAMES`."""
+    return {
+        "run.id": str(run),
+        "run.name": name,
+        "run.user": user,
         "moorage.run_id": str(run),
         "moorage.run_name": name,
         "moorage.user": user,
@@ -45,14 +43,9 @@ def job_values(
 
 
 def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
-    """The task with `values` (`{"run.name": ...}`) filled in everywhere.
-
-    Values of a job (`moorage.*`) are the last to become known: given those, escapes are undone,
-    the result is plain text and not to be filled again, and whatever is still unknown raises
-    InvalidInput. Without them the result is filled once more later.
-    """
-    last = any(key.startswith("moorage.") for key in values)
-    filler = _Filler(values, last)
+    """The task with `values` (`{"run.name": ...}`) filled in everywhere, and escapes undone: plain
+    text, not to be filled again. InvalidInput where a reference has no value."""
+    filler = _Filler(values)
     result = structs.replace(
         task,
         commands=[filler.fill(text, "commands") for text in task.commands],
@@ -68,14 +61,13 @@ def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
 class _Filler:
     """Fills texts in and collects what has no value."""
 
-    def __init__(self, values: Mapping[str, str], last: bool) -> None:
+    def __init__(self, values: Mapping[str, str]) -> None:
         self.problems: list[Problem] = []
         self._values = values
-        self._last = last
 
     def fill(self, text: str, field: str) -> str:
         try:
-            return interpolate.fill(text, self._values, last=self._last)
+            return interpolate.fill(text, self._values, last=True)
         except interpolate.Unresolved as error:
             self.problems.append(Problem(str(error), field=field))
             return text

@@ -86,8 +86,8 @@ def test_references_are_filled_in_everywhere(desk):
 def test_references_that_nothing_fills_are_found():
     task = Task(commands=["echo ${{ run.name }} ${{ run.nam }}"], env={"A": "${{ }}"})
     assert [str(problem) for problem in check_references(task)] == [
-        "`${{ run.nam }}` has no value here",
-        "`${{ }}` has no value here",
+        "commands: ${{ run.nam }} has no value here",
+        "env.A: ${{ }} has no value here",
     ]
     assert check_references(Task(commands=["$${{ a }}"])) == []
     assert check_references(Task(commands=["true"])) == []

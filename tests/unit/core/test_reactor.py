@@ -272,7 +272,7 @@ def test_what_can_never_run_is_refused_with_every_reason(desk):
             "resources.memory",
             "no node can ever run this: needs 1.0 PB of memory, the largest node has 16 GB",
         ),
-        ("", "`${{ env.TOKEN }}` has no value here"),
+        ("commands", "${{ env.TOKEN }} has no value here"),
     ]
     assert not desk.cluster.runs
 

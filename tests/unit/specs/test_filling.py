@@ -1,11 +1,11 @@
-"""What becomes known at submit and at launch."""
+"""What becomes known at launch."""
 
 from __future__ import annotations
 
 import pytest
 
 from moorage.errors import InvalidInput
-from moorage.specs.filling import interpolate_spec, job_values, run_values
+from moorage.specs.filling import interpolate_spec, job_values
 from moorage.specs.mounts import Files, HostPath, Repo
 from moorage.specs.task import Task
 
@@ -20,18 +20,10 @@ TASK = Task(
         Repo(source=".", target="r"),
     ],
 )
-RUN = run_values(run=7, name="train", user="ann")
 JOB = job_values(run=7, name="train", user="ann", job=9, index=2, attempt=1)
 
 
-def test_in_two_stages() -> None:
-    submitted = interpolate_spec(TASK, RUN)
-    assert submitted.commands == ["echo 7 ${{ moorage.attempt }} $${{ x }} $$"]
-    assert submitted.env == {"OUT": "/d/train/${{ moorage.job_index }}"}
-    assert interpolate_spec(submitted, JOB) == interpolate_spec(TASK, JOB)
-
-
-def test_at_once() -> None:
+def test_every_template_is_filled() -> None:
     launched = interpolate_spec(TASK, JOB)
     assert launched.commands == ["echo 7 1 ${{ x }} $$"]
     assert launched.env == {"OUT": "/d/train/2"}
@@ -48,7 +40,6 @@ def test_what_nothing_gives_is_said() -> None:
     task = Task(
         commands=["${{ env.A }}"], env={"B": "${{ x.y }}"}, mounts=[Files("a", "${{ z.z }}")]
     )
-    assert interpolate_spec(task, RUN) == task
     with pytest.raises(InvalidInput) as caught:
         interpolate_spec(task, JOB)
     assert [str(problem) for problem in caught.value.problems] == [
