@@ -35,5 +35,5 @@ def apply(
       generate-task | moorage apply -f -
     """
     prepared = read_file(file, name=name, env=env, args=args)
-    with connect() as client:
+    with connect(node=True) as client:
         return launch(client, prepared, detach=detach, yes=yes)

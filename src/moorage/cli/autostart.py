@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +89,8 @@ def _starting(home: Path) -> Iterator[None]:
 
 
 def _start(home: Path) -> None:
+    import subprocess  # 3 ms, and most commands find a server
+
     log_path = home / "server.log"
     began = log_path.stat().st_size if log_path.exists() else 0
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -105,7 +104,7 @@ class Client:
         Repeating a call with the same `request_id` returns the first reply and submits nothing,
         so a caller that lost the reply may repeat it. Local files must be uploaded before.
         """
-        body = SubmitRequest(request_id or uuid.uuid4().hex, _requests(runs))
+        body = SubmitRequest(request_id or os.urandom(16).hex(), _requests(runs))
         return self.transport.call("POST", "/v1/runs", SubmitReply, body=body).runs
 
     def plan(self, *runs: Task | RunRequest) -> list[RunPlan]:
@@ -194,13 +193,18 @@ class Client:
         return Output(self.transport, path, query, is_over if resumable else None, on_gap)
 
     def events(
-        self, *, since: int | None = None, run: Ref | None = None, follow: bool = False
+        self,
+        *,
+        since: int | None = None,
+        run: Ref | None = None,
+        follow: bool = False,
+        on_open: Callable[[], None] | None = None,
     ) -> Iterator[Event]:
         """What happened, oldest first, after the event with the number `since`. `follow` goes on
         for ever, over breaks of the connection, and begins with what comes next where `since` is
-        None."""
+        None; `on_open` is called whenever nothing can be missed from then on."""
         if follow:
-            yield from follow_events(self.transport, since, run)
+            yield from follow_events(self.transport, since, run, on_open)
             return
         while True:
             query = {"since": since or 0, "run": run, "limit": PAGE}

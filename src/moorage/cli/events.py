@@ -8,7 +8,7 @@ import time
 import click
 import msgspec
 
-from moorage.cli.render import Style, printable, style_of
+from moorage.cli.render import Style, printable, say, style_of
 from moorage.cli.session import complete_runs, connect, json_option, naming
 from moorage.protocol.api import Event
 
@@ -34,7 +34,8 @@ def events(watch: bool, run: str | None, as_json: bool) -> int:
             with naming(client, run):
                 number = client.run(run).summary.id
         try:
-            for event in client.events(run=number, follow=watch):
+            since = 0 if number is not None else None  # of one run, also what has happened
+            for event in client.events(since=since, run=number, follow=watch, on_open=_hint):
                 line = msgspec.json.encode(event).decode() if as_json else describe(event, style)
                 sys.stdout.write(line + "\n")
                 if watch:
@@ -42,6 +43,11 @@ def events(watch: bool, run: str | None, as_json: bool) -> int:
         except KeyboardInterrupt:
             return 0
     return 0
+
+
+def _hint() -> None:
+    if sys.stderr.isatty():
+        say("watching; Ctrl-C ends")
 
 
 def describe(event: Event, style: Style) -> str:

@@ -104,7 +104,7 @@ def moorage(ctx: click.Context) -> None:
 
     \b
     Examples:
-      moorage run -- python3 train.py        run a command on this machine
+      moorage run -- nvidia-smi              run a command on a node
       moorage apply -f train.yml             run what a file describes
       moorage ps                             see what runs
     """

@@ -44,7 +44,7 @@ def plan(
 
         sys.stdout.write(dump(prepared.spec, inherited=prepared.inherited))
         return
-    with connect() as client:
+    with connect(node=True) as client:
         considered = consider(client, prepared)
     if as_json:
         print_json(as_document(considered))

@@ -53,7 +53,7 @@ def run(
         memory=memory,
         gpu=gpu,
     )
-    with connect() as client:
+    with connect(node=True) as client:
         return launch(client, Prepared(task, Path.cwd()), detach=detach, yes=True, brief=True)
 
 

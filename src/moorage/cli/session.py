@@ -13,12 +13,17 @@ import msgspec
 from moorage.cli import autostart
 from moorage.cli.client import Client
 from moorage.cli.home import from_environment, from_home, home_directory, is_alive
+from moorage.cli.streams import decode_events
 from moorage.errors import InvalidInput, MoorageError, NotFound, Problem, Unreachable
 from moorage.units import BadValue, parse_duration
 
+NODE_PATIENCE = 10.0
+"""Seconds of silence after which a new server is used without a node."""
 
-def connect() -> Client:
-    """A client of the configured server; without one, this machine's is started if need be."""
+
+def connect(*, node: bool = False) -> Client:
+    """A client of the configured server; without one, this machine's is started if need be, and
+    with `node` its node waited for."""
     address = from_environment()
     if address is not None:
         return Client(address.url, address.token)
@@ -35,7 +40,24 @@ def connect() -> Client:
     address, started = autostart.ensure(home)
     if started:
         autostart.announce(address)
-    return Client(home=home)
+    client = Client(home=home)
+    if started and node:
+        _await_node(client)
+    return client
+
+
+def _await_node(client: Client) -> None:
+    """A new server answers a second before its node does; a plan would find no node."""
+    news = {"follow": True}
+    try:
+        with client.transport.stream("/v1/events", query=news, patience=NODE_PATIENCE) as stream:
+            if any(node.state == "up" for node in client.nodes()):
+                return
+            for event in decode_events(stream):
+                if event.kind == "node.up":
+                    return
+    except Unreachable:
+        return  # the plan says that there is no node
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from threading import Event as Flag
+from select import select
 
 import msgspec
 
@@ -22,7 +22,6 @@ class Reconnect:
 
     def __init__(self) -> None:
         self._failures = 0
-        self._never = Flag()
 
     def succeeded(self) -> None:
         """The server answers again."""
@@ -39,7 +38,7 @@ class Reconnect:
             raise error
         delay = self.delay
         self._failures += 1
-        self._never.wait(delay)  # nothing tells a client that a server is back
+        select([], [], [], delay)  # nothing tells a client that a server is back
 
 
 class Output:
@@ -85,7 +84,7 @@ class Output:
         query: Query = self._query
         if self.offset is not None:
             query = {**query, "since": None, "offset": self.offset}
-        with self._transport.stream("GET", self._path, query=query) as stream:
+        with self._transport.stream(self._path, query=query) as stream:
             expected = self.offset or 0
             began = int(stream.header(OFFSET_HEADER) or expected)
             if self._on_gap and query.get("since") is None and began > expected:
@@ -97,14 +96,19 @@ class Output:
 
 
 def follow_events(
-    transport: Transport, since: int | None, run: int | str | None
+    transport: Transport,
+    since: int | None,
+    run: int | str | None,
+    on_open: Callable[[], None] | None = None,
 ) -> Iterator[Event]:
     """Events for ever, each once: after a break they go on after the last one seen."""
     tries = Reconnect()
     while True:
         query = {"since": since, "run": run, "follow": True}
         try:
-            with transport.stream("GET", "/v1/events", query=query) as stream:
+            with transport.stream("/v1/events", query=query) as stream:
+                if on_open:
+                    on_open()
                 for event in decode_events(stream):
                     tries.succeeded()
                     since = event.seq

@@ -91,13 +91,13 @@ class Transport:
             ) from None
 
     def stream(
-        self, method: str, path: str, *, body: object = None, query: Query | None = None
+        self, path: str, *, query: Query | None = None, patience: float | None = None
     ) -> Stream:
-        """One request whose reply lasts: read it with `for chunk in stream`, then close it."""
-        content = b"" if body is None else msgspec.json.encode(body)
-        connection, response = self._exchange(method, path, query, content, JSON)
+        """One GET whose reply lasts: read it with `for chunk in stream`, then close it. Silence
+        for longer than `patience` seconds breaks it."""
+        connection, response = self._exchange("GET", path, query, b"", JSON)
         if connection.sock is not None:
-            connection.sock.settimeout(None)
+            connection.sock.settimeout(patience)
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return Stream(connection, response)
 

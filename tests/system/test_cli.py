@@ -1,0 +1,336 @@
+"""The command as a user has it: real processes, a real server, real jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from system.cli_harness import COMMAND, Command
+
+TASK = """\
+type: task
+name: {name}
+files: [data]
+commands:
+- cat data/word
+- exit {code}
+"""
+SLEEPER = "trap 'exit 9' TERM; echo begun; sleep 60 & wait"
+
+
+@pytest.fixture(scope="module")
+def moorage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    command = Command(tmp_path_factory.mktemp("home"))
+    yield command
+    command.end()
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "word").write_text("mooring\n")
+    path = tmp_path / "task.yml"
+    path.write_text(TASK.format(name="word", code=7))
+    return path
+
+
+def test_the_first_command_starts_a_server_and_says_so_in_one_line(tmp_path):
+    command = Command(tmp_path / "home")
+    try:
+        first, second = command("ps"), command("ps")
+        status = command("server", "status")
+        assert first.code == second.code == status.code == 0
+        [line] = [x for x in first.err.splitlines() if "started a server" in x]
+        assert line.startswith("moorage: started a server for this machine on 127.0.0.1:")
+        assert line.endswith("(stop it with: moorage server stop)")
+        assert "started" not in second.err
+        assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+        assert command("server", "stop").out.startswith("server stopped")
+        assert command("server", "status").code == 5
+        assert command("server", "stop").out == "no server runs\n"
+    finally:
+        command.end()
+
+
+def test_apply_streams_the_output_and_ends_with_the_code_of_the_job(moorage, task):
+    result = moorage("apply", "-f", str(task), cwd=Path("/"))
+    assert (result.code, result.out) == (7, "mooring\n")
+    assert "data -> data: 1 file, 8 B; 8 B to send" in result.err
+    assert "failed after" in result.err
+    again = moorage("apply", "-f", "-", "-y", cwd=task.parent, stdin=task.read_text())
+    assert (again.code, again.out) == (7, "mooring\n")
+    assert "nothing to send" in again.err
+
+
+def test_run_needs_no_file(moorage):
+    result = moorage("run", "-e", "WORD=it's", "--", "sh", "-c", 'echo "$WORD" "$1"', "-", "a b")
+    assert (result.code, result.out) == (0, "it's a b\n")
+    assert result.err == ""
+    assert moorage("run", "--", "sh", "-c", "kill -9 $$").code == 137
+
+
+def test_a_detached_run_is_listed_shown_waited_for_and_deleted(moorage):
+    started = moorage("run", "-d", "-n", "shy", "--", "sh", "-c", "echo out; exit 4")
+    assert (started.code, started.out.split()[0]) == (0, "shy")
+    waited = moorage("wait", "shy")
+    assert waited.code == 4
+    assert "run shy" in waited.out
+    listed = json.loads(moorage("ps", "--json", "-a").out)
+    [row] = [run for run in listed["runs"] if run["name"] == "shy"]
+    assert (row["state"], row["exit_code"]) == ("failed", 4)
+    assert listed["total"] == len(listed["runs"])
+    page = moorage("show", "shy").out
+    for part in ("state     failed", "exit code 4", "attempt 1 on", "  run ", "echo out; exit 4"):
+        assert part in page
+    assert json.loads(moorage("show", "shy", "--json").out)["summary"]["name"] == "shy"
+    assert moorage("logs", "shy").out == "out\n"
+    followed = moorage("logs", "-f", "shy")
+    assert (followed.code, followed.out) == (4, "out\n")
+    assert moorage("delete", "-y", "shy").code == 0
+    assert moorage("show", "shy").code == 3
+
+
+def test_an_unknown_run_is_not_found_with_the_nearest_name(moorage):
+    assert moorage("run", "-n", "heron", "--", "true").code == 0
+    for verb in ("show", "logs", "wait", "stop", "delete"):
+        result = moorage(verb, "heorn")
+        assert (result.code, result.out) == (3, "")
+        assert result.err.startswith("moorage: error: ")
+        assert result.err.endswith("did you mean heron?\n")
+
+
+def test_plan_prints_every_problem_and_changes_nothing(moorage, tmp_path):
+    before = moorage("ps", "--json", "-a").out
+    path = tmp_path / "bad.yml"
+    path.write_text(
+        "type: task\ncommands: [true]\nresorces: {cpu: 1}\nmax_duration: soon\npriority: 101\n"
+    )
+    result = moorage("plan", "-f", str(path))
+    assert result.code == 2
+    lines = result.err.splitlines()
+    assert [line.split(":")[3] for line in lines] == ["3", "4", "5"]
+    path.write_text("type: task\ncommands: [true]\nfiles:\n- a\n- ./b:/c\n")
+    result = moorage("plan", "-f", str(path), "--json")
+    assert result.code == 2
+    assert len(json.loads(result.out)["problems"]) == 2
+    assert [line.split(": ")[2] for line in result.err.splitlines()] == [
+        f"{path}:4:3",
+        f"{path}:5:3",
+    ]
+    assert moorage("ps", "--json", "-a").out == before
+
+
+def test_plan_shows_the_native_file(moorage, task):
+    shown = moorage("plan", "-f", str(task), "--show-spec", "-n", "other")
+    assert shown.code == 0
+    assert "name: other" in shown.out
+
+
+def test_a_file_that_is_not_there_is_bad_input(moorage):
+    result = moorage("apply", "-f", "/nowhere/task.yml")
+    assert result.code == 2
+    assert result.err == "moorage: error: /nowhere/task.yml: -f: No such file or directory\n"
+
+
+def test_no_server_at_the_configured_address_is_unreachable(tmp_path):
+    command = Command(tmp_path, {"MOORAGE_URL": "http://127.0.0.1:1", "MOORAGE_TOKEN": "x"})
+    result = command("ps")
+    assert (result.code, result.out) == (5, "")
+    assert result.err.startswith("moorage: error: no server answers at http://127.0.0.1:1: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_token_is_forbidden(moorage, tmp_path):
+    url = json.loads((moorage.home / "server.json").read_text())["url"]
+    result = Command(tmp_path, {"MOORAGE_URL": url, "MOORAGE_TOKEN": "wrong"})("ps")
+    assert result.code == 4
+
+
+def test_a_server_that_cannot_start_shows_its_log(tmp_path):
+    (tmp_path / "config.yml").write_text("upload_limit: many\n")
+    result = Command(tmp_path)("ps")
+    assert result.code == 5
+    assert "server.log" in result.err
+    assert "config.yml" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_reader_that_leaves_ends_it_silently(moorage):
+    shell = " ".join([*COMMAND, "ps", "-a", "|", "true"])
+    done = subprocess.run(
+        ["sh", "-c", shell], env=moorage.environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def test_a_pipe_gets_plain_text_and_a_terminal_a_table_that_fits(moorage):
+    moorage("run", "-n", "wide", "--", "sh", "-c", "exit 1")
+    plain = moorage("ps").out
+    assert "\x1b" not in plain
+    [line] = [line for line in plain.splitlines() if " wide " in line]
+    assert len(line) > 70
+    with moorage.on_terminal("ps", columns=60) as screen:
+        assert screen.end() == 0
+    assert "\x1b[31mfailed\x1b[0m" in screen.text
+    assert line[70:] not in screen.text
+    assert "…" in screen.text
+
+
+def test_rows_that_are_left_out_are_counted(moorage):
+    moorage("run", "--", "true")
+    moorage("run", "--", "true")
+    result = moorage("ps", "-n", "1")
+    assert len(result.out.splitlines()) == 2
+    assert " shown, -a for all" in result.err
+    assert result.err.startswith("moorage: 1 of ")
+
+
+def test_apply_asks_on_a_terminal_and_no_means_no(moorage, task):
+    before = moorage("ps", "--json", "-a").out
+    with moorage.on_terminal("apply", "-f", str(task)) as screen:
+        screen.expect("Submit it?")
+        screen.type("n\n")
+        assert screen.end() == 1
+    assert moorage("ps", "--json", "-a").out == before
+
+
+def test_interrupted_and_detached_the_run_goes_on(moorage):
+    with moorage.on_terminal("run", "-n", "left", "--", "sh", "-c", SLEEPER) as screen:
+        screen.expect("begun")
+        screen.interrupt()
+        screen.expect("[d]etach, [s]top")
+        screen.type("d\n")
+        assert screen.end() == 0
+    assert "moorage logs -f left" in screen.text
+    assert json.loads(moorage("show", "left", "--json").out)["summary"]["state"] == "running"
+    stopped = moorage("stop", "-x", "left")
+    assert "left" in stopped.out
+    assert moorage("wait", "left").code == 137
+
+
+def test_interrupted_and_stopped_the_code_is_the_job_s(moorage):
+    with moorage.on_terminal("run", "-n", "halt", "--", "sh", "-c", SLEEPER) as screen:
+        screen.expect("begun")
+        screen.interrupt()
+        screen.expect("[d]etach, [s]top")
+        screen.type("s\n")
+        code = screen.end()
+    summary = json.loads(moorage("show", "halt", "--json").out)["summary"]
+    assert summary["state"] == "cancelled"
+    assert code == (summary.get("exit_code") or 1)
+
+
+def test_interrupted_and_continued_no_output_is_lost(moorage):
+    script = "echo begun; read go < $0; echo ended; exit 5"
+    fifo = moorage.home / "go"
+    os.mkfifo(fifo)
+    volume = ["-v", f"{moorage.home}:/signal"]
+    with moorage.on_terminal("run", *volume, "--", "sh", "-c", script, "/signal/go") as screen:
+        screen.expect("begun")
+        screen.interrupt()
+        screen.expect("[c]ontinue?")
+        screen.type("c\n")
+        with fifo.open("w") as go:
+            go.write("go\n")
+        assert screen.end() == 5
+    assert screen.text.count("begun\r\n") == 1
+    assert "ended" in screen.text
+
+
+def test_a_second_interrupt_detaches(moorage):
+    with moorage.on_terminal("run", "-n", "twice", "--", "sh", "-c", SLEEPER) as screen:
+        screen.expect("begun")
+        screen.interrupt()
+        screen.expect("[d]etach, [s]top")
+        screen.interrupt()
+        assert screen.end() == 130
+    assert "detached" in screen.text
+    moorage("stop", "-x", "-y", "twice")
+
+
+def test_interrupted_where_nobody_can_answer_it_detaches(moorage):
+    process = subprocess.Popen(
+        [*COMMAND, "run", "-n", "alone", "--", "sh", "-c", SLEEPER],
+        env=moorage.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert "detached; alone goes on" in process.stderr.read()
+    moorage("stop", "-x", "alone")
+
+
+def test_ps_watches_and_follows_what_happens(moorage):
+    with moorage.on_terminal("ps", "-w") as screen:
+        screen.expect("Ctrl-C ends")
+        moorage("run", "-n", "seen", "--", "true")
+        screen.expect("seen")
+        screen.interrupt()
+        assert screen.end() == 0
+    assert moorage("ps", "-w").code == 2
+
+
+def test_events_are_listed_and_watched(moorage):
+    moorage("run", "-n", "noted", "--", "true")
+    kinds = [
+        json.loads(x)["kind"]
+        for x in moorage("events", "--run", "noted", "--json").out.splitlines()
+    ]
+    assert kinds[0] == "run.submitted"
+    assert kinds[-1] == "run.ended"
+    with moorage.on_terminal("events", "-w") as screen:
+        screen.expect("watching")
+        moorage("run", "-n", "later", "--", "true")
+        screen.expect("later")
+        screen.interrupt()
+        assert screen.end() == 0
+
+
+def test_nodes_are_listed_and_shown(moorage):
+    moorage("run", "--", "true")
+    [node] = json.loads(moorage("node", "ls", "--json").out)["nodes"]
+    assert node["state"] == "up"
+    assert node["name"] in moorage("node", "ls").out
+    assert "cpus" in moorage("node", "show", node["name"]).out
+    assert moorage("node", "show", "nope").code == 3
+
+
+def test_names_of_runs_are_completed(moorage):
+    moorage("run", "-n", "completed", "--", "true")
+    environment = {
+        **moorage.environment,
+        "_MOORAGE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "moorage show comp",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "plain,completed\n"
+
+
+def test_the_client_library_does_what_the_command_does(moorage, task, monkeypatch):
+    from moorage import Client
+    from moorage.specs.mounts import Files
+    from moorage.specs.task import Task
+
+    monkeypatch.setenv("MOORAGE_HOME", str(moorage.home))
+    monkeypatch.delenv("MOORAGE_URL", raising=False)
+    with Client() as client:
+        written = Task(commands=["cat w"], mounts=[Files("data/word", "w")])
+        [run] = client.submit(client.upload(written, task.parent))
+        assert b"".join(client.logs(run.id, follow=True)) == b"mooring\n"
+        assert client.wait(run.id).summary.state == "succeeded"
+        assert next(client.runs()).id == run.id
+        assert client.collect().blobs == 0

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from moorage.cli.ps import hidden_note, listing, select
+from moorage.cli.render import Style
+from moorage.protocol import api
+
+NOW = 1_000_000.0
+DAY = 86_400.0
+PIPE = Style(colours=False, width=None)
+
+
+def run(number: int, age: float, state: str = "queued", **fields: object) -> api.RunSummary:
+    given = {"name": f"r{number}", "user": "u", "submitted_at": NOW - age, "state": state}
+    return api.RunSummary(id=number, **{**given, **fields})
+
+
+def serve(scripted, Reply, runs: list[api.RunSummary], size: int) -> None:
+    """Pages of `size` runs, as the server gives them."""
+
+    def page(request):
+        matching = [
+            r
+            for r in runs
+            if request.query.get("active") != "1" or r.state not in api.FINAL_STATES
+        ]
+        begin = int(request.query.get("cursor", 0))
+        end = begin + min(size, int(request.query["limit"]))
+        cursor = str(end) if end < len(matching) else None
+        return Reply(api.RunPage(matching[begin:end], len(matching), cursor))
+
+    scripted.routes["GET /v1/runs"] = page
+
+
+def test_the_default_shows_what_lives_and_what_ended_within_a_day(scripted, client, Reply):
+    runs = [
+        run(5, 10),
+        run(4, 20, "failed", ended_at=NOW - 5),
+        run(3, 3 * DAY, "succeeded", ended_at=NOW - 60),
+        run(2, 3 * DAY, "succeeded", ended_at=NOW - 2 * DAY),
+        run(1, 9 * DAY, "running"),
+    ]
+    serve(scripted, Reply, runs, 1000)
+    shown, total = select(client, NOW)
+    assert ([r.id for r in shown], total) == ([5, 4, 3, 1], 5)
+    assert hidden_note(len(shown), total) == "4 of 5 shown, -a for all"
+    assert len(scripted.seen) == 1
+
+
+def test_an_old_run_that_still_runs_is_found_behind_many_pages(scripted, client, Reply):
+    ended = [run(n, 5 * DAY, "succeeded", ended_at=NOW - 4 * DAY) for n in range(50, 1, -1)]
+    serve(scripted, Reply, [run(51, 1), *ended, run(1, 9 * DAY, "running")], 10)
+    shown, total = select(client, NOW)
+    assert ([r.id for r in shown], total) == ([51, 1], 51)
+    assert len(scripted.seen) == 2
+
+
+def test_all_means_all_pages(scripted, client, Reply):
+    serve(scripted, Reply, [run(n, 9 * DAY, "failed") for n in range(25, 0, -1)], 10)
+    shown, total = select(client, NOW, everything=True)
+    assert (len(shown), total) == (25, 25)
+    assert hidden_note(25, 25) == ""
+
+
+def test_the_newest_are_the_newest_whatever_their_state(scripted, client, Reply):
+    serve(scripted, Reply, [run(n, 9 * DAY, "failed") for n in range(25, 0, -1)], 10)
+    shown, total = select(client, NOW, newest=12)
+    assert ([r.id for r in shown], total) == (list(range(25, 13, -1)), 25)
+
+
+def test_a_row_says_why(scripted):
+    rows = listing(
+        [
+            run(3, 60, "failed", reason="exit-code", message="it ended with 3", node="vm"),
+            run(2, 60, "running", stopping=True, started_at=NOW - 50),
+            run(1, 60, "scheduled", next_at=NOW + 7200),
+        ],
+        PIPE,
+        NOW,
+    )
+    assert rows[1].endswith("it ended with 3")
+    assert rows[2].endswith("is being stopped")
+    assert rows[3].endswith("starts in 2h")
+    assert "50s" in rows[2]
