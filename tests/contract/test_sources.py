@@ -25,7 +25,7 @@ class Node:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.server = DirectoryServer(base / "server")
-        self.sources = Sources(base / "cache", self.server.fetch)
+        self.sources = Sources(base, self.server.fetch)
         work = base / "attempt/work"
         work.mkdir(parents=True)
         (base / "home").mkdir()
@@ -172,10 +172,35 @@ def test_a_missing_volume_is_made_where_its_parent_exists(node: Node) -> None:
     assert node.sources.of(mount).prepare(mount, node.place, 0).detail == ""
 
 
+def test_a_named_volume_is_kept_by_the_node(node: Node) -> None:
+    mount = HostPath("checkpoints", "/ckpt")
+    kept = node.base / "volumes" / "checkpoints"
+    note = f"volume checkpoints is created on this node, in {node.base / 'volumes'}"
+    assert node.sources.of(mount).problems(mount) == ([], [note])
+    assert not kept.exists()
+    for detail in (note, ""):
+        handle = node.sources.of(mount).prepare(mount, node.place, 0)
+        assert (handle.binds, handle.detail) == ([Bind(kept, Path("/ckpt"))], detail)
+        (kept / "epoch").touch()
+
+
+def test_what_the_node_has_is_never_hidden(node: Node) -> None:
+    occupied, free = node.base / "occupied", node.base / "free"
+    occupied.mkdir()
+    free.mkdir()
+    (occupied / "precious").touch()
+    mount = node.files(str(occupied))
+    with pytest.raises(SourceError, match="content would be hidden; name a place below it"):
+        node.sources.of(mount).prepare(mount, node.place, 0)
+    mount = node.files(str(free))
+    [bind] = node.sources.of(mount).prepare(mount, node.place, 0).binds
+    assert bind.target == free
+
+
 def test_volumes_that_cannot_be_had(node: Node) -> None:
     base = node.base
     assert "does not exist on this node" in attempt(node, HostPath(f"{base}/no/x", "/x"))
-    assert "must be absolute" in attempt(node, HostPath("x", "/x"))
+    assert "must be absolute" in attempt(node, HostPath("a/x", "/x"))
     assert "'..' is not allowed" in attempt(node, HostPath(f"{base}/../x", "/x"))
     assert "drop :ro" in attempt(node, HostPath(f"{base}/x", "/x", read_only=True))
     assert "device, socket or pipe" in attempt(node, HostPath("/dev/null", "/x"))

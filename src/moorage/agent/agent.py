@@ -47,7 +47,7 @@ class Agent:
         self._claims = Claims(home / "attempts")
         self._processes = Processes(home)
         self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
-        self._supply = Supply(Sources(home / "cache", Download(server, home / "token")))
+        self._supply = Supply(Sources(home, Download(server, home / "token")))
         self._link = Link(
             server,
             home / "token",

@@ -8,7 +8,7 @@ from moorage.agent.inventory import find_python
 from moorage.agent.process import ProcessError, find_shell, workdir
 from moorage.agent.stage import home_of
 from moorage.agent.supply import Supply
-from moorage.data.base import Place
+from moorage.data.base import Place, hides
 from moorage.protocol.agent import Isolation, Launch
 from moorage.specs.mounts import HostPath, Mount
 
@@ -36,6 +36,7 @@ def probe(
     view = workdir(directory, isolation)
     place = Place(directory, directory / "work", home_of(launch), view)
     problems += _directory_problems(launch, place)
+    problems += _hiding_problems(launch, place)
     if isolation.mounts is not None:
         problems += _mount_problems(launch, place, isolation.mounts)
     if isolation.cgroup is not None:
@@ -73,6 +74,13 @@ def _mount_problems(launch: Launch, place: Place, why: str) -> list[str]:
         elif not target.is_relative_to(place.workdir):
             found.append(f"{mount.target}: only relative paths can be offered here; {why}")
     return found
+
+
+def _hiding_problems(launch: Launch, place: Place) -> list[str]:
+    volumes = [_target(mount, place) for mount in launch.mounts if isinstance(mount, HostPath)]
+    targets = [_target(mount, place) for mount in launch.mounts if not isinstance(mount, HostPath)]
+    inside = (place.workdir, *volumes)
+    return [hides(t) for t in targets if not any(t.is_relative_to(path) for path in inside)]
 
 
 def _limit_notes(launch: Launch, why: str) -> list[str]:

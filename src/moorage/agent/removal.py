@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from moorage.data import scratch
+from moorage.data.base import SourceError
 
 _TRIES = 3
 
@@ -39,27 +39,13 @@ def _quickly(path: Path) -> bool:
 
 
 def _tree(path: Path) -> str:
-    """Remove a tree; the reason why not, or nothing. Links are removed, never followed."""
-    failed: list[str] = []
-
-    def note(_function: Callable[..., Any], place: str, info: Any) -> None:
-        failed.append(f"{place}: {info[1].strerror or info[1]}")
-
+    """Remove a tree; the reason why not, or nothing."""
+    wrong = ""
     for _ in range(_TRIES):  # an agent that was killed may have left a git that still writes
-        failed.clear()
-        shutil.rmtree(path, onerror=note)
-        if not os.path.lexists(path):
+        try:
+            scratch.remove(path)
+        except SourceError as error:
+            wrong = str(error)
+        else:
             return ""
-        _open_up(path)
-    return f"cannot be removed: {failed[0] if failed else f'{path} keeps being written to'}"
-
-
-def _open_up(top: Path) -> None:
-    """Let the owner into the directories that the job closed to everybody."""
-    with suppress(OSError):
-        top.chmod(0o700)
-        for directory, names, _ in os.walk(top):
-            for name in names:
-                path = Path(directory, name)
-                if not path.is_symlink():
-                    path.chmod(0o700)
+    return wrong

@@ -29,6 +29,18 @@ class Bind:
     read_only: bool = False
 
 
+def hides(target: Path) -> str:
+    """Why an upload must not be bound at `target`: the job would lose what the node has there.
+    Empty where nothing is lost; only directories are, a single file is replaced on purpose."""
+    try:
+        lost = target.is_dir() and any(target.iterdir())
+    except OSError:
+        lost = True
+    if not lost:
+        return ""
+    return f"{target} exists on the node and its content would be hidden; name a place below it"
+
+
 @dataclass(frozen=True, slots=True)
 class Handle:
     """What `prepare` made."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorage.data.base import Bind, Handle, Place, SourceError
+from moorage.data.base import Bind, Handle, Place, SourceError, hides
 from moorage.data.blobs import BlobCache
 from moorage.specs.mounts import Files, Mount
 
@@ -29,6 +29,8 @@ class FilesSource:
         target = place.target(mount.target)
         landing = place.landing(target)
         if landing is None:
+            if why := hides(target):
+                raise SourceError(why)
             own = place.directory / "files" / str(number) / "tree"
             own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             laid = self._blobs.materialize(mount.tree, own)

@@ -12,7 +12,7 @@ from typing import IO
 from blake3 import blake3
 
 from moorage.data import git
-from moorage.data.base import Bind, Handle, Place, SourceError
+from moorage.data.base import Bind, Handle, Place, SourceError, hides
 from moorage.data.blobs import BlobCache, Laid
 from moorage.data.git import GitError
 from moorage.specs.mounts import Mount, Repo
@@ -47,7 +47,9 @@ class RepoSource:
         target = place.target(mount.target)
         landing = place.landing(target)
         binds: list[Bind] = []
-        if landing is None:
+        if landing is None and hides(target):
+            directory = target
+        elif landing is None:
             directory = place.directory / "files" / str(number) / "tree"
             binds.append(Bind(directory, target))
         elif landing.read_only:

@@ -18,12 +18,14 @@ because it wants its target empty."""
 
 
 class Sources:
-    """All sources of this node; `cache` is the directory for blobs and repositories."""
+    """All sources of this node; `home` is the agent's directory: blobs and repositories are kept
+    in its `cache`, volumes without a path in its `volumes`."""
 
-    def __init__(self, cache: Path, fetch: Fetch, *, limit: int | None = None) -> None:
+    def __init__(self, home: Path, fetch: Fetch, *, limit: int | None = None) -> None:
+        cache = home / "cache"
         blobs = BlobCache(cache / "blobs", fetch, limit=limit)
         self._by_kind: dict[type[Mount], Source] = {
-            HostPath: HostPathSource(),
+            HostPath: HostPathSource(home / "volumes"),
             Repo: RepoSource(blobs, cache / "repos"),
             Files: FilesSource(blobs),
         }

@@ -12,7 +12,12 @@ from moorage.specs.mounts import HostPath, Mount
 
 class HostPathSource:
     """Binds a path of the node. A missing directory is made when its parent exists: that helps
-    with a first run, and still catches the misspelt path and the filesystem not mounted."""
+    with a first run, and still catches the misspelt path and the filesystem not mounted.
+
+    A name without slashes is a directory that the node keeps below `volumes`."""
+
+    def __init__(self, volumes: Path) -> None:
+        self._volumes = volumes
 
     def problems(self, mount: Mount) -> tuple[list[str], list[str]]:
         """See `data.base.Source`."""
@@ -26,8 +31,10 @@ class HostPathSource:
     def prepare(self, mount: Mount, place: Place, number: int) -> Handle:
         """See `data.base.Source`."""
         assert isinstance(mount, HostPath)
+        if self._kept(mount):
+            self._volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
         note = self._look(mount)
-        source = Path(mount.source)
+        source = self._source(mount)
         if not source.exists():
             if mount.optional:
                 return Handle(detail=note)
@@ -38,9 +45,15 @@ class HostPathSource:
     def release(self, mount: Mount, place: Place, number: int) -> None:
         """Nothing to undo: a volume outlives its jobs."""
 
+    def _kept(self, mount: HostPath) -> bool:
+        return "/" not in mount.source and mount.source not in ("", ".", "..")
+
+    def _source(self, mount: HostPath) -> Path:
+        return self._volumes / mount.source if self._kept(mount) else Path(mount.source)
+
     def _look(self, mount: HostPath) -> str:
         """What is worth saying about it; SourceError where it cannot be had."""
-        source = Path(mount.source)
+        source = self._source(mount)
         if not source.is_absolute():
             raise SourceError(f"{source}: a path on the node must be absolute; begin it with /")
         if ".." in source.parts:
@@ -63,6 +76,8 @@ class HostPathSource:
     def _absent(self, source: Path, mount: HostPath) -> str:
         if source.is_symlink():
             raise SourceError(f"{source} is a link to nothing; repair it on the node")
+        if self._kept(mount) and not mount.optional:
+            return f"volume {mount.source} is created on this node, in {self._volumes}"
         if mount.optional:
             return f"{source} is not on this node; skipped (optional)"
         if mount.read_only:
