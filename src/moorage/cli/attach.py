@@ -57,17 +57,6 @@ def attach(client: Client, run: RunRef) -> int:
     return exit_code(view)
 
 
-def attach_all(client: Client, runs: list[RunRef]) -> int:
-    """Stay with several runs, one after the other; the first exit code that is not 0."""
-    if len(runs) == 1:
-        return attach(client, runs[0])
-    code = 0
-    for run in runs:
-        say(f"output of {run.name} ({run.id}):")
-        code = attach(client, run) or code
-    return code
-
-
 def _ask(run: RunRef) -> str:
     """`d`etach, `s`top or `c`ontinue; empty after a second Ctrl-C."""
     while True:

@@ -109,8 +109,8 @@ def _start(home: Path) -> None:
         os.close(tell)
         tell = -1
         if not _is_ready(ready):
-            if child.poll() is None:
-                child.terminate()
+            child.kill()  # it is ending already, unless it hangs
+            child.wait()
             raise Unreachable(_why(log_path, began))
         child.returncode = 0  # ours no longer: without it, Popen warns that it still runs
     finally:

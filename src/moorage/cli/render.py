@@ -83,7 +83,7 @@ def coarse(seconds: float) -> str:
     for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds >= length:
             return f"{seconds // length:.0f}{unit}"
-    return f"{seconds:.0f}s"
+    return f"{int(seconds)}s"
 
 
 def lasted(began: float | None, ended: float | None, now: float) -> str:
