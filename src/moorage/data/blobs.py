@@ -17,6 +17,7 @@ from moorage.data.packreader import PackReader
 from moorage.data.treewriter import TreeWriter
 from moorage.ids import Digest
 from moorage.protocol.tree import Entry, Manifest
+from moorage.units import format_size
 
 Fetch = Callable[[Sequence[Digest]], Iterator[bytes]]
 """Asks the server for blobs and gives the bytes of one pack as they arrive. SourceError where the
@@ -38,7 +39,8 @@ class Laid(NamedTuple):
 
     def __str__(self) -> str:
         noun = "file" if self.files == 1 else "files"
-        return f"{self.files} {noun}, {size_text(self.bytes)}, {size_text(self.fetched)} fetched"
+        size, fetched = format_size(self.bytes), format_size(self.fetched)
+        return f"{self.files} {noun}, {size}, {fetched} fetched"
 
 
 class _Flight:
@@ -185,6 +187,9 @@ class BlobCache:
             for digest in digests:
                 if digest in self._flights:
                     others[digest] = self._flights[digest]
+                elif self._files.has(digest):  # it landed since the caller looked
+                    others[digest] = _Flight()
+                    others[digest].landed.set()
                 else:
                     mine[digest] = self._flights[digest] = _Flight()
         return mine, others
@@ -224,13 +229,3 @@ class BlobCache:
                 raise SourceError(
                     f"the server lacks {len(wanted)} of {len(batch)} blobs; submit again"
                 )
-
-
-def size_text(count: int) -> str:
-    """`0 B`, `812 B`, `3.1 MB`: decimal units, at most one digit after the point."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.1f} {unit}" if unit != "B" and value < 100 else f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 
 from moorage.data.base import SourceError
-from moorage.data.blobs import BlobCache, size_text
+from moorage.data.blobs import BlobCache
 from moorage.ids import Digest
 from moorage.protocol import packs, tree
 from moorage.protocol.tree import Entry, Manifest
@@ -309,17 +309,3 @@ def test_an_unwritable_place_is_one_line(harbour, project: Path, tmp_path: Path)
     (tmp_path / "plain").write_text("")
     with pytest.raises(SourceError, match=r"^\S+ cannot be written: Not a directory$"):
         harbour.cache.materialize(harbour.sent(project), tmp_path / "plain/x")
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (812, "812 B"),
-        (3_140_000, "3.1 MB"),
-        (214_000, "214 kB"),
-        (2 * 10**12, "2.0 TB"),
-    ],
-)
-def test_sizes_are_short(count: int, text: str) -> None:
-    assert size_text(count) == text
