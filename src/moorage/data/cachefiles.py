@@ -70,7 +70,7 @@ class CacheFiles:
         try:
             fd = os.open(self._name(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._drop(digest)
+            self._forget(digest)
             return None
         if size > SMALL:
             if os.fstat(fd).st_size == size:
@@ -93,7 +93,7 @@ class CacheFiles:
         try:
             fd = os.open(self._name(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._drop(digest)
+            self._forget(digest)
             return None
         check = blake3(max_threads=blake3.AUTO)
         while piece := os.read(fd, 16 * SMALL):
@@ -125,6 +125,12 @@ class CacheFiles:
             over = self._total > self._limit
         if over:
             self._evict()
+
+    def _forget(self, digest: Digest) -> None:
+        """It was not there; but another thread may have put it there since."""
+        with self._lock:
+            if not self.path(digest).exists():
+                self._total -= self._sizes.pop(digest, 0)
 
     def _drop(self, digest: Digest) -> None:
         with self._lock:
