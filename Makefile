@@ -46,4 +46,4 @@ bench: setup
 	$(BIN)/python bench/all.py
 
 docs: setup
-	$(BIN)/python scripts/gen_docs.py
+	for page in cli fields openapi states; do $(BIN)/python scripts/gen_$$page.py || exit 1; done

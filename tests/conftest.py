@@ -6,7 +6,16 @@ import os
 
 import pytest
 
-MUST_RUN = ("tests/contract/", "tests/sim/", "tests/system/")
+MUST_RUN = (
+    "tests/contract/",
+    "tests/sim/",
+    "tests/system/agent/",
+    "tests/system/test_api_fuzz.py",
+    "tests/system/test_cli",
+    "tests/system/test_keeper.py",
+    "tests/system/test_keeper_sandbox.py",
+    "tests/system/test_server",
+)
 """Suites of which no test may be skipped in CI: they carry the guarantees."""
 
 _skipped = pytest.StashKey[list[str]]()
@@ -17,8 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_SkipRecorder(config), "moorage-skips")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        ordinary = [item for item in items if item.get_closest_marker("ordinary")]
+        config.hook.pytest_deselected(items=ordinary)
+        items[:] = [item for item in items if not item.get_closest_marker("ordinary")]
+    else:
         reason = pytest.mark.skip(reason="needs root: cgroups and mount namespaces")
         for item in items:
             if item.get_closest_marker("root"):

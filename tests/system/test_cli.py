@@ -27,6 +27,7 @@ SLEEPER = "trap 'exit 9' TERM; echo begun; sleep 60 & wait"
 @pytest.fixture(scope="module")
 def moorage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     command = Command(tmp_path_factory.mktemp("home"))
+    assert command("server", "start").code == 0
     yield command
     command.end()
 

@@ -181,12 +181,10 @@ def test_a_shared_mount_point_goes_with_its_last_user(
     play(tmp_path / "agent", isolation, scenario)
 
 
+@pytest.mark.ordinary
 def test_a_directory_that_is_not_ours_keeps_its_entries(
     tmp_path: Path, isolation: Isolation, volume: Path
 ) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-
     async def scenario(house: House) -> None:
         _, output = await house.run(
             1, "cat /etc/moorage-x/old; ls -A /etc", binds=[Bind(volume, Path("/etc/moorage-x"))]

@@ -91,4 +91,4 @@ def test_a_scheduled_run_is_never_done_by_itself():
 
 def test_the_page_of_states_is_fresh():
     page = Path(__file__).parents[3] / "docs" / "reference" / "states.md"
-    assert page.read_text() == states_page(), "run scripts/states_page.py"
+    assert page.read_text() == states_page(), "run scripts/gen_states.py"

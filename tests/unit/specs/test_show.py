@@ -6,7 +6,6 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from inline_snapshot import snapshot
 
 from moorage.interpolate import escape
 from moorage.specs.load import load
@@ -39,7 +38,9 @@ def test_a_file() -> None:
         stop_duration=None,
         compat=["dstack"],
     )
-    assert dump(task, inherited={"TOKEN"}) == snapshot("""\
+    assert (
+        dump(task, inherited={"TOKEN"})
+        == """\
 type: task
 name: train
 python: '3.10'
@@ -77,7 +78,8 @@ max_duration: 2h
 stop_duration: 'off'
 compat:
 - dstack
-""")
+"""
+    )
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
