@@ -17,7 +17,7 @@ from moorage.cli import autostart
 from moorage.cli.client import Client
 from moorage.cli.home import Address, from_environment, home_directory
 from moorage.cli.render import coarse
-from moorage.cli.session import connect, json_option, print_json
+from moorage.cli.session import await_node, connect, json_option, print_json
 from moorage.errors import NotFound, Unavailable, Unreachable
 from moorage.protocol.api import Info
 from moorage.units import format_size
@@ -89,6 +89,9 @@ def start() -> None:
     """
     home = home_directory()
     address, started = autostart.ensure(home)
+    if started:
+        with Client(home=home) as client:
+            await_node(client)
     word = "started" if started else "runs already"
     click.echo(f"server {word} on {address.place}, process {address.pid}")
 

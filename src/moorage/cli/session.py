@@ -42,11 +42,11 @@ def connect(*, node: bool = False) -> Client:
         autostart.announce(address)
     client = Client(home=home)
     if started and node:
-        _await_node(client)
+        await_node(client)
     return client
 
 
-def _await_node(client: Client) -> None:
+def await_node(client: Client) -> None:
     """A new server answers a second before its node does; a plan would find no node."""
     news = {"follow": True}
     try:
