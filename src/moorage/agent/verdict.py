@@ -6,6 +6,7 @@ import signal as signals
 
 from moorage.agent.keeping import ExitRecord
 from moorage.protocol.agent import Launch, Outcome, Usage
+from moorage.units import duration_text, format_size
 
 _SHOWN = 60
 """Characters of a command in a message."""
@@ -23,12 +24,12 @@ def outcome(launch: Launch, record: ExitRecord) -> Outcome:
     if record.cause == "out-of-memory":
         return Outcome("out-of-memory", code, signal, message=_out_of_memory(launch, record, what))
     if record.cause == "timeout":
-        limit = duration(launch.max_duration or 0.0)
+        limit = duration_text(launch.max_duration or 0.0)
         return Outcome("timeout", code, signal, message=f"ran longer than max_duration {limit}")
     if record.cause == "stopped":
-        return Outcome("stopped", code, signal, message="stopped")
+        return Outcome("stopped", code, signal)
     if record.cause == "aborted":
-        return Outcome("aborted", code, signal, message="aborted")
+        return Outcome("aborted", code, signal)
     if record.cause == "lost" or record.status is None:
         return Outcome("lost", message="the keeper of the process died, so its end is unknown")
     if signal is not None:
@@ -52,23 +53,6 @@ def signal_name(number: int) -> str:
         return signals.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def size(amount: float) -> str:
-    """Bytes for people, in the units of 1024 that limits are written in: `2 GB`, `1.5 GB`."""
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if amount < 1024 or unit == "TB":
-            break
-        amount /= 1024
-    return f"{amount:.1f}".removesuffix(".0") + f" {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: `1h`, `1h30m`, `90s`, `0.5s`."""
-    if seconds < 120 or seconds % 60:
-        return f"{seconds:g}s"
-    hours, minutes = divmod(int(seconds) // 60, 60)
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")
 
 
 def _is_signal(number: int) -> bool:
@@ -99,9 +83,9 @@ def _command(launch: Launch, record: ExitRecord) -> str:
 
 def _out_of_memory(launch: Launch, record: ExitRecord, what: str) -> str:
     limit, peak = launch.limits.memory, record.memory_peak
-    bound = "the node had none left" if limit is None else f"the limit was {size(limit)}"
+    bound = "the node had none left" if limit is None else f"the limit was {format_size(limit)}"
     if peak is not None:
-        bound += f", peak {size(peak)}"
+        bound += f", peak {format_size(peak)}"
     if record.exit_code is None or record.exit_code == _SHELL_SIGNAL + signals.SIGKILL:
         return f"out of memory: {bound}; {what} was killed"
     return f"out of memory: {bound}; {what} failed after the kernel killed a process of it"

@@ -10,8 +10,6 @@ from types import MappingProxyType
 from moorage.core.job import Ending, Event, Stopping
 from moorage.protocol.agent import Outcome, OutcomeKind
 from moorage.specs.retry import RetryEvent
-from moorage.specs.task import Task
-from moorage.units import format_duration, format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,12 @@ class Verdict:
     ending: Ending
 
 
-def judge(outcome: Outcome, task: Task, stopping: Stopping) -> Verdict:
+def judge(outcome: Outcome, stopping: Stopping) -> Verdict:
     """The verdict on an attempt of which nothing is left."""
     if outcome.kind == "exited" and outcome.exit_code == 0:
         return Verdict(Event.SUCCEED, None, SUCCESS)
     rule = RULES[outcome.kind]
-    ending = Ending(rule.reason, _message(outcome, task), _exit_code(outcome, rule))
+    ending = Ending(rule.reason, _message(outcome), _exit_code(outcome, rule))
     if not stopping:
         return Verdict(rule.event, rule.retry, ending)
     if outcome.kind == "lost":  # the user wanted it gone, and gone it is
@@ -114,33 +112,19 @@ def _exit_code(outcome: Outcome, rule: Rule) -> int | None:
     return outcome.exit_code or rule.exit_code
 
 
-def _message(outcome: Outcome, task: Task) -> str:
-    own = _own_message(outcome, task)
-    if not own or not outcome.message:
-        return own or outcome.message or RULES[outcome.kind].meaning
-    return f"{own}: {outcome.message}"
-
-
-def _own_message(outcome: Outcome, task: Task) -> str:
-    """What the agent cannot say as well; empty where its own message is all there is to say."""
+def _message(outcome: Outcome) -> str:
+    """The agent's line, which knows best; where it has none, what the outcome itself tells."""
+    told = outcome.message
     match outcome.kind:
+        case "phase-failed" | "not-flushed":
+            failed = f"the {outcome.phase or 'data'} phase failed"
+            return f"{failed}: {told}" if told else failed
         case "exited":
-            return "" if outcome.message else f"exited with code {outcome.exit_code}"
+            return told or f"exited with code {outcome.exit_code}"
         case "signaled":
-            return f"killed by {_signal_name(outcome.signal)}"
-        case "out-of-memory":
-            memory = task.resources.memory
-            if memory is None or memory.max is None:
-                return "out of memory: the node had none left"
-            return f"out of memory at its limit of {format_size(memory.max)} (resources.memory)"
-        case "timeout" if task.max_duration is not None:
-            return f"ran longer than its max_duration of {format_duration(task.max_duration)}"
-        case "phase-failed":
-            return f"the {outcome.phase or 'data'} phase failed"
-        case "not-flushed":
-            return f"its data could not be saved ({outcome.phase or 'flush'} phase)"
+            return told or f"killed by {_signal_name(outcome.signal)}"
         case _:
-            return ""
+            return told or RULES[outcome.kind].meaning
 
 
 def _signal_name(number: int | None) -> str:

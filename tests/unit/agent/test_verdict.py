@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from moorage.agent.keeping import ExitRecord
-from moorage.agent.verdict import duration, outcome, size, usage
+from moorage.agent.verdict import outcome, usage
 from moorage.protocol.agent import Launch, Limits, Outcome, Usage
 
 COMMANDS = ["make", "python  train.py\n--lr 1 " + "x" * 80, "echo done"]
@@ -69,7 +69,7 @@ def test_out_of_memory() -> None:
     fields: dict[str, Any] = {"cause": "out-of-memory", "oom_kills": 1, "command": 1}
     found = told(limits, exit_code=137, memory_peak=2 << 30, **fields)
     assert found.kind == "out-of-memory"
-    start = "out of memory: the limit was 2 GB, peak 2 GB; command 1 of 3 (make) "
+    start = "out of memory: the limit was 2.0 GB, peak 2.0 GB; command 1 of 3 (make) "
     assert found.message == start + "was killed"
     found = told(limits, exit_code=1, memory_peak=2 << 30, **fields)
     assert found.message == start + "failed after the kernel killed a process of it"
@@ -80,7 +80,7 @@ def test_out_of_memory() -> None:
 
 
 def test_what_others_decided() -> None:
-    assert told(signal=15, cause="stopped") == Outcome("stopped", None, 15, message="stopped")
+    assert told(signal=15, cause="stopped") == Outcome("stopped", None, 15)
     assert told(signal=9, cause="aborted").kind == "aborted"
     assert told(exit_code=0, cause="timeout").message == "ran longer than max_duration 1h30m"
     assert told(status=None, cause="lost").kind == "lost"
@@ -89,10 +89,3 @@ def test_what_others_decided() -> None:
 def test_usage() -> None:
     record = ExitRecord(0, 0, None, None, 1.0, 2.0, cpu_seconds=1.5, memory_peak=7)
     assert usage(record) == Usage(1.5, 7)
-
-
-def test_numbers_for_people() -> None:
-    sizes = [size(n) for n in (0, 1023, 1536, 2 << 30, 5 << 50)]
-    assert sizes == ["0 B", "1023 B", "1.5 KB", "2 GB", "5120 TB"]
-    durations = [duration(s) for s in (0.5, 90, 120, 3600, 5400, 3601)]
-    assert durations == ["0.5s", "90s", "2m", "1h", "1h30m", "3601s"]

@@ -113,7 +113,7 @@ def _end(cluster: Cluster, run: Run, job: Job, held: Held, now: float) -> list[E
     """Nothing is left of the attempt: a next one, or the end of the job."""
     state = job.state
     outcome = held.outcome or Outcome("lost", message="its agent did not say how it ended")
-    verdict = judge(outcome, run.task, job.stopping)
+    verdict = judge(outcome, job.stopping)
     if verdict.event is Event.FAIL and job.failed_at is None:
         job.failed_at = now
     run.note(verdict.ending)
