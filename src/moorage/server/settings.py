@@ -1,9 +1,12 @@
-"""Settings of the server: `config.yml` in MOORAGE_HOME, all optional, shared with the client."""
+"""Settings of the server: `config.yml` in MOORAGE_HOME, all optional."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -16,7 +19,7 @@ DAY = 86_400.0
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the server reads from `config.yml`; the client's own keys are left to it."""
+    """What `config.yml` may set. A key that is not here is an error."""
 
     upload_limit: Annotated[int, Meta(ge=0)] = 0
     """Bytes that one uploaded file may have; 0: no limit but the disk."""
@@ -34,7 +37,9 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-READERS = (("upload_limit", _size), ("blob_grace", _duration), ("log_limit", _size))
+READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
+    {"upload_limit": _size, "blob_grace": _duration, "log_limit": _size}
+)
 """How the text of each setting is read; numbers are bytes and seconds."""
 
 
@@ -64,8 +69,15 @@ def load(home: Path) -> Settings:
         raise InvalidInput(Problem(f"not YAML: {reason}", file=str(path))) from None
     if not isinstance(document, dict):
         raise InvalidInput(Problem("must be a mapping of settings", file=str(path)))
+    if unknown := [str(key) for key in document if key not in READERS]:
+        raise InvalidInput(*(_unknown(key, str(path)) for key in unknown))
     try:
-        mine = {key: read(document[key]) for key, read in READERS if key in document}
-        return msgspec.convert(mine, Settings)
+        return msgspec.convert({key: READERS[key](document[key]) for key in document}, Settings)
     except (BadValue, msgspec.ValidationError) as error:
         raise InvalidInput(Problem(str(error), file=str(path))) from None
+
+
+def _unknown(key: str, file: str) -> Problem:
+    nearest = get_close_matches(key, READERS, n=1)
+    fix = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(READERS)}"
+    return Problem(f"there is no setting {key!r}", fix, file=file)

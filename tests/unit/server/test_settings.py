@@ -13,9 +13,15 @@ def test_no_file_means_defaults(tmp_path: Path) -> None:
     assert settings.load(tmp_path) == Settings()
 
 
-def test_own_keys_are_read_and_others_left(tmp_path: Path) -> None:
-    (tmp_path / "config.yml").write_text("upload_limit: 1000\nsome_client_key: x\n")
-    assert settings.load(tmp_path).upload_limit == 1000
+def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("uplaod_limit: 5\nmine: 1\n")
+    with pytest.raises(InvalidInput) as caught:
+        load(tmp_path)
+    file = tmp_path / "config.yml"
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{file}: there is no setting 'uplaod_limit'; did you mean upload_limit?",
+        f"{file}: there is no setting 'mine'; there are upload_limit, blob_grace, log_limit",
+    ]
 
 
 def test_sizes_and_durations_may_be_written_with_units(tmp_path: Path) -> None:
