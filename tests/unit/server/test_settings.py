@@ -16,7 +16,7 @@ def test_no_file_means_defaults(tmp_path: Path) -> None:
 def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text("uplaod_limit: 5\nmine: 1\n")
     with pytest.raises(InvalidInput) as caught:
-        load(tmp_path)
+        settings.load(tmp_path)
     file = tmp_path / "config.yml"
     assert [str(problem) for problem in caught.value.problems] == [
         f"{file}: there is no setting 'uplaod_limit'; did you mean upload_limit?",
