@@ -114,9 +114,9 @@ def parse_gpus(text: str) -> list[GpuDevice]:
 def find_pythons(path: str | None = None) -> list[str]:
     """Versions of the interpreters on PATH and of the one that runs moorage: `["3.9", "3.11"]`."""
     found = {_own_version()}
-    for directory in (os.environ.get("PATH", "") if path is None else path).split(os.pathsep):
+    for directory in _python_directories(path):
         with suppress(OSError):
-            for entry in os.scandir(directory or "."):
+            for entry in os.scandir(directory):
                 match = _PYTHON.fullmatch(entry.name)
                 if match and os.access(entry.path, os.X_OK):
                     found.add(match[1])
@@ -125,10 +125,34 @@ def find_pythons(path: str | None = None) -> list[str]:
 
 def find_python(version: str) -> str | None:
     """Path of an interpreter of that version (`3.11`)."""
-    if version == _own_version():
+    found = shutil.which(f"python{version}", path=os.pathsep.join(_python_directories()))
+    if found is None and version == _own_version():
         # Not the one of moorage's own virtual environment: its packages are none of the job's.
-        return shutil.which(f"python{version}") or os.path.realpath(sys.executable)
-    return shutil.which(f"python{version}")
+        return os.path.realpath(sys.executable)
+    return found
+
+
+def _python_directories(path: str | None = None) -> list[str]:
+    """Those of PATH, but where pyenv put its shims, the interpreters they stand for.
+
+    A shim runs what its own name says, and a job calls it `python`: that would be any version.
+    """
+    found = []
+    for name in (os.environ.get("PATH", "") if path is None else path).split(os.pathsep):
+        directory = Path(name or ".")
+        versions = directory.parent / "versions"
+        if directory.name == "shims" and versions.is_dir():
+            newest = sorted(versions.iterdir(), key=_version_key, reverse=True)
+            found += [str(version / "bin") for version in newest]
+        else:
+            found.append(str(directory))
+    return found
+
+
+def _version_key(directory: Path) -> tuple[int, ...]:
+    """`3.9.18` before `3.12.1`; what has no such name comes first."""
+    parts = directory.name.split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
 def _own_version() -> str:

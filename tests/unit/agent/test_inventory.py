@@ -65,3 +65,19 @@ def test_pythons_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert inventory.find_python("3.10") == str(old)
     assert inventory.find_python("3.13") is None
     assert inventory.find_python(own) == os.path.realpath(sys.executable)
+
+
+def test_a_pyenv_shim_is_not_an_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shims = tmp_path / "shims"
+    for name in ("python3.9", "python3.10"):
+        program(shims, name, "#!/bin/sh\necho whatever is set as global\n")
+    for release in ("3.9.2", "3.9.18", "conda"):
+        (tmp_path / "versions" / release).mkdir(parents=True)
+        program(tmp_path / "versions" / release / "bin", "python3.9")
+    monkeypatch.setenv("PATH", str(shims))
+    assert inventory.find_python("3.9") == str(tmp_path / "versions/3.9.18/bin/python3.9")
+    assert inventory.find_python("3.10") is None
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert inventory.find_pythons() == sorted({"3.9", own}, key=lambda v: int(v[2:]))
