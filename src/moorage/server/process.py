@@ -145,7 +145,8 @@ def _bind(host: str, ports: list[int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     reason = ""
     for port in ports:
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio switches Nagle's delay off only where the protocol is named: 40 ms a message.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
