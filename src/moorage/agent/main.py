@@ -135,9 +135,11 @@ def _lock(path: Path) -> int:
 
 
 def _leave_at_once(code: int) -> NoReturn:
-    """End without waiting for threads."""
+    """End without waiting for threads, and with this code even where the disk of the log is
+    full."""
     logging.shutdown()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
 
 

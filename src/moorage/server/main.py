@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from moorage.errors import InvalidInput, MoorageError, Problem
 
@@ -39,11 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return asyncio.run(serve(options))
     except MoorageError as error:
-        print(f"moorage server: {error}", file=sys.stderr)
+        _complain(error)
         return error.exit_code
     except OSError as error:
-        print(f"moorage server: {error}", file=sys.stderr)
+        _complain(error)
         return 1
+
+
+def _complain(error: Exception) -> None:
+    with suppress(OSError):  # the log may be on the disk that is full
+        print(f"moorage server: {error}", file=sys.stderr)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -86,5 +94,14 @@ def require_loopback(host: str) -> None:
         )
 
 
+def _leave(code: int) -> NoReturn:
+    """End with this code, also where the log cannot be written any more: Python's own exit would
+    put another code in its place."""
+    logging.shutdown()
+    with suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())
