@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC
-from math import inf
 from pathlib import PurePosixPath
+
+from msgspec import structs
 
 from moorage.errors import Problem
 from moorage.specs.mounts import Files, HostPath, Mount
@@ -20,6 +21,8 @@ from moorage.units import BadValue
 WORKDIR = PurePosixPath("/workflow")
 """The working directory as jobs see it."""
 MAX_PATH = 4096
+LARGEST = 2.0**53
+"""Of any number in a spec: beyond all that occurs, and exact on its way to the node."""
 FORBIDDEN_TARGETS = ("/proc", "/sys", "/dev")
 NAME_PATTERN = "^[a-z][a-z0-9-]{1,40}$"
 VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
@@ -179,7 +182,8 @@ def check_task(task: Task) -> list[Problem]:
     ]
     for mount in task.mounts:
         if isinstance(mount, HostPath):
-            source = [mount.source] if "/" in mount.source else []
+            kept = mount.source and "/" not in mount.source and mount.source not in (".", "..")
+            source = [] if kept else [mount.source]
             singles.append(("volumes", check_volume_source, source))
             singles.append(("volumes", check_volume_target, [mount.target]))
         else:
@@ -203,9 +207,24 @@ def _plain_problems(task: Task) -> Iterator[Problem]:
         yield Problem("there is nothing to run", "add a command", "commands")
     if not 0 <= task.priority <= 100:
         yield Problem(f"{task.priority} is not from 0 to 100", field="priority")
-    for field in ("max_duration", "stop_duration"):
-        if (getattr(task, field) or 0) < 0:
-            yield Problem("a duration cannot be negative", field=field)
+    if task.schedule is not None and not task.schedule.cron:
+        yield Problem("at least one cron expression is needed", field="schedule.cron")
+    if task.max_duration == 0:
+        yield Problem("the duration must be above zero", field="max_duration")
+    for field, seconds in (
+        ("max_duration", task.max_duration),
+        ("stop_duration", task.stop_duration),
+        ("retry.duration", task.retry.duration if task.retry else None),
+    ):
+        if seconds is not None and not 0 <= seconds <= LARGEST:
+            yield Problem("not a duration of zero or more", field=field)
+    for field, texts in (
+        ("commands", task.commands),
+        ("env", list(task.env.values())),
+        ("mounts", [text for mount in task.mounts for text in structs.astuple(mount)]),
+    ):
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            yield Problem("the text contains a NUL character", field=field)
 
 
 def _resource_problems(resources: Resources) -> Iterator[Problem]:
@@ -219,11 +238,13 @@ def _resource_problems(resources: Resources) -> Iterator[Problem]:
         if span is None:
             continue
         low = span.min if span.min is not None else 1
-        high = span.max if span.max is not None else inf
-        if not 0 < low < inf or not high > 0 or (span.min is not None and low > high):
-            yield Problem("not a range of numbers above zero", field=f"resources.{name}")
-    if resources.shm_size is not None and resources.shm_size <= 0:
-        yield Problem("the size must be above zero", field="resources.shm_size")
+        high = span.max if span.max is not None else LARGEST
+        if not 0 < low <= LARGEST or not 0 < high <= LARGEST or (span.min and low > high):
+            yield Problem(
+                "not a range of numbers above zero and up to 2^53", field=f"resources.{name}"
+            )
+    if resources.shm_size is not None and not 0 < resources.shm_size <= LARGEST:
+        yield Problem("the size must be above zero, and at most 2^53", field="resources.shm_size")
 
 
 def is_repo_url(text: str) -> bool:

@@ -3,12 +3,14 @@ the working directory."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from moorage.ids import Digest
 
 
-class Files(Struct, frozen=True, omit_defaults=True, tag="files"):
+class Files(Struct, frozen=True, omit_defaults=True, tag="files", forbid_unknown_fields=True):
     """An uploaded file or directory, merged into the target: nothing there is ever deleted.
 
     The client fills in `tree` before it submits; a submitted spec always has it.
@@ -19,7 +21,7 @@ class Files(Struct, frozen=True, omit_defaults=True, tag="files"):
     tree: Digest | None = None
 
 
-class Repo(Struct, frozen=True, omit_defaults=True, tag="repo"):
+class Repo(Struct, frozen=True, omit_defaults=True, tag="repo", forbid_unknown_fields=True):
     """A git repository: a local checkout with its local changes, or a URL cloned by the node.
 
     For a checkout the client fills in `tree` (the working tree as it stands), `pack` (a git pack
@@ -32,15 +34,15 @@ class Repo(Struct, frozen=True, omit_defaults=True, tag="repo"):
     url: str | None = None
     branch: str | None = None
     hash: str | None = None
-    if_exists: str = "error"
-    """`error` or `skip`: what to do where the target has files already."""
+    if_exists: Literal["error", "skip"] = "error"
+    """What to do where the target has files already."""
     tree: Digest | None = None
     pack: Digest | None = None
     head: str | None = None
     remote: str | None = None
 
 
-class HostPath(Struct, frozen=True, omit_defaults=True, tag="host"):
+class HostPath(Struct, frozen=True, omit_defaults=True, tag="host", forbid_unknown_fields=True):
     """A directory or file of the node itself (dstack: instance volume), bound into the job."""
 
     source: str

@@ -17,7 +17,15 @@ DEFAULT_STOP_DURATION = 300.0
 """Seconds between the polite signal and SIGKILL (dstack's default)."""
 
 
-class Task(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type", tag="task"):
+class Task(
+    Struct,
+    frozen=True,
+    omit_defaults=True,
+    kw_only=True,
+    tag_field="type",
+    tag="task",
+    forbid_unknown_fields=True,
+):
     """What a user submits, after the dialect, the grammars and `${{ env.* }}` are resolved.
 
     Durations are seconds; None means no limit.
