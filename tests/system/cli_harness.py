@@ -53,18 +53,9 @@ class Command:
         return Terminal([*COMMAND, *arguments], environment)
 
     def end(self) -> None:
-        """Stop the server, and the keeper, which outlives it on purpose."""
+        """Stop the server; its agent and, because no job runs any more, the keeper end with it."""
         self("server", "stop")
-        path = self.home / "agent" / "keeper.pid"
-        if path.exists():
-            keeper = int(path.read_text().split()[0])
-            try:
-                process = os.pidfd_open(keeper)
-            except ProcessLookupError:
-                return
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-            select.select([process], [], [], PATIENCE)
-            os.close(process)
+        assert not (self.home / "agent" / "keeper.sock").exists()
 
 
 class Terminal:

@@ -202,8 +202,13 @@ class Keeper:
         await self._ask("forget", key=key)
 
     async def dismiss(self) -> bool:
-        """End the keeper, unless something runs; whether it will. The connection breaks then."""
-        return bool((await self._ask("exit")).get("ok"))
+        """End the keeper, unless something runs; whether it has ended. `on_lost` is not called."""
+        if not (await self._ask("exit")).get("ok"):
+            return False
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await reading
+        return True
 
     async def close(self) -> None:
         """Disconnect; the keeper and its processes stay. `on_lost` is not called."""

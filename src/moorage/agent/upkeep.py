@@ -14,6 +14,7 @@ from moorage.errors import Unavailable
 log = logging.getLogger("moorage.agent")
 
 _PAUSE = 1.0  # seconds between two tries to start a keeper
+_FAREWELL = 0.8  # seconds that an idle keeper has to end; one that takes longer ends later
 
 
 class Processes:
@@ -79,11 +80,14 @@ class Processes:
             await self._keeper.forget(key)
 
     async def close(self) -> None:
-        """Leave the keeper and its processes to themselves."""
+        """Leave the keeper and its processes to themselves; a keeper without any is ended."""
         if self._recovery is not None:
             self._recovery.cancel()
             with suppress(asyncio.CancelledError):
                 await self._recovery
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await self._keeper.dismiss()
         await self._keeper.close()
 
     def _expect(self, key: str) -> asyncio.Future[ExitRecord]:

@@ -206,9 +206,8 @@ class World:
     async def end_keeper(self) -> None:
         if not (self.directory / "keeper.sock").exists():
             return
-        gone = asyncio.Event()
         ended = asyncio.Event()
-        keeper = Keeper(self.directory, lambda key, record: ended.set(), gone.set)
+        keeper = Keeper(self.directory, lambda key, record: ended.set())
         await keeper.connect()
         async with asyncio.timeout(PATIENCE):
             while running := await keeper.running():
@@ -217,7 +216,6 @@ class World:
                     await keeper.stop(key, 0, "aborted")
                 await ended.wait()
             await keeper.dismiss()
-            await gone.wait()
         await keeper.close()
 
     def kill_keeper(self) -> None:

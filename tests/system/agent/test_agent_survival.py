@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from moorage.agent.claims import Claims
+from moorage.agent.keeper import group_name
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Forget, Launch, ReadLog, Stop, Welcome
 from moorage.specs.mounts import HostPath
@@ -54,6 +55,23 @@ def test_a_killed_agent_loses_neither_job_nor_output(world: Any, launch: Make) -
             assert (held.outcome.kind, held.outcome.exit_code) == ("exited", 7)
             assert await waiting == "one\ntwo\n"
             await w.desk.send(Forget([key]))
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_leaves_takes_an_idle_keeper_along(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            await w.desk.run(launch("true"))
+            keeper = os.pidfd_open(int((w.directory / "keeper.pid").read_text()))
+            gone = asyncio.Event()
+            asyncio.get_running_loop().add_reader(keeper, gone.set)
+            assert await w.end_agent() == 0
+            await asyncio.wait_for(gone.wait(), 10)
+            asyncio.get_running_loop().remove_reader(keeper)
+            os.close(keeper)
+            name = group_name(str(w.directory))
+            assert not list(Path("/sys/fs/cgroup").glob(f"*/moorage/{name}"))
 
     asyncio.run(main())
 
