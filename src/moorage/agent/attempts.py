@@ -75,12 +75,12 @@ class Attempts:
 
     async def leave(self) -> None:
         """Let go of everything; processes and records stay for the next agent."""
-        tasks = list(self._tasks.values())
+        tasks, live = list(self._tasks.values()), list(self._live.values())
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for attempt in live:
+            attempt.let_go()
         self._claims.close()
 
     def _begin(self, key: str, attempt: Attempt, way: Coroutine[None, None, None]) -> None:

@@ -11,6 +11,7 @@ the boot id changes, and the server learns that everything it has placed here is
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -22,6 +23,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from moorage.data import scratch
+from moorage.data.base import SourceError
 from moorage.ids import AttemptKey, JobId
 from moorage.protocol.agent import (
     AttemptState,
@@ -32,6 +35,8 @@ from moorage.protocol.agent import (
     PhaseName,
     Usage,
 )
+
+log = logging.getLogger("moorage.agent")
 
 LAUNCH = "launch.msgpack"
 PHASES = "phases.jsonl"
@@ -92,13 +97,14 @@ class Claim:
     def end(self, phase: PhaseName, detail: str = "", at: float | None = None) -> None:
         """Record that a phase is over, well or badly."""
         now = time.time() if at is None else at
+        detail = _printable(detail)
         self._append(Line(now, phase, "end", detail))
         self._finish(phase, now, detail)
 
     def decide(self, outcome: Outcome) -> None:
         """Record how the attempt ended; what follows only tidies up."""
-        self.outcome = outcome
-        self._append(Line(time.time(), outcome=outcome))
+        self.outcome = msgspec.structs.replace(outcome, message=_printable(outcome.message))
+        self._append(Line(time.time(), outcome=self.outcome))
 
     def finish(self, outcome: Outcome) -> None:
         """The last word: the state becomes `done`, durable against the death of the agent."""
@@ -215,12 +221,30 @@ class Claims:
         if claim is not None and claim.state == "done":
             del self._known[key]
             claim.close()
-            shutil.rmtree(claim.directory, ignore_errors=True)
+            _remove(claim.directory)
 
     def close(self) -> None:
         """Close what is open; the records stay."""
         for claim in self._known.values():
             claim.close()
+
+
+def _printable(text: str) -> str:
+    """The text with what cannot be encoded spelt out: names of files may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _remove(directory: Path) -> None:
+    """Remove the records, and what `clean` could not remove, unless something is mounted there."""
+    try:
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+    except OSError:
+        try:
+            scratch.remove(directory)
+        except SourceError as error:
+            log.warning("%s", error)
 
 
 def _lines(path: Path) -> list[Line]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from moorage.agent import mountpoints, process, removal
 from moorage.agent.claims import Claim
+from moorage.agent.job import SPAWNED
 from moorage.agent.keeping import Cause, ExitRecord, SpawnError, SpawnRequest, read_exit
 from moorage.agent.logs import Logs
 from moorage.agent.supply import Supply
@@ -30,6 +31,7 @@ from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
 log = logging.getLogger("moorage.agent")
 
 NEVER_STARTED = "the agent was restarted before the process was started"
+UNREADABLE = "its record cannot be read by this agent, so its process was ended"
 DATA = ("work", "files", "scratch", "tmp", "vartmp", "bin", "script")
 """What `clean` removes from an attempt's directory; the records stay until `Forget`."""
 
@@ -78,6 +80,10 @@ class Attempt:
         self._wish: _Wish | None = None
         self._stopper = stopping.Stopper()
 
+    def let_go(self) -> None:
+        """End what is being fetched, after the walk was cancelled; the next agent undoes it."""
+        self._stopper.stop()
+
     def stop(self, grace: float | None, abort: bool) -> None:
         """End it; where it has no process yet, at the next step. A later call may be sterner."""
         self._wish = _Wish(grace, "aborted" if abort else "stopped")
@@ -98,7 +104,7 @@ class Attempt:
         claim = self._claim
         if claim.outcome is None:
             outcome = await self._explained(way)
-            claim.outcome = outcome
+            claim.outcome = claim.outcome or outcome
         claim.state = "finishing"
         self._node.logs.end(claim.key)
         self._node.changed(claim.key, False)
@@ -187,11 +193,15 @@ class Attempt:
         claim = self._claim
         record = read_exit(claim.directory)
         began = any(phase.name == "run" for phase in claim.phases)
-        if claim.launch is None or (record is None and not running and not began):
+        # On a full disk the keeper's record may be there and the journal's line not.
+        began = began or (claim.directory / SPAWNED).exists()
+        if record is None and not running and not began:
             lost = Outcome("lost", message=NEVER_STARTED)
             claim.decide(lost)
             return lost
         self._phase = "run"
+        if claim.launch is None:
+            return await self._abandon(running)
         if record is None and running:
             self._node.logs.open(claim.key)
             progress = _Progress()
@@ -204,26 +214,54 @@ class Attempt:
         claim.end("run", at=record.ended)
         return self._outcome(record)
 
+    async def _abandon(self, running: bool) -> Outcome:
+        """End an attempt whose launch cannot be read: nothing can be said about its process."""
+        processes, key = self._node.processes, self._claim.key
+        if running:
+            await processes.stop(key, 0, "aborted")
+            await processes.wait(key)
+        else:
+            await processes.bury(key)
+        lost = Outcome("lost", message=UNREADABLE)
+        self._claim.decide(lost)
+        return lost
+
     async def _backward(self) -> None:
-        claim = self._claim
-        if claim.ended("run"):
+        if self._claim.ended("run"):
             with self._in("flush"):
                 # No mount of this version holds anything back: volumes are written through.
                 pass
-        with self._in("unmount"):
-            # The mounts went with the last process of the namespace; the places that had to be
-            # made for them did not.
-            if (claim.directory / mountpoints.NAME).exists():
-                await asyncio.to_thread(mountpoints.remove_made, str(claim.directory))
-        with self._in("clean") as progress:
-            left = []
-            if claim.launch is not None and claim.launch.mounts:
-                mounts = claim.launch.mounts
-                left += await asyncio.to_thread(self._node.supply.release, mounts, self._place)
-            left += await removal.remove(claim.directory / name for name in DATA)
-            progress.detail = "; ".join(left)
+        await self._undo("unmount", self._unmount)
+        await self._undo("clean", self._clean)
+
+    async def _undo(self, phase: PhaseName, step: Callable[[], Awaitable[list[str]]]) -> None:
+        """One phase back. Whatever goes wrong in it, the attempt must come to its end."""
+        left: list[str] = []
+        try:
+            with self._in(phase) as progress:
+                left = await step()
+                progress.detail = "; ".join(left)
+        except Exception:
+            log.exception("%s: phase %s broke", self._claim.key, phase)
         for text in left:
-            log.warning("%s: %s", claim.key, text)
+            log.warning("%s: %s", self._claim.key, text)
+
+    async def _unmount(self) -> list[str]:
+        # The mounts went with the last process of the namespace; the places that had to be made
+        # for them did not.
+        directory = self._claim.directory
+        if (directory / mountpoints.NAME).exists():
+            await asyncio.to_thread(mountpoints.remove_made, str(directory))
+        return []
+
+    async def _clean(self) -> list[str]:
+        """Remove the data; what could not be removed."""
+        claim = self._claim
+        left = []
+        if claim.launch is not None and claim.launch.mounts:
+            mounts = claim.launch.mounts
+            left += await asyncio.to_thread(self._node.supply.release, mounts, self._place)
+        return left + await removal.remove(claim.directory / name for name in DATA)
 
     @contextmanager
     def _in(self, phase: PhaseName) -> Iterator[_Progress]:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,21 +141,43 @@ def test_a_stop_that_comes_with_the_start_leaves_no_process(
     asyncio.run(main())
 
 
+class Silent:
+    """A server that takes a connection and never answers."""
+
+    def __init__(self) -> None:
+        self.asked, self.given_up = asyncio.Event(), asyncio.Event()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.set()
+        with suppress(ConnectionError):
+            await reader.read()  # until the other side gives up
+        self.given_up.set()
+        writer.close()
+
+    async def open(self) -> asyncio.Server:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x.git"
+        return server
+
+
+def test_an_agent_that_leaves_ends_the_git_that_fetches(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        silent = Silent()
+        async with world() as w, await silent.open():
+            await w.desk.start(launch("true", mounts=[Repo(url=silent.url, target="code")]))
+            await asyncio.wait_for(silent.asked.wait(), 20)
+            assert await w.end_agent() == 0
+            await asyncio.wait_for(silent.given_up.wait(), 20)
+
+    asyncio.run(main())
+
+
 def test_a_stop_breaks_off_what_is_being_fetched(world: Any, launch: Make) -> None:
     async def main() -> None:
-        asked = asyncio.Event()
-
-        async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            asked.set()
-            await reader.read()  # until the other side gives up
-            writer.close()
-
-        silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
-        port = silent.sockets[0].getsockname()[1]
-        async with world() as w, silent:
-            repo = Repo(url=f"http://127.0.0.1:{port}/x.git", target="code")
-            key = await w.desk.start(launch("true", mounts=[repo]))
-            await asyncio.wait_for(asked.wait(), 20)
+        silent = Silent()
+        async with world() as w, await silent.open():
+            key = await w.desk.start(launch("true", mounts=[Repo(url=silent.url, target="code")]))
+            await asyncio.wait_for(silent.asked.wait(), 20)
             await w.desk.send(Stop(key, 5.0))
             held = await w.desk.done(key)
             assert held.outcome.kind == "stopped"

@@ -59,6 +59,23 @@ def test_a_killed_agent_loses_neither_job_nor_output(world: Any, launch: Make) -
     asyncio.run(main())
 
 
+def test_a_process_whose_launch_cannot_be_read_is_ended(world: Any, launch: Make) -> None:
+    async def main() -> None:
+        async with world() as w:
+            key = await w.desk.start(launch("echo up; sleep 100"))
+            await w.desk.ask(ReadLog(1, key, wait=True))
+            await w.desk.reaches(key, "running")
+            await w.end_agent(signal.SIGKILL)
+            pid = json.loads((w.attempt(key) / "spawned.json").read_text())["pid"]
+            (w.attempt(key) / "launch.msgpack").write_bytes(b"of another version")
+            await w.start_agent()
+            held = await w.desk.done(key)
+            assert (held.outcome.kind, lives(pid)) == ("lost", False)
+            assert "cannot be read" in held.outcome.message
+
+    asyncio.run(main())
+
+
 def test_an_agent_that_leaves_takes_an_idle_keeper_along(world: Any, launch: Make) -> None:
     async def main() -> None:
         async with world() as w:

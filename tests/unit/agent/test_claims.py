@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from moorage.agent.claims import OUTCOME, PHASES, Claims
-from moorage.protocol.agent import Launch, Outcome, Usage
+from moorage.protocol.agent import Launch, Outcome, Report, Usage, encode
 
 
 def launch(job: int = 1, **more: object) -> Launch:
@@ -94,6 +96,40 @@ def test_a_claim_without_a_launch_is_still_a_claim(claims: Claims) -> None:
     assert held is not None
     assert held.launch is None
     assert [held.key for held in again.held()] == ["7.1.0"]
+
+
+def test_any_file_name_can_be_told(claims: Claims) -> None:
+    claim = claims.take(launch())
+    assert claim is not None
+    claim.begin("clean")
+    claim.end("clean", "\udcff cannot be removed")
+    claim.decide(Outcome("phase-failed", phase="fetch", message="\udcff has vanished"))
+    assert claim.outcome is not None
+    claim.finish(claim.outcome)
+    held = claim.held()
+    assert held.outcome is not None
+    assert held.outcome.message == "\\udcff has vanished"
+    assert held.phases[0].detail == "\\udcff cannot be removed"
+    encode(Report(1, [held]))
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_what_is_mounted_in_a_claim_survives_its_removal(claims: Claims, tmp_path: Path) -> None:
+    claim = claims.take(launch())
+    assert claim is not None
+    claim.finish(Outcome("exited", 0))
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "data").touch()
+    place = claim.directory / "work" / "here"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", precious, place], check=True)
+    try:
+        claims.forget(claim.key)
+        assert (precious / "data").exists()
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def test_the_end_survives_and_only_an_ended_claim_is_forgotten(claims: Claims) -> None:
