@@ -35,7 +35,9 @@ def passable(path: Path) -> bool:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", ["test_keeper.py", "test_keeper_sandbox.py"])
+@pytest.mark.parametrize(
+    "name", ["system/test_keeper.py", "system/test_keeper_sandbox.py", "unit/data/test_blobs.py"]
+)
 def test_as_an_ordinary_user(name: str) -> None:
     python = interpreter()
     if python is None or not Path(__file__).stat().st_mode & 0o004:
@@ -57,7 +59,8 @@ def bring_in(place: str, python: str, name: str) -> str:
     home is closed to others), and runs the tests there."""
     lines = ["mount --make-rslave /"]
     roots = [CHECKOUT / "src", CHECKOUT / "tests"]
-    for number, source in enumerate([CHECKOUT, *map(Path, site.getsitepackages())]):
+    packages = [path for path in map(Path, site.getsitepackages()) if path.is_dir()]
+    for number, source in enumerate([CHECKOUT, *packages]):
         seen = Path(place, f"seen-{number}")
         lines += [f"mkdir {seen}", f"mount --bind '{source}' {seen}"]
         roots = [seen / r.relative_to(source) if r.is_relative_to(source) else r for r in roots]
@@ -66,6 +69,6 @@ def bring_in(place: str, python: str, name: str) -> str:
         f"cd {place}/seen-0",
         f"export PYTHONPATH={':'.join(map(str, roots))}",
         f"exec setpriv --reuid={UID} --regid={UID} --clear-groups {python} -m pytest"
-        f" --basetemp {place}/base tests/system/{name}",
+        f" --basetemp {place}/base tests/{name}",
     ]
     return "\n".join(lines)

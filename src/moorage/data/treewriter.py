@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -54,6 +55,9 @@ class TreeWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            with suppress(OSError, SourceError):  # the error under way says more
+                self.finish()
         while self._open:
             os.close(self._open.popitem()[1])
         os.close(self._base)
@@ -65,9 +69,19 @@ class TreeWriter:
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
-            self._directory(path)
+            self._open_up(path)
             return
         self._modes.append((path, mode))
+
+    def _open_up(self, path: str) -> None:
+        """Until `finish`, let its owner write to a read-only directory that exists. (Root, and
+        whoever does not own it, get as far as its mode lets them.)"""
+        fd = self._directory(path)
+        there = os.fstat(fd)
+        mode = stat.S_IMODE(there.st_mode)
+        if there.st_uid == os.geteuid() != 0 and mode & 0o300 != 0o300:
+            os.fchmod(fd, mode | 0o300)
+            self._modes.append((path, mode))
 
     def link(self, path: str, target: str) -> None:
         """Make a symbolic link."""
@@ -88,6 +102,9 @@ class TreeWriter:
             fd = os.open(spare, _NEW_FILE, 0o600, dir_fd=parent)
         except FileExistsError:
             raise SourceError(f"{self._shown / path} exists already") from None
+        except OSError as error:  # it would name the spare file, which means nothing to anyone
+            place = self._shown / path
+            raise SourceError(f"{place} cannot be written: {error.strerror}") from error
         try:
             try:
                 _write(fd, content)
@@ -101,7 +118,7 @@ class TreeWriter:
             raise
 
     def finish(self) -> None:
-        """Set the modes of the directories made, deepest first."""
+        """Set the modes of the directories made or opened up, deepest first."""
         for path, mode in reversed(self._modes):
             os.fchmod(self._directory(path), mode)
 
