@@ -22,7 +22,6 @@ def run(number: int, **changes: Any) -> Statement:
             "spec": '{"type":"task","commands":["true"]}',
             "source": "",
             "dialect": "native",
-            "request_id": f"request-{number}",
             "tags": "{}",
             "submitted_at": 100.0 + number,
             "started_at": None,

@@ -215,11 +215,19 @@ class StoreSuite:
         assert store.read("max_ids") == [{"run": 0, "job": 0, "node": 0}]
 
     def test_a_name_means_its_newest_run(self, store: Store) -> None:
-        store.write([rows.run(n, name="train", request_id="one") for n in (1, 2, 3)])
+        store.write([rows.run(n, name="train") for n in (1, 2, 3)])
         assert store.read("run_by_name", {"name": "train"})[0]["id"] == 3
         assert store.read("run_by_name", {"name": "other"}) == []
-        found = store.read("run_by_request", {"request_id": "one"})
-        assert [row["id"] for row in found] == [1, 2, 3]
+
+    def test_a_request_is_remembered_once_for_each_user(self, store: Store) -> None:
+        def request(user: str) -> Statement:
+            return Statement("insert_request", {"user": user, "id": "one", "runs": user})
+
+        store.write([request("ann"), request("bob")])
+        assert store.read("request", {"user": "ann", "id": "one"}) == [{"runs": "ann"}]
+        assert store.read("request", {"user": "ann", "id": "two"}) == []
+        with pytest.raises(StatementRefused):
+            store.write([request("ann")])
 
     def test_a_tree_used_twice_by_a_run_is_one_reference(self, store: Store) -> None:
         uses = Statement("insert_run_blob", {"run_id": 1, "digest": "d", "kind": "tree"})

@@ -104,6 +104,7 @@ class World:
         self.deleted: set[int] = set()
         self.reached: dict[tuple[int, int], tuple[int, int]] = {}
         self.names = (f"run-{n}" for n in count(1))
+        self.requests = count(1)
         for name in NODES:  # so that what could never run is refused
             self.connect(name)
         self.commit(len(NODES))
@@ -124,9 +125,10 @@ class World:
 
     def submit(self, tasks: Sequence[Task]) -> None:
         requests = [RunRequest(task) for task in tasks]
+        name = f"r{next(self.requests)}"
         try:
             submitted = on_submit(
-                self.cluster, requests, "ann", self.now, request_id="r", names=self.names
+                self.cluster, requests, "ann", self.now, request_id=name, names=self.names
             )
         except InvalidInput:
             return

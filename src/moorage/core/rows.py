@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from moorage.core.node import Node, Reservation
 from moorage.core.run import Run
 from moorage.ids import NodeId
 from moorage.protocol.agent import Held
-from moorage.protocol.api import FINAL_STATES, RunRequest
+from moorage.protocol.api import FINAL_STATES, RunRef, RunRequest
 
 NO_ENDING = Ending("", "", None)
 
@@ -22,7 +23,7 @@ def text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def insert_run(run: Run, request: RunRequest, request_id: str) -> Write:
+def insert_run(run: Run, request: RunRequest) -> Write:
     changing = dict(update_run(run, run.submitted_at).params)
     fixed = {
         "name": run.name,
@@ -31,11 +32,14 @@ def insert_run(run: Run, request: RunRequest, request_id: str) -> Write:
         "spec": text(run.task),
         "source": request.source,
         "dialect": request.dialect,
-        "request_id": request_id,
         "tags": text(run.task.tags),
         "submitted_at": run.submitted_at,
     }
     return Write("insert_run", changing | fixed)
+
+
+def insert_request(user: str, request_id: str, runs: Sequence[RunRef]) -> Write:
+    return Write("insert_request", {"user": user, "id": request_id, "runs": text(runs)})
 
 
 def update_run(run: Run, now: float) -> Write:

@@ -90,7 +90,7 @@ class Engine:
         self._batches: deque[_Batch] = deque()
         self._draining = False
         self._awake = False
-        self._submitting: dict[str, asyncio.Task[list[RunRef]]] = {}
+        self._submitting: dict[tuple[str, str], asyncio.Task[list[RunRef]]] = {}
         self._loop = asyncio.get_running_loop()
         self.feed = Feed(self._read_events, self._newest_event)
 
@@ -100,28 +100,28 @@ class Engine:
         self, requests: Sequence[RunRequest], user: str, request_id: str, check: Check
     ) -> list[RunRef]:
         """Accept all or none; returns when that is durable. A repeated `request_id` gets the first
-        answer, also while the first is under way and after a restart.
+        answer, also while the first is under way, after a restart, and when its runs are deleted.
 
         InvalidInput or Conflict where it is refused; StoreBroken where nobody can know.
         """
-        task = self._submitting.get(request_id)
+        key = (user, request_id)
+        task = self._submitting.get(key)
         if task is None:
             task = self._loop.create_task(self._submit(requests, user, request_id, check))
-            self._submitting[request_id] = task
-            task.add_done_callback(partial(self._submitted, request_id))
+            self._submitting[key] = task
+            task.add_done_callback(partial(self._submitted, key))
         return await asyncio.shield(task)
 
-    def _submitted(self, request_id: str, task: asyncio.Task[list[RunRef]]) -> None:
-        del self._submitting[request_id]
+    def _submitted(self, key: tuple[str, str], task: asyncio.Task[list[RunRef]]) -> None:
+        del self._submitting[key]
         if not task.cancelled():
             task.exception()  # seen, also where every client left before its answer
 
     async def _submit(
         self, requests: Sequence[RunRequest], user: str, request_id: str, check: Check
     ) -> list[RunRef]:
-        known = self._store.read("run_by_request", {"request_id": request_id})
-        if known:
-            return [RunRef(row["id"], row["name"]) for row in known]
+        for row in self._store.read("request", {"user": user, "id": request_id}):
+            return msgspec.json.decode(row["runs"], type=list[RunRef])
         await check(requests)
         submitted = self._decide(
             partial(

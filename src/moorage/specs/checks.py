@@ -220,6 +220,7 @@ def _plain_problems(task: Task) -> Iterator[Problem]:
             yield Problem("not a duration of zero or more", field=field)
     for field, texts in (
         ("commands", task.commands),
+        ("working_dir", [task.working_dir]),
         ("env", list(task.env.values())),
         ("mounts", [text for mount in task.mounts for text in structs.astuple(mount)]),
     ):

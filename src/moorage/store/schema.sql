@@ -45,7 +45,6 @@ CREATE TABLE runs (
     spec TEXT NOT NULL,  -- json
     source TEXT NOT NULL DEFAULT '',
     dialect TEXT NOT NULL DEFAULT 'native',
-    request_id TEXT NOT NULL,
     tags TEXT NOT NULL DEFAULT '{}',  -- json
     submitted_at DOUBLE PRECISION NOT NULL,
     started_at DOUBLE PRECISION,
@@ -57,8 +56,15 @@ CREATE TABLE runs (
 ) /* STRICT */;
 
 CREATE INDEX runs_by_name ON runs (name, id);
-CREATE INDEX runs_by_request ON runs (request_id, id);
 CREATE INDEX runs_live ON runs (id) WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
+
+-- Never a foreign key: a repeated request gets its first reply also when its runs were deleted.
+CREATE TABLE requests (
+    "user" TEXT NOT NULL,
+    id TEXT NOT NULL,
+    runs TEXT NOT NULL,  -- json: the first reply
+    PRIMARY KEY ("user", id)
+) /* STRICT */;
 
 CREATE TABLE jobs (
     id BIGINT NOT NULL PRIMARY KEY,

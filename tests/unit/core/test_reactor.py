@@ -26,7 +26,7 @@ def ended(state: str) -> list[str]:
 
 def test_a_run_goes_all_the_way(desk, say):
     assert say.brief(desk.hello()) == ["upsert_node 1 up", "! node.up", "wake"]
-    assert say.brief(desk.submit(commands=["true"])) == [*SUBMITTED, "wake"]
+    assert say.brief(desk.submit(commands=["true"])) == [*SUBMITTED, "insert_request r", "wake"]
     assert say.brief(desk.schedule()) == [
         "insert_attempt 1 assigned",
         "update_job 1 starting",
@@ -227,7 +227,6 @@ def test_the_reply_names_every_run_in_order(desk):
             "spec": '{"type":"task","name":"a"}',
             "source": "",
             "dialect": "native",
-            "request_id": "q",
             "tags": "{}",
             "submitted_at": 7.0,
             "started_at": None,
@@ -254,6 +253,7 @@ def test_a_run_keeps_its_content(desk, say):
         "insert_run_blob t2",
         "insert_run_blob p",
         *SUBMITTED[1:],
+        "insert_request r",
         "wake",
     ]
 

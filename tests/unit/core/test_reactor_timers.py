@@ -32,6 +32,7 @@ def test_a_schedule_waits_fires_and_waits_again(desk, say):
         "insert_run 1 scheduled",
         "! run.submitted",
         "arm cron 1 3600",
+        "insert_request r",
         "wake",
     ]
     assert desk.cluster.counts == {"scheduled": 1}

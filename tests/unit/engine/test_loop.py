@@ -31,8 +31,10 @@ def task(name: str | None = None, cpus: float = 1) -> RunRequest:
     return RunRequest(Task(name=name, commands=["true"], resources=resources))
 
 
-async def submit(engine: Engine, *runs: RunRequest, request_id: str = "r1") -> list[int]:
-    refs = await engine.submit(runs or [task()], "me", request_id, nothing_missing)
+async def submit(
+    engine: Engine, *runs: RunRequest, request_id: str = "r1", user: str = "me"
+) -> list[int]:
+    refs = await engine.submit(runs or [task()], user, request_id, nothing_missing)
     return [ref.id for ref in refs]
 
 
@@ -111,6 +113,17 @@ def test_equal_request_ids_make_one_run(tmp_path: Path) -> None:
 
     run(tmp_path, first)
     run(tmp_path, second)
+
+
+def test_a_repeated_request_makes_nothing_anew_when_its_runs_were_deleted(tmp_path: Path) -> None:
+    async def scenario(engine: Engine) -> None:
+        [number, other] = await submit(engine, task(), task())
+        await engine.cancel(RunId(number), abort=False)
+        await engine.delete(RunId(number))
+        assert await submit(engine, task(), task()) == [number, other]
+        assert await submit(engine, task(), user="bob") == [other + 1]
+
+    run(tmp_path, scenario)
 
 
 def test_a_refused_submit_changes_nothing_and_may_be_repeated(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ GOOD = Task(commands=["x"])
         (replace(GOOD, schedule=Schedule([])), "schedule.cron"),
         (replace(GOOD, commands=["a\0b"]), "commands"),
         (replace(GOOD, env={"A": "a\0b"}), "env"),
+        (replace(GOOD, working_dir="a\0b"), "working_dir"),
         (replace(GOOD, mounts=[HostPath("/a\0", "/b")]), "mounts"),
         (replace(GOOD, mounts=[HostPath("..", "/b")]), "volumes"),
         (replace(GOOD, mounts=[HostPath("", "/b")]), "volumes"),

@@ -40,9 +40,8 @@ def on_submit(
 ) -> Submitted:
     """Accept all runs, or raise InvalidInput (Conflict for a name in use) and change nothing.
 
-    `names` yields candidates for runs that have none; those in use are passed over, so it
-    must never run dry. A repeated
-    `request_id` never gets here: the engine answers it from what it knows.
+    `names` yields candidates for runs that have none; those in use are passed over, so it must
+    never run dry. A repeated `request_id` never gets here: the engine answers it from the store.
     """
     chosen = _names(cluster, requests, names)
     firings = _check(cluster, requests, now)
@@ -50,7 +49,8 @@ def on_submit(
     for request, name, next_at in zip(requests, chosen, firings, strict=True):
         run = Run(cluster.new_run_id(), name, user, request.spec, now, next_at=next_at)
         submitted.runs.append(RunRef(run.id, run.name))
-        submitted.effects.extend(_add(cluster, run, request, request_id))
+        submitted.effects.extend(_add(cluster, run, request))
+    submitted.effects.append(rows.insert_request(user, request_id, submitted.runs))
     submitted.effects.append(Wake())
     return submitted
 
@@ -95,7 +95,7 @@ def _first_firing(task: Task, now: float) -> float | None:
     return None if task.schedule is None else next_firing(task.schedule.cron, now)
 
 
-def _add(cluster: Cluster, run: Run, request: RunRequest, request_id: str) -> list[Effect]:
+def _add(cluster: Cluster, run: Run, request: RunRequest) -> list[Effect]:
     cluster.add_run(run)
     after: list[Effect] = []
     if run.next_at is None:
@@ -106,7 +106,7 @@ def _add(cluster: Cluster, run: Run, request: RunRequest, request_id: str) -> li
     blobs = [rows.insert_run_blob(run, digest, kind) for digest, kind in blobs_of(run.task)]
     data = {"name": run.name, "user": run.user, "state": run.state}
     told = Emit("run.submitted", run.id, data=data)
-    return [rows.insert_run(run, request, request_id), *blobs, told, *after]
+    return [rows.insert_run(run, request), *blobs, told, *after]
 
 
 def blobs_of(task: Task) -> list[tuple[str, str]]:

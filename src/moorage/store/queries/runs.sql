@@ -2,10 +2,10 @@
 -- A submitted run; every column.
 INSERT INTO runs (
     id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
-    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+    tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
 ) VALUES (
     :id, :name, :user, :state, :reason, :message, :exit_code, :priority, :spec, :source, :dialect,
-    :request_id, :tags, :submitted_at, :started_at, :ended_at, :next_at, :stopping, :node, :attempt
+    :tags, :submitted_at, :started_at, :ended_at, :next_at, :stopping, :node, :attempt
 );
 
 -- name: update_run
@@ -28,7 +28,7 @@ ON CONFLICT (run_id, digest) DO NOTHING;
 -- name: live_runs
 -- Boot: every run that has not ended, oldest first, and how many jobs each has had.
 SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
-    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt,
+    tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt,
     (SELECT count(*) FROM jobs AS j WHERE j.run_id = runs.id) AS jobs
 FROM runs
 WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
@@ -37,22 +37,26 @@ ORDER BY id;
 -- name: run_by_id
 -- One run, whole.
 SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
-    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+    tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
 FROM runs
 WHERE id = :id;
 
 -- name: run_by_name
 -- The newest run of that name, whole.
 SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
-    request_id, tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+    tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt
 FROM runs
 WHERE name = :name
 ORDER BY id DESC
 LIMIT 1;
 
--- name: run_by_request
--- What a request made, in its order: the answer when the request is repeated.
-SELECT id, name FROM runs WHERE request_id = :request_id ORDER BY id;
+-- name: insert_request
+-- Remembers what a request made, in the same transaction. A second one of that id is refused.
+INSERT INTO requests ("user", id, runs) VALUES (:user, :id, :runs);
+
+-- name: request
+-- What a request made: the answer when it is repeated.
+SELECT runs FROM requests WHERE "user" = :user AND id = :id;
 
 -- name: runs_page
 -- Rows of `ps`, newest first, below the id :before. Each of :before, :state, :name, :user may be
