@@ -90,7 +90,7 @@ def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool
         if reason := why(job.reason, job.message):
             lines.append(_field("reason", reason))
     if job.waits_for:
-        lines.append(_field("waits", printable(job.waits_for)))
+        lines.append(_field("waits for", printable(job.waits_for)))
     for attempt in job.attempts:
         lines += ["", _attempt(attempt, style, now)]
         lines += [f"  {line}" for line in timeline(attempt.phases, style, now)]

@@ -27,22 +27,24 @@ class Lack:
 
 
 def explain(cluster: Cluster, job: Job, now: float) -> str:
-    """One line for people; empty for a job that is not queued."""
+    """What the job waits for, to be read after these words; empty where it is not queued."""
     state = job.state
     if not isinstance(state, Queued):
         return ""
     if state.not_before is not None and state.not_before > now:
-        return f"is tried again in {format_duration(state.not_before - now)}"
+        return f"its next try, in {format_duration(state.not_before - now)}"
     return _waits(cluster, job.shape, cluster.queue.ahead(job.order))
 
 
 def waits_for(cluster: Cluster, task: Task) -> str:
-    """Why a run submitted now would not start at once; empty if it would."""
+    """What a run submitted now would wait for; empty if it would start at once. The scheduler has
+    passed over all that is queued, so where there is room for this, nobody ahead can use it."""
+    if task.schedule is not None:
+        return "its schedule"
     shape = shape_of(task.resources)
-    ahead = cluster.queue.ahead((-task.priority, cluster.next_job))
-    if not ahead and any(node.up and node.fits(shape) for node in cluster.nodes.values()):
+    if any(node.up and node.fits(shape) for node in cluster.nodes.values()):
         return ""
-    return _waits(cluster, shape, ahead)
+    return _waits(cluster, shape, cluster.queue.ahead((-task.priority, cluster.next_job)))
 
 
 def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
@@ -61,21 +63,21 @@ def _waits(cluster: Cluster, shape: Shape, ahead: int) -> str:
     up = [node for node in cluster.nodes.values() if node.up]
     if not up:
         down = _some([node.name for node in cluster.nodes.values()])
-        return "no node is connected" + (f" (down: {down})" if down else "")
+        return "a node: none is connected" + (f" (down: {down})" if down else "")
     able = [node for node in up if node.fits_empty(shape)]
     if not able:
         never = "; ".join(f"needs {lack.needs}, {lack.has}" for lack in _never(up, shape))
-        return f"no connected node can ever run this: {never}"
+        return f"another node: none that is connected can ever run this: {never}"
     queue = f"{_count(ahead, 'job')} {'is' if ahead == 1 else 'are'} ahead" if ahead else ""
     node = min(able, key=lambda node: (len(_lacks(node, shape)), node.id))
     lacks = _lacks(node, shape)
     if not lacks:
-        return queue or "starts next"
+        return f"its turn: {queue or 'it starts next'}"
     needs = " and ".join(lack.needs for lack in lacks)
     has = " and ".join(lack.has for lack in lacks)
     users = _some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])
     verb = "uses" if len(node.claims) == 1 else "use"
-    text = f"waits for {needs}: node {node.name} has {has} ({users} {verb} the rest)"
+    text = f"{needs}: node {node.name} has {has} ({users} {verb} the rest)"
     return f"{text}; {queue}" if queue else text
 
 

@@ -72,7 +72,7 @@ def test_what_a_queued_job_waits_for_is_said():
         Task(),
         [api.JobView(1, 0, "queued", waits_for="2 CPUs")],
     )
-    assert "waits     2 CPUs" in describe(queued, PIPE, 1.0)
+    assert "waits for 2 CPUs" in describe(queued, PIPE, 1.0)
 
 
 def test_bars_lie_where_their_time_lies():

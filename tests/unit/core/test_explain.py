@@ -6,6 +6,7 @@ from moorage.core.explain import explain, fits_ever, waits_for
 from moorage.protocol.agent import GpuDevice
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
+from moorage.specs.schedule import Schedule
 from moorage.specs.task import Task
 
 GB = 1024**3
@@ -22,11 +23,11 @@ def cpus(count: float) -> Resources:
 
 def test_no_node(desk):
     desk.submit()
-    assert why(desk, 1) == "no node is connected"
+    assert why(desk, 1) == "a node: none is connected"
     desk.hello()
-    assert why(desk, 1) == "starts next"
+    assert why(desk, 1) == "its turn: it starts next"
     desk.down()
-    assert why(desk, 1) == "no node is connected (down: box)"
+    assert why(desk, 1) == "a node: none is connected (down: box)"
 
 
 def test_it_names_what_is_missing_who_has_it_and_who_is_ahead(desk):
@@ -37,9 +38,7 @@ def test_it_names_what_is_missing_who_has_it_and_who_is_ahead(desk):
     desk.submit(resources=cpus(2))
     desk.submit(resources=cpus(2))
     assert why(desk, 1) == ""
-    assert why(desk, 3) == (
-        "waits for 2 CPUs: node box has 0.5 of 4 free (train, eval use the rest)"
-    )
+    assert why(desk, 3) == ("2 CPUs: node box has 0.5 of 4 free (train, eval use the rest)")
     assert why(desk, 4).endswith("(train, eval use the rest); 1 job is ahead")
 
 
@@ -52,7 +51,7 @@ def test_all_kinds_of_resources_in_one_line(desk):
     desk.submit(name="next", resources=everything)
     desk.schedule()
     assert why(desk, 2) == (
-        "waits for 3 CPUs and 10 GB of memory and 60 GB of disk and 1 GPU (h100): node box has "
+        "3 CPUs and 10 GB of memory and 60 GB of disk and 1 GPU (h100): node box has "
         "1 of 4 free and 6.0 GB of 16 GB free and 40 GB of 100 GB free and 0 of 1 GPU free "
         "(big uses the rest)"
     )
@@ -71,25 +70,31 @@ def test_jobs_ahead_are_told_where_there_is_room(desk):
     desk.hello()
     for _ in range(3):
         desk.submit()
-    assert why(desk, 1) == "starts next"
-    assert why(desk, 3) == "2 jobs are ahead"
+    assert why(desk, 1) == "its turn: it starts next"
+    assert why(desk, 3) == "its turn: 2 jobs are ahead"
 
 
 def test_a_retry_says_when(desk, say):
     desk.started(retry=Retry())
     desk.report(say.done("1.1.0", 1))
-    assert why(desk, 1) == "is tried again in 1.0s"
+    assert why(desk, 1) == "its next try, in 1.0s"
     desk.now += 2
-    assert why(desk, 1) == "starts next"
+    assert why(desk, 1) == "its turn: it starts next"
 
 
 def test_a_plan_knows_what_it_would_wait_for(desk):
-    assert waits_for(desk.cluster, Task()) == "no node is connected"
+    assert waits_for(desk.cluster, Task()) == "a node: none is connected"
     desk.hello()
     assert waits_for(desk.cluster, Task()) == ""
-    desk.submit()
-    assert waits_for(desk.cluster, Task()) == "1 job is ahead"
-    assert waits_for(desk.cluster, Task(priority=1)) == ""
+    desk.submit(name="train", resources=cpus(3))
+    desk.submit(resources=cpus(2))
+    desk.schedule()
+    assert waits_for(desk.cluster, Task()) == ""  # the job ahead has no use for what is free
+    lack = "2 CPUs: node box has 1 of 4 free (train uses the rest)"
+    two = cpus(2)
+    assert waits_for(desk.cluster, Task(resources=two)) == f"{lack}; 1 job is ahead"
+    assert waits_for(desk.cluster, Task(resources=two, priority=1)) == lack
+    assert waits_for(desk.cluster, Task(schedule=Schedule(["0 3 * * *"]))) == "its schedule"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_what_no_node_could_ever_run(desk, resources, field, message):
     assert [(p.field, p.message) for p in problems] == [
         (field, f"no node can ever run this: {message}")
     ]
-    assert why(desk, 1) == f"no connected node can ever run this: {message}"
+    assert why(desk, 1) == f"another node: none that is connected can ever run this: {message}"
 
 
 def test_a_node_that_is_down_may_come_back(desk):

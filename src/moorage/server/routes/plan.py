@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from moorage.core.cluster import Cluster
 from moorage.core.explain import fits_ever, waits_for
 from moorage.core.launch import check_references, limits_of
 from moorage.core.node import Node
@@ -53,14 +52,8 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         problems=problems + never,
         warnings=warnings,
         missing_blobs=absent,
-        waits_for=_waits_for(cluster, task) if not (problems or never) else "",
+        waits_for=waits_for(cluster, task) if not (problems or never) else "",
     )
-
-
-def _waits_for(cluster: Cluster, task: Task) -> str:
-    if task.schedule is not None:
-        return "its schedule"
-    return waits_for(cluster, task)
 
 
 def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> PlanNode:
