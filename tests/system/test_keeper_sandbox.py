@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,29 +155,41 @@ def test_a_target_below_a_link_hides_nothing_of_the_node(
     play(tmp_path / "agent", isolation, scenario)
 
 
+@pytest.mark.parametrize("below", [("", ""), ("a", "b"), ("", "a/b")])
+@pytest.mark.parametrize("uploaded", [False, True])
 def test_a_shared_mount_point_goes_with_its_last_user(
-    tmp_path: Path, isolation: Isolation, volume: Path, outside: Path
+    tmp_path: Path,
+    isolation: Isolation,
+    volume: Path,
+    outside: Path,
+    below: tuple[str, str],
+    uploaded: bool,
 ) -> None:
-    target = outside / "shared"
+    shared = outside / "shared"
 
     async def scenario(house: House) -> None:
         gates = []
         for number in (1, 2):
+            target = shared / below[number - 1]
             gate = house.directory(number) / "gate"
             os.mkfifo(gate)
             gates.append(gate)
+            source = volume
+            if uploaded:
+                source = house.directory(number) / "files" / "0" / "tree"
+                shutil.copytree(volume, source)
             await house.spawn(
-                number, f"read x < {gate}; cat {target}/old", binds=[Bind(volume, target)]
+                number, f"read x < {gate}; cat {target}/old", binds=[Bind(source, target)]
             )
         gates[0].write_text("go\n")
         await house.end(1)
         remove_made(str(house.directory(1)))
-        assert target.exists()
+        assert (shared / below[1]).exists()
         gates[1].write_text("go\n")
         assert (await house.end(2)).exit_code == 0
         assert house.output(2).read_text() == "old\n"
         remove_made(str(house.directory(2)))
-        assert not target.exists()
+        assert not shared.exists()
 
     play(tmp_path / "agent", isolation, scenario)
 

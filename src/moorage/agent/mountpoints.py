@@ -7,6 +7,7 @@ another attempt made lists it too, so the last one to use it removes it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 
@@ -14,9 +15,8 @@ NAME = "made.json"
 
 
 def remember(directory: str, paths: list[str]) -> None:
-    """Add to the attempt's list."""
-    known = _read(directory)
-    merged = known + [path for path in paths if path not in known]
+    """Add to the attempt's list. OSError."""
+    merged = list(dict.fromkeys(_read(directory) + paths))
     temporary = os.path.join(directory, f"{NAME}.new")
     with open(temporary, "w") as file:
         json.dump(merged, file)
@@ -43,22 +43,45 @@ def remove_made(directory: str) -> None:
     made = _read(directory)
     if not made:
         return
-    used = made_by_others(*os.path.split(directory)) | _mounted_anywhere()
-    for path in sorted(made, reverse=True):
-        # rmdir would silently take a mount away from the job that has it there.
-        if path in used:
-            continue
-        try:
-            if os.path.isdir(path):
-                os.rmdir(path)
-            elif os.path.getsize(path) == 0:
-                os.unlink(path)
-        except OSError:
-            continue  # gone already, or somebody has put something there
+    parent, own = os.path.split(directory)
+    held = lock(parent)
     try:
+        # rmdir would silently take a mount away from the job that has it there.
+        used = made_by_others(parent, own) | _mounted_anywhere()
+        remove([path for path in made if path not in used])
         os.unlink(os.path.join(directory, NAME))
     except FileNotFoundError:
         pass
+    finally:
+        os.close(held)
+
+
+def remove(paths: list[str]) -> None:
+    """Remove those that are empty, inner ones first."""
+    for path in sorted(paths, reverse=True):
+        try:
+            if is_bare(path):
+                (os.rmdir if os.path.isdir(path) else os.unlink)(path)
+        except OSError:
+            continue  # gone already, or somebody has just put something there
+
+
+def is_bare(path: str) -> bool:
+    """Whether nothing is there, or something that holds nothing."""
+    try:
+        return not os.listdir(path)
+    except NotADirectoryError:
+        return os.path.getsize(path) == 0
+    except OSError:
+        return not os.path.exists(path)
+
+
+def lock(attempts: str) -> int:
+    """A descriptor that, until it is closed, keeps others from making or removing mount points of
+    the attempts in that directory."""
+    descriptor = os.open(attempts, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def _mounted_anywhere() -> set[str]:

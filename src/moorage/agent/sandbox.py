@@ -83,16 +83,15 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 class Sandbox:
     """Carries out operations in the present, already private, mount namespace."""
 
-    __slots__ = ("_attempt", "_covered", "_directory", "_known", "_made", "_own_root")
+    __slots__ = ("_attempt", "_covered", "_directory", "_lock", "_made", "_own_root")
 
     def __init__(self, directory: str) -> None:
         """`directory` is the attempt's."""
         self._directory = directory
         self._covered: list[str] = []
         self._made: list[str] = []
-        self._known: set[str] | None = None
         self._own_root = False
-        self._attempt = -1
+        self._attempt = self._lock = -1
 
     def enter(self, operations: list[list[object]]) -> None:
         """All of them; MountError at the first that fails (the namespace dies with its user)."""
@@ -113,9 +112,7 @@ class Sandbox:
         except OSError as error:
             raise MountError(f"{error.filename or 'mounting'}: {error.strerror}") from error
         finally:
-            if self._made:
-                mountpoints.remember(f"/proc/self/fd/{self._attempt}", self._made)
-            for descriptor in [self._attempt, *sources]:
+            for descriptor in [self._attempt, self._lock, *sources]:
                 if descriptor >= 0:
                     os.close(descriptor)
 
@@ -138,9 +135,11 @@ class Sandbox:
         self._covered.append(place)
 
     def _bind(self, source: int, name: str, target: str, read_only: bool) -> None:
-        place = self._mount_point(target, directory=stat.S_ISDIR(os.fstat(source).st_mode))
-        if not name.startswith(f"{self._directory}/"):
-            self._note_if_made(place)
+        own = name.startswith(f"{self._directory}/") and not name.startswith(
+            f"{self._directory}/files/"
+        )
+        is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
+        place = self._mount_point(target, directory=is_directory, own=own)
         result = _libc.mount(
             f"/proc/self/fd/{source}".encode(), os.fsencode(place), None, _BIND | _REC, None
         )
@@ -149,22 +148,31 @@ class Sandbox:
         if read_only:
             _make_read_only(place)
 
-    def _mount_point(self, target: str, directory: bool) -> str:
-        """The real path to mount on, made if need be."""
+    def _mount_point(self, target: str, directory: bool, own: bool = True) -> str:
+        """The real path to mount on, made if need be. `own`: no other attempt can have made it."""
         if not target.startswith("/"):
             raise MountError(f"{target} is no absolute path")
         place = os.path.realpath(target)
         if place == "/":
             raise MountError("nothing can be mounted over /")
-        if os.path.exists(place):
-            if os.path.isdir(place) != directory:
-                raise MountError(
-                    f"{target} is a {'file' if directory else 'directory'} on this node, "
-                    f"and what is mounted there is a {'directory' if directory else 'file'}"
-                )
-            return place
-        self._make(place, directory)
+        bare = not self._is_covered(place) and mountpoints.is_bare(place)
+        if bare and (not own or not os.path.exists(place)):
+            self._hold()
+        if not os.path.exists(place):
+            self._make(place, directory)
+        elif os.path.isdir(place) != directory:
+            raise MountError(
+                f"{target} is a {'file' if directory else 'directory'} on this node, "
+                f"and what is mounted there is a {'directory' if directory else 'file'}"
+            )
+        if self._lock >= 0:
+            self._note(place)
         return place
+
+    def _hold(self) -> None:
+        """Until all is mounted, nobody may remove a mount point that seems unused."""
+        if self._lock < 0:
+            self._lock = mountpoints.lock(f"/proc/self/fd/{self._attempt}/..")
 
     def _make(self, place: str, directory: bool) -> None:
         parent = os.path.dirname(place)
@@ -183,25 +191,32 @@ class Sandbox:
                 os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC))
         except FileExistsError:
             return
-        if not self._is_covered(place):
+        if parent == "/":  # the job's own root, a tmpfs
+            self._covered.append(place)
+        elif not self._is_covered(place):
             self._made.append(place)
 
-    def _note_if_made(self, place: str) -> None:
-        """Another attempt's mount point must outlive that attempt while this one uses it."""
-        if self._is_covered(place) or (os.path.isdir(place) and os.listdir(place)):
+    def _note(self, place: str) -> None:
+        """Write down what was made on the node, and what another attempt made and this one uses
+        too: the last one removes it. Before it is mounted on, while it can still be undone."""
+        if self._is_covered(place):
             return
-        if self._known is None:
-            beside = f"/proc/self/fd/{self._attempt}/.."
-            self._known = mountpoints.made_by_others(beside, os.path.basename(self._directory))
-        path = place
-        while path in self._known:
-            self._made.append(path)
-            path = os.path.dirname(path)
+        attempt = f"/proc/self/fd/{self._attempt}"
+        known = mountpoints.made_by_others(f"{attempt}/..", os.path.basename(self._directory))
+        noted = list(self._made)
+        while place in known or place in self._made:
+            noted.append(place)
+            place = os.path.dirname(place)
+        if not noted:
+            return
+        try:
+            mountpoints.remember(attempt, noted)
+        except OSError:
+            mountpoints.remove([path for path in self._made if path not in known])
+            raise
 
     def _is_covered(self, path: str) -> bool:
         """Whether what is at `path` is not the node's own file system any more."""
-        if self._own_root and path.count("/") == 1:
-            return True
         return any(path == top or path.startswith(f"{top}/") for top in self._covered)
 
     def _skeleton(self, directory: str) -> None:
