@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from moorage.core.reactor.submit import blobs_of
 from moorage.engine.loop import Check
 from moorage.errors import InvalidInput, Problem
 from moorage.ids import Digest
-from moorage.protocol.api import MissingReply, RunRequest
+from moorage.protocol.api import RunRequest
 from moorage.specs.checks import check_task
 from moorage.specs.mounts import Files, Repo
 from moorage.specs.task import Task
@@ -44,28 +44,29 @@ def require_sound(runs: Sequence[RunRequest]) -> None:
         raise InvalidInput(*problems)
 
 
-async def missing(blobs: Blobs, task: Task) -> MissingReply:
-    """Which of the content that a spec names is not here, or not all of it."""
-    named = blobs_of(task)
+async def missing(blobs: Blobs, tasks: Iterable[Task]) -> set[Digest]:
+    """Which of the content that specs name is not here, or not all of it. Each is looked for
+    once: the runs of one request often share a tree."""
+    named = {found for task in tasks for found in blobs_of(task)}
     if not named:
-        return MissingReply([], [])
+        return set()
     trees = [Digest(digest) for digest, kind in named if kind == "tree"]
     singles = [Digest(digest) for digest, kind in named if kind == "blob"]
-    return await asyncio.to_thread(blobs.missing, singles, trees)
+    reply = await asyncio.to_thread(blobs.missing, singles, trees)
+    return {*reply.digests, *reply.trees}
 
 
 def checker(blobs: Blobs) -> Check:
     """For `Engine.submit`: InvalidInput names the content that is not here."""
 
     async def check(runs: Sequence[RunRequest]) -> None:
-        problems = []
-        for number, run in enumerate(runs):
-            reply = await missing(blobs, run.spec)
-            problems += [
-                Problem(f"{kind} {digest} is not on the server", "upload it", f"runs[{number}]")
-                for kind, digests in (("blob", reply.digests), ("tree", reply.trees))
-                for digest in digests
-            ]
+        absent = await missing(blobs, (run.spec for run in runs))
+        problems = [
+            Problem(f"{kind} {digest} is not on the server", "upload it", f"runs[{number}]")
+            for number, run in enumerate(runs)
+            for digest, kind in blobs_of(run.spec)
+            if digest in absent
+        ]
         if problems:
             raise InvalidInput(*problems)
 

@@ -31,8 +31,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
     task = run.spec
     problems = [str(problem) for problem in (*problems_of(task), *check_references(task))]
     try:
-        lacking = await missing(services.blobs, task)
-        absent = [*lacking.trees, *lacking.digests]
+        absent = sorted(await missing(services.blobs, [task]))
     except InvalidInput as error:
         problems += [str(problem) for problem in error.problems]
         absent = []
