@@ -78,8 +78,8 @@ def test_run_needs_no_file(moorage):
 
 def test_a_detached_run_is_listed_shown_waited_for_and_deleted(moorage):
     started = moorage("run", "-d", "-n", "shy", "--", "sh", "-c", "echo out; exit 4")
-    assert (started.code, started.out.split()[0]) == (0, "shy")
-    waited = moorage("wait", "shy")
+    assert started.code == 0
+    waited = moorage("wait", started.out.strip())
     assert waited.code == 4
     assert "run shy" in waited.out
     listed = json.loads(moorage("ps", "--json", "-a").out)
@@ -95,6 +95,19 @@ def test_a_detached_run_is_listed_shown_waited_for_and_deleted(moorage):
     assert (followed.code, followed.out) == (4, "out\n")
     assert moorage("delete", "-y", "shy").code == 0
     assert moorage("show", "shy").code == 3
+
+
+def test_of_several_runs_those_that_exist_are_deleted(moorage):
+    ended = [moorage("run", "-d", "--", "true").out.strip() for _ in range(2)]
+    moorage("wait", *ended)
+    busy = moorage("run", "-d", "--", "sleep", "60").out.strip()
+    result = moorage("delete", "-y", ended[0], "nosuch", busy, ended[1], ended[1])
+    assert result.code == 3
+    assert result.out.count(" deleted\n") == 2
+    assert "moorage: error: there is no run 'nosuch'" in result.err
+    assert f"moorage: error: run {busy} is still live" in result.err
+    assert moorage("stop", "-x", "nosuch", busy).code == 3
+    assert moorage("wait", busy).code == 137
 
 
 def test_an_unknown_run_is_not_found_with_the_nearest_name(moorage):
@@ -136,7 +149,7 @@ def test_plan_shows_the_native_file(moorage, task):
 def test_a_file_that_is_not_there_is_bad_input(moorage):
     result = moorage("apply", "-f", "/nowhere/task.yml")
     assert result.code == 2
-    assert result.err == "moorage: error: /nowhere/task.yml: -f: No such file or directory\n"
+    assert result.err == "moorage: error: -f /nowhere/task.yml: no such file or directory\n"
 
 
 def test_no_server_at_the_configured_address_is_unreachable(tmp_path):
@@ -188,7 +201,7 @@ def test_rows_that_are_left_out_are_counted(moorage):
     moorage("run", "--", "true")
     result = moorage("ps", "-n", "1")
     assert len(result.out.splitlines()) == 2
-    assert " shown, -a for all" in result.err
+    assert " shown\n" in result.err
     assert result.err.startswith("moorage: 1 of ")
 
 
@@ -235,8 +248,10 @@ def test_interrupted_and_continued_no_output_is_lost(moorage):
     with moorage.on_terminal("run", *volume, "--", "sh", "-c", script, "/signal/go") as screen:
         screen.expect("begun")
         screen.interrupt()
-        screen.expect("[c]ontinue?")
-        screen.type("c\n")
+        screen.expect("[C]ontinue?")
+        screen.type("what\n")
+        screen.expect("answer d, s or c")
+        screen.type("\n")
         with fifo.open("w") as go:
             go.write("go\n")
         assert screen.end() == 5

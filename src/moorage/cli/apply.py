@@ -15,7 +15,7 @@ from moorage.cli.session import connect, yes_option
 @click.option(
     "-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here."
 )
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for the run.")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait; print its number.")
 @yes_option
 @click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS...]")
 def apply(

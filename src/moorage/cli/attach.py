@@ -58,15 +58,19 @@ def attach(client: Client, run: RunRef) -> int:
 
 
 def _ask(run: RunRef) -> str:
-    """`d`etach, `s`top or `c`ontinue; empty after a second Ctrl-C."""
+    """`d`etach, `s`top or `c`ontinue, which Enter means too; empty after a second Ctrl-C."""
+    question = f"{run.name} still runs: [d]etach, [s]top it or [C]ontinue? "
     while True:
         try:
-            sys.stderr.write(f"\n{run.name} still runs: [d]etach, [s]top it or [c]ontinue? ")
+            sys.stderr.write(f"\n{question}")
             sys.stderr.flush()
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             sys.stderr.write("\n")
             return ""
-        answer = line.strip().lower()[:1]
-        if not line or answer in ("d", "s", "c"):
+        if not line:
+            return ""
+        answer = line.strip().lower()[:1] or "c"
+        if answer in ("d", "s", "c"):
             return answer
+        question = "answer d, s or c: "

@@ -5,7 +5,16 @@ from __future__ import annotations
 import click
 
 from moorage.cli.render import printable
-from moorage.cli.session import asks, confirm, connect, naming, runs_argument, yes_option
+from moorage.cli.session import (
+    asks,
+    confirm,
+    connect,
+    named_runs,
+    report,
+    runs_argument,
+    yes_option,
+)
+from moorage.errors import Conflict, MoorageError, NotFound
 
 
 @click.command()
@@ -22,15 +31,17 @@ def delete(runs: tuple[str, ...], yes: bool) -> int:
       moorage delete -y 41 42 43
     """
     with connect() as client:
-        named = []
-        for ref in runs:
-            with naming(client, ref):
-                named.append(client.run(ref).summary)
-        if not yes and asks():
+        named, errors = named_runs(client, runs)
+        if named and not yes and asks():
             names = ", ".join(f"{run.name} ({run.id})" for run in named)
-            if not confirm(f"Delete {printable(names)} with its output?"):
+            if not confirm(f"Delete {printable(names)} with all output?"):
                 return 1
+        failed: list[MoorageError] = [*errors]
         for run in named:
-            client.delete(run.id)
-            click.echo(f"run {run.name} ({run.id}) deleted")
-    return 0
+            try:
+                client.delete(run.id)
+            except (Conflict, NotFound) as error:
+                failed.append(error)
+            else:
+                click.echo(f"run {run.name} ({run.id}) deleted")
+    return report(failed)

@@ -62,6 +62,7 @@ def launch(
     if not brief:
         sys.stderr.writelines(f"{line}\n" for line in describe(considered, style_of(sys.stderr)))
         if not yes and asks() and not confirm("Submit it?", default=True):
+            say("nothing was submitted")
             return 1
     else:
         for warning in considered.warnings:
@@ -69,9 +70,10 @@ def launch(
     _upload(client, considered)
     [run] = client.submit(considered.request)
     if detach:
-        click.echo(f"{run.name} ({run.id})")
+        # A program gets the number alone, for `moorage wait "$(moorage run -d ...)"`.
+        click.echo(f"{run.name} ({run.id})" if sys.stdout.isatty() else run.id)
         return 0
-    waits = f", waits: {considered.plan.waits_for}" if considered.plan.waits_for else ""
+    waits = f", waits for {considered.plan.waits_for}" if considered.plan.waits_for else ""
     if waits or not brief:
         say(f"run {run.name} ({run.id}) submitted{printable(waits)}")
     return attach(client, run)

@@ -9,7 +9,7 @@ import click
 
 from moorage.cli.attach import copy_output, report_gap
 from moorage.cli.outcome import exit_code
-from moorage.cli.session import connect, naming, run_argument, seconds
+from moorage.cli.session import WholeNumber, connect, naming, run_argument, seconds
 from moorage.protocol.api import FINAL_STATES
 
 
@@ -17,16 +17,20 @@ from moorage.protocol.api import FINAL_STATES
 @run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--since", metavar="DURATION", help="Only the output of the last 5m, 2h, ...")
-@click.option("--job", type=click.IntRange(min=0), help="Position of the job in its run.")
-@click.option("--rank", type=click.IntRange(min=0), default=0, help="Which rank of the job.")
-@click.option("--attempt", type=click.IntRange(min=1), help="Which attempt (the last).")
+@click.option(
+    "--job", type=WholeNumber(min=0), metavar="N", help="One job of a schedule, from 0: the last."
+)
+@click.option(
+    "--rank", type=WholeNumber(min=0), default=0, metavar="N", help="Rank of the job: 0."
+)
+@click.option("--attempt", type=WholeNumber(min=1), metavar="N", help="One attempt only, from 1.")
 def logs(
     run: str, follow: bool, since: str | None, job: int | None, rank: int, attempt: int | None
 ) -> int:
     """Print the output of a run.
 
-    Both streams of the job, in the order they were written. With -f, ends with the job's exit
-    code, as `apply` does.
+    Both streams of the job, in the order they were written, all attempts one after the other.
+    With -f, ends with the job's exit code, as `apply` does.
 
     \b
     Examples:

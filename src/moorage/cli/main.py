@@ -50,6 +50,18 @@ BROKEN_PIPE = 141
 class Verbs(click.Group):
     """Imports the module of a verb when the verb is used."""
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that was named; where there is none, the nearest that exists."""
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            nearest = get_close_matches(args[0], VERBS, n=1, cutoff=0.6)
+            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All verbs, in the order of a first reading."""
         return list(VERBS)
@@ -127,6 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = moorage.main(arguments, prog_name="moorage", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.message)  # `moorage node` is answered as `moorage` is
+        return 0
     except click.ClickException as error:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
@@ -161,7 +176,9 @@ def _failed(error: MoorageError) -> int:
 def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "moorage"
-    message = error.format_message().replace("\n", " ").rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if not message.startswith("Got"):
+        message = message[:1].lower() + message[1:]
     _complain(f"{message}; see {path} --help")
     return 2
 

@@ -75,5 +75,5 @@ def _text(path: str) -> str:
     except UnicodeDecodeError as error:
         reason = f"not UTF-8 text (byte {error.start})"
     except OSError as error:
-        reason = error.strerror or str(error)
-    raise InvalidInput(Problem(reason, field="-f", file="" if path == STDIN else path))
+        reason = (error.strerror or str(error)).lower()
+    raise InvalidInput(Problem(reason, field=f"-f {path}"))

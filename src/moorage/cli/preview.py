@@ -10,6 +10,7 @@ from moorage.cli.prepare import Prepared
 from moorage.cli.render import Style, printable
 from moorage.errors import Problem
 from moorage.protocol.api import PlanNode, RunPlan, RunRequest
+from moorage.specs.mounts import Repo
 from moorage.units import format_size
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ def describe(considered: Considered, style: Style) -> list[str]:
     lines.append(_field("command", printable(first) + dots))
     lines += _labelled("runs on", _nodes(plan.nodes, style))
     if plan.waits_for:
-        lines.append(_field("waits", printable(plan.waits_for)))
+        lines.append(_field("waits for", printable(plan.waits_for)))
     lines += _labelled("uploads", [_content(content) for content in considered.contents])
+    clones = [_clone(m) for m in spec.mounts if isinstance(m, Repo) and m.url and not m.source]
+    lines += _labelled("clones", clones)
     lines += _labelled(
         "warning", [style.paint(printable(w), "yellow") for w in considered.warnings]
     )
@@ -80,7 +83,7 @@ def _nodes(nodes: list[PlanNode], style: Style) -> list[str]:
             state = style.paint("when it is free", "yellow")
         else:
             reason = "; ".join(node.problems) or "too small"
-            state = style.paint(printable(f"not: {reason}"), "red")
+            state = style.paint(printable(f"cannot: {reason}"), "red")
         lines.append(f"{printable(node.node)}: {state}")
     if len(lines) > SHOWN_NODES:
         lines[SHOWN_NODES:] = [f"... and {len(lines) - SHOWN_NODES} nodes more"]
@@ -92,6 +95,14 @@ def _content(content: Content) -> str:
     new = f"{format_size(content.new_bytes)} to send" if content.new_bytes else "nothing to send"
     text = f"{content.source} -> {content.target}: {content.files} {noun}"
     return printable(f"{text}, {format_size(content.size)}; {new}")
+
+
+def _clone(repo: Repo) -> str:
+    from moorage.data.git import without_credentials  # 5 ms that most plans do without
+
+    wanted = repo.hash or repo.branch
+    version = f" at {wanted}" if wanted else ""
+    return printable(f"{without_credentials(repo.url or '')}{version} -> {repo.target}")
 
 
 def as_document(considered: Considered) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from moorage.cli.client import Client
 from moorage.cli.render import Style, age, lasted, say, style_of, table
-from moorage.cli.session import connect, json_option, print_json, print_lines
+from moorage.cli.session import WholeNumber, connect, json_option, print_json, print_lines
 from moorage.errors import InvalidInput, MoorageError, Problem
 from moorage.protocol.api import FINAL_STATES, RunPage, RunSummary
 
@@ -18,7 +18,7 @@ RECENT = 86_400.0
 """Seconds for which a run that has ended is still shown."""
 HEADERS = ("ID", "NAME", "STATE", "NODE", "SUBMITTED", "LASTED", "REASON")
 STATE = HEADERS.index("STATE")
-REFRESH = 5.0
+REFRESH = 2.0
 """Seconds after which the ages of a live table are drawn anew."""
 CALM = 0.2
 """Seconds between two drawings, however much happens."""
@@ -26,7 +26,7 @@ CALM = 0.2
 
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also what ended long ago.")
-@click.option("-n", "--newest", type=click.IntRange(min=1), metavar="N", help="The newest N.")
+@click.option("-n", "--newest", type=WholeNumber(min=1), metavar="N", help="The newest N.")
 @click.option("-w", "--watch", is_flag=True, help="Keep the table up to date.")
 @json_option
 def ps(everything: bool, newest: int | None, watch: bool, as_json: bool) -> None:
@@ -54,7 +54,7 @@ def ps(everything: bool, newest: int | None, watch: bool, as_json: bool) -> None
         print_json(RunPage(runs, total))
     else:
         print_lines(listing(runs, style_of(sys.stdout), time.time()))
-    hidden = hidden_note(len(runs), total)
+    hidden = hidden_note(len(runs), total, newest)
     if hidden:
         say(hidden)
     elif not runs and not as_json:
@@ -94,9 +94,12 @@ def _is_recent(run: RunSummary, now: float) -> bool:
     return run.state not in FINAL_STATES or (run.ended_at or run.submitted_at) > now - RECENT
 
 
-def hidden_note(shown: int, total: int) -> str:
-    """What must be said where rows are left out; empty where none is."""
-    return f"{shown} of {total} shown, -a for all" if shown < total else ""
+def hidden_note(shown: int, total: int, newest: int | None = None) -> str:
+    """What must be said where rows are left out; empty where none is. With `newest`, they were
+    asked for, and -a would not bring the others."""
+    if shown >= total:
+        return ""
+    return f"{shown} of {total} shown" + ("" if newest is not None else ", -a for all")
 
 
 def listing(runs: list[RunSummary], style: Style, now: float) -> list[str]:
@@ -146,6 +149,7 @@ def _watch(client: Client, everything: bool, newest: int | None) -> None:
             changed.wait(REFRESH)
             calm.wait(CALM)  # never set: a limit on drawings, while more changes gather
     except KeyboardInterrupt:
+        sys.stdout.write("\n")  # the terminal has shown ^C there
         return
     raise broken[0]
 

@@ -27,7 +27,7 @@ from moorage.specs.options import task_from_command
 @click.option("--memory", metavar="SIZE", help="8GB.. reserves, ..16GB limits, 16GB does both.")
 @click.option("--gpu", metavar="GPU", help="GPUs: 1, A100:2, 24GB:1.")
 @click.option("-n", "--name", help="Name of the run; the server picks one otherwise.")
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for it.")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait; print its number.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     volumes: tuple[str, ...], env: tuple[str, ...], cpu: str | None, memory: str | None,

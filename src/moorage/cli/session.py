@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,10 @@ import msgspec
 from moorage.cli import autostart
 from moorage.cli.client import Client
 from moorage.cli.home import from_environment, from_home, home_directory, is_alive
+from moorage.cli.render import say
 from moorage.cli.streams import decode_events
 from moorage.errors import InvalidInput, MoorageError, NotFound, Problem, Unreachable
+from moorage.protocol.api import RunSummary
 from moorage.units import BadValue, parse_duration
 
 NODE_PATIENCE = 10.0
@@ -132,7 +134,49 @@ def confirm(question: str, *, default: bool = False) -> bool:
     return default if not word else word in ("y", "yes")
 
 
+class WholeNumber(click.IntRange):
+    """A number in a range, called what people call it in errors."""
+
+    name = "whole number"
+
+
+class RunName(click.types.StringParamType):
+    """The number or the name of a run."""
+
+    name = "run"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuses an empty one: a shell variable that is not set, most often."""
+        if not value.strip():
+            self.fail("the name of a run is empty", param, ctx)
+        return value
+
+
+def named_runs(client: Client, refs: Sequence[str]) -> tuple[list[RunSummary], list[NotFound]]:
+    """The runs that exist, each once, and the complaints about the others."""
+    found: dict[int, RunSummary] = {}
+    missing = []
+    for ref in refs:
+        try:
+            with naming(client, ref):
+                summary = client.run(ref).summary
+        except NotFound as error:
+            missing.append(error)
+        else:
+            found[summary.id] = summary
+    return list(found.values()), missing
+
+
+def report(errors: Sequence[MoorageError]) -> int:
+    """Say what went wrong with some of several runs; returns the exit code of the first."""
+    for error in errors:
+        say(f"error: {error}")
+    return errors[0].exit_code if errors else 0
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-run_argument = click.argument("run", shell_complete=complete_runs)
-runs_argument = click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
+run_argument = click.argument("run", type=RunName(), shell_complete=complete_runs)
+runs_argument = click.argument(
+    "runs", nargs=-1, required=True, type=RunName(), shell_complete=complete_runs
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")

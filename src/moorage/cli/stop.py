@@ -5,7 +5,15 @@ from __future__ import annotations
 import click
 
 from moorage.cli.render import printable
-from moorage.cli.session import asks, confirm, connect, naming, runs_argument, yes_option
+from moorage.cli.session import (
+    asks,
+    confirm,
+    connect,
+    named_runs,
+    report,
+    runs_argument,
+    yes_option,
+)
 from moorage.protocol.api import FINAL_STATES
 
 
@@ -25,11 +33,8 @@ def stop(runs: tuple[str, ...], abort: bool, yes: bool) -> int:
       moorage stop -x 41 42    kill both now
     """
     with connect() as client:
-        named = []
-        for ref in runs:
-            with naming(client, ref):
-                named.append(client.run(ref).summary)
-        if not yes and asks():
+        named, errors = named_runs(client, runs)
+        if named and not yes and asks():
             names = ", ".join(f"{run.name} ({run.id})" for run in named)
             if not confirm(f"{'Kill' if abort else 'Stop'} {printable(names)}?"):
                 return 1
@@ -40,4 +45,4 @@ def stop(runs: tuple[str, ...], abort: bool, yes: bool) -> int:
             after = client.stop(run.id, abort=abort)
             done = after.state if after.state in FINAL_STATES else "is being stopped"
             click.echo(f"run {run.name} ({run.id}) {done}")
-    return 0
+    return report(errors)

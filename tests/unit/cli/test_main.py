@@ -152,3 +152,25 @@ def test_a_reader_that_left_is_no_error():
         check=True,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["stpo"], "there is no verb 'stpo' (did you mean 'stop'?); see moorage --help"),
+        (["qqq"], "there is no verb 'qqq'; see moorage --help"),
+        (["show", " "], "invalid value for 'RUN': the name of a run is empty; see moorage show"),
+        (["ps", "-n", "x"], "'x' is not a valid whole number; see moorage ps --help"),
+        (["completion"], "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish; see"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(capsys, arguments, line):
+    code, out, err = run_main(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert line in err
+
+
+def test_a_group_without_a_verb_shows_its_help(capsys):
+    code, out, err = run_main(capsys, "node")
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: moorage node")

@@ -48,7 +48,7 @@ def test_only_local_content_is_local(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"\xff\xfe\x00", "not UTF-8"), (None, "No such file")]
+    ("content", "reason"), [(b"\xff\xfe\x00", "not UTF-8"), (None, "no such file")]
 )
 def test_a_file_that_cannot_be_read_is_bad_input(tmp_path, content, reason):
     path = tmp_path / "task.yml"

@@ -43,6 +43,8 @@ def test_the_default_shows_what_lives_and_what_ended_within_a_day(scripted, clie
     shown, total = select(client, NOW)
     assert ([r.id for r in shown], total) == ([5, 4, 3, 1], 5)
     assert hidden_note(len(shown), total) == "4 of 5 shown, -a for all"
+    assert hidden_note(4, 5, newest=4) == "4 of 5 shown"
+    assert hidden_note(5, 5) == ""
     assert len(scripted.seen) == 1
 
 
