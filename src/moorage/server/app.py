@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +29,8 @@ from moorage.server.table import AnyRoute, Call, NoBody, RawBody, read_body
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+_log = logging.getLogger(__name__)
 
 
 def build(services: Services) -> ASGIApp:
@@ -169,4 +172,11 @@ class Guard:
             reply = http_reply(403, "this server answers only for localhost and 127.0.0.1")
             await reply(scope, receive, named)
             return
-        await self.application(scope, receive, named)
+        try:
+            await self.application(scope, receive, named)
+        except Exception:  # answered already; uvicorn would log it without the id
+            _log.exception("request %s failed: %s", request_id, _named(scope))
+
+
+def _named(scope: Scope) -> str:
+    return f"{scope.get('method', 'WS')} {scope['path']}"
