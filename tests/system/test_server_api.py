@@ -303,3 +303,37 @@ def test_a_large_blob_arrives_in_parts(server: Server) -> None:
     assert server.call("GET", f"{path}/part").json == first.json
     last = server.call("PUT", f"{path}?offset={half}{size}", content[half:], headers=octets)
     assert last.json == {"received": len(content), "complete": True}
+
+
+# A spec that no client of ours would send
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "word"),
+    [
+        ({"comands": ["x"]}, 400, "comands"),
+        ({"resources": {"cpus": 4}}, 400, "cpus"),
+        ({"mounts": [{"type": "host", "source": "/a", "target": "/b", "ro": True}]}, 400, "ro"),
+        ({"schedule": {"cron": []}}, 422, "schedule.cron"),
+        ({"resources": {"memory": {"max": 1e300}}}, 422, "resources.memory"),
+        ({"resources": {"shm_size": 10**30}}, 422, "resources.shm_size"),
+        ({"max_duration": 1e300}, 422, "max_duration"),
+        ({"env": {"A": "\0"}}, 422, "env"),
+        ({"mounts": [{"type": "host", "source": "..", "target": "/b"}]}, 422, "volumes"),
+    ],
+)
+def test_a_hostile_spec_is_refused(
+    server: Server, fields: dict[str, Any], status: int, word: str
+) -> None:
+    reply = server.call("POST", "/v1/runs", submission("hostile", spec(**fields)))
+    assert reply.status == status, reply.body
+    assert word in reply.json["message"]
+    assert server.call("GET", "/v1/health").status == 200
+
+
+def test_plan_and_submit_say_the_same(server: Server) -> None:
+    server.submit("taken-1", name="taken")
+    for bad in (spec(name="taken"), spec(commands=["${{ run.nme }}"])):
+        said = server.call("POST", "/v1/plan", {"runs": [bad]}).json["runs"][0]["problems"]
+        refusal = server.call("POST", "/v1/runs", submission("taken-2", bad)).json
+        assert refusal["problems"] == said

@@ -23,8 +23,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     upload_limit: Annotated[int, Meta(ge=0)] = 0
     """Bytes that one uploaded file may have; 0: no limit but the disk."""
-    blob_grace: Annotated[float, Meta(ge=0)] = DAY
-    """Seconds that a blob which no run names is kept."""
+    blob_grace: Annotated[float, Meta(ge=7200)] = DAY
+    """Seconds that a blob which no run names is kept. Two hours at least: the store notes once an
+    hour that a blob is relied on, and an upload must last until its submit."""
     log_limit: Annotated[int, Meta(ge=0)] = 1_000_000_000
     """Bytes of output kept for one attempt; 0: no limit."""
 

@@ -13,6 +13,7 @@ import msgspec
 from moorage.errors import InvalidInput, NotFound
 from moorage.protocol.agent import Outcome, Phase, Usage
 from moorage.protocol.api import (
+    FINAL_STATES,
     AttemptView,
     Event,
     EventPage,
@@ -61,6 +62,8 @@ class History:
         """
         limit = max(1, min(limit, LARGEST_PAGE))
         filters = {"state": state, "name": name, "user": user}
+        # Few are live among many: with a live state, too, their own index answers.
+        active = active or (state is not None and state not in FINAL_STATES)
         page, count = _ACTIVE if active else _ALL
         # One more than asked for tells whether another page follows.
         wanted = {**filters, "before": _position(cursor), "limit": limit + 1}

@@ -32,7 +32,16 @@ def test_sizes_and_durations_may_be_written_with_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["upload_limit: -1", "upload_limit: many", "blob_grace: [1]", "- a", "a: [", "\tb: 1"]
+    "text",
+    [
+        "upload_limit: -1",
+        "upload_limit: many",
+        "blob_grace: 1h",
+        "blob_grace: [1]",
+        "- a",
+        "a: [",
+        "\tb: 1",
+    ],
 )
 def test_wrong_ones_name_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yml").write_text(text)

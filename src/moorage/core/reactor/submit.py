@@ -60,9 +60,7 @@ def _names(cluster: Cluster, requests: Sequence[RunRequest], names: Iterator[str
     taken: set[str] = set()
     for name in (request.spec.name for request in requests):
         if name in taken or name in cluster.names:
-            raise Conflict(
-                Problem(f"a live run is called `{name}`", "stop it or choose another", "name")
-            )
+            raise Conflict(name_in_use(name))
         if name is not None:
             taken.add(name)
     chosen: list[str] = []
@@ -73,6 +71,11 @@ def _names(cluster: Cluster, requests: Sequence[RunRequest], names: Iterator[str
         taken.add(name)
         chosen.append(name)
     return chosen
+
+
+def name_in_use(name: str | None) -> Problem:
+    """What submit and plan say of a name that a live run has."""
+    return Problem(f"a live run is called `{name}`", "stop it or choose another name", "name")
 
 
 def _check(cluster: Cluster, requests: Sequence[RunRequest], now: float) -> list[float | None]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from moorage.core.explain import fits_ever, waits_for
 from moorage.core.launch import check_references, limits_of
 from moorage.core.node import Node
+from moorage.core.reactor.submit import name_in_use
 from moorage.core.shape import shape_of
 from moorage.errors import InvalidInput
 from moorage.ids import NodeId
@@ -36,7 +37,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         problems += [str(problem) for problem in error.problems]
         absent = []
     if task.name is not None and task.name in cluster.names:
-        problems.append(f"a live run is called `{task.name}`; stop it or choose another name")
+        problems.append(str(name_in_use(task.name)))
     never = [str(problem) for problem in fits_ever(cluster, task)]
     answers = await services.engine.probe(_launch(task, user), PATIENCE)
     nodes = [_node(node, task, answers) for node in cluster.nodes.values() if node.up]
