@@ -38,11 +38,12 @@ def plan(
       moorage plan -f .dstack.yml --show-spec > train.yml
       moorage plan -f train.yml --json
     """
-    prepared = read_file(file, name=name, env=env, args=args)
+    # The file printed stands for others too: what may follow -- is left open unless it is given.
+    prepared = read_file(file, name=name, env=env, args=args or (None if show_spec else ()))
     if show_spec:
         from moorage.specs.show import dump
 
-        sys.stdout.write(dump(prepared.spec, inherited=prepared.inherited))
+        sys.stdout.write(dump(prepared.shown, inherited=prepared.inherited))
         return
     with connect(node=True) as client:
         considered = consider(client, prepared)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from moorage.errors import InvalidInput, Problem
@@ -31,6 +32,13 @@ class Prepared:
     """Variables whose values came from the environment and are not shown."""
     places: Sequence[tuple[str, int, int]] = ()
     """Field, line and column of each mount."""
+    template: Task | None = None
+    """The spec to show, with `${{ env.* }}` as written; None: the spec itself."""
+
+    @property
+    def shown(self) -> Task:
+        """What may be shown: without values from the environment."""
+        return self.spec if self.template is None else self.template
 
     def local(self, mount: Mount) -> Path | None:
         """The local file or directory that a mount uploads; None for other mounts."""
@@ -49,13 +57,24 @@ class Prepared:
 
 
 def read_file(
-    path: str, *, name: str | None = None, env: Sequence[str] = (), args: Sequence[str] = ()
+    path: str,
+    *,
+    name: str | None = None,
+    env: Sequence[str] = (),
+    args: Sequence[str] | None = (),
 ) -> Prepared:
-    """The run of a file, or of standard input for `-`. InvalidInput with every problem in it."""
+    """The run of a file, or of standard input for `-`. InvalidInput with every problem in it.
+
+    `args=None` leaves `${{ run.args }}` in it, to be shown.
+    """
     from moorage.specs.load import load  # YAML: 30 ms that `run` does without
 
     shown = "standard input" if path == STDIN else path
-    loaded = load(_text(path), file=shown, environ=os.environ, args=args, overrides=env, name=name)
+    read = partial(
+        load, _text(path), file=shown, environ=os.environ, args=args, overrides=env, name=name
+    )
+    loaded = read()
+    refers = "${{" in loaded.source and "env." in loaded.source
     return Prepared(
         loaded.spec,
         Path.cwd() if path == STDIN else Path(path).absolute().parent,
@@ -65,6 +84,7 @@ def read_file(
         loaded.warnings,
         loaded.inherited,
         loaded.places,
+        read(keep_env=True).spec if refers else None,
     )
 
 

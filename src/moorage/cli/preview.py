@@ -51,7 +51,8 @@ def describe(considered: Considered, style: Style) -> list[str]:
     lines = [_field("run", printable(spec.name or "the server picks a name"))]
     if spec.schedule is not None:
         lines.append(_field("schedule", ", ".join(spec.schedule.cron) + " (UTC)"))
-    first, *more = [part for command in spec.commands for part in command.split("\n") if part]
+    commands = considered.prepared.shown.commands
+    first, *more = [part for command in commands for part in command.split("\n") if part]
     dots = f" ... ({len(more)} more)" if more else ""
     lines.append(_field("command", printable(first) + dots))
     lines += _labelled("runs on", _nodes(plan.nodes, style))

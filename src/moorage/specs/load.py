@@ -46,17 +46,21 @@ def load(
     *,
     file: str,
     environ: Mapping[str, str],
-    args: Sequence[str] = (),
+    args: Sequence[str] | None = (),
     overrides: Sequence[str] = (),
     name: str | None = None,
+    keep_env: bool = False,
 ) -> Loaded:
     """The run that a file describes. `environ` is the caller's environment, `args` what follows
-    `--` on the command line, `overrides` the values of `-e`, `name` that of `-n`.
+    `--` on the command line, `overrides` the values of `-e`, `name` that of `-n`. For a spec that
+    is shown and not run: `args=None` leaves `${{ run.args }}` in it, `keep_env` `${{ env.* }}`
+    in commands and variables.
 
     InvalidInput carries every problem found.
     """
     root, problems = compose(text, file)
-    context = Context(file, environ, args=shlex.join(args), problems=problems)
+    context = Context(file, environ, problems=problems, keep_env=keep_env)
+    context.args = None if args is None else shlex.join(args)
     context.overrides = _overrides(overrides, context)
     context.env.update(context.overrides)
     given = _read(Value(root, "", context), root)

@@ -228,10 +228,15 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         return Problem("a tab is used as indentation", "indent with spaces", "", file, *place)
     reason = getattr(error, "problem", None) or "not valid YAML"
     context = getattr(error, "context", None)
+    begun = getattr(error, "context_mark", None)
+    if context and begun is not None and begun.line != mark.line:
+        context += f" that begins on line {begun.line + 1}"
     message = f"not valid YAML: {reason}" + (f" ({context})" if context else "")
     fix = ""
     if "mapping values are not allowed" in message:
         fix = "put quotes around a text that contains `: `"
+    elif "flow" in message and "${{" in line:
+        fix = "put quotes around a text that contains `${{`"
     elif "quoted scalar" in message:
         fix = "close the quote"
     return Problem(message, fix, "", file, *place)

@@ -40,8 +40,10 @@ class Context(Struct):
 
     file: str
     environ: Mapping[str, str]
-    args: str = ""
-    """For `${{ run.args }}`, quoted for the shell."""
+    args: str | None = ""
+    """For `${{ run.args }}`, quoted for the shell; None leaves the reference as it is."""
+    keep_env: bool = False
+    """Leave `${{ env.* }}` as it is in commands and variables: to show, not to run."""
     overrides: Mapping[str, str] = initial(default_factory=dict)
     """Variables given on the command line; they replace those of the document."""
     env: dict[str, str] = initial(default_factory=dict)
@@ -130,7 +132,10 @@ class Value(Struct, frozen=True):
         `${{ run.args }}` makes sense here. `empty`: an empty text is fine.
         """
         if not isinstance(self.node, Text):
-            self.reject(f"a text is needed, not {self._kind()}")
+            fix = ""
+            if isinstance(self.node, Map) and self.field.startswith("commands["):
+                fix = "put quotes around a command that contains `: `, or write it after `- |`"
+            self.reject(f"a text is needed, not {self._kind()}", fix)
         if self.is_null:
             self.reject("a value is missing after the key")
         text = self._filled(self.node, later, args)
@@ -222,11 +227,12 @@ class Value(Struct, frozen=True):
             if value is None:
                 fix = f"export {reference.name}, or pass -e {reference.name}=..."
                 raise BadValue("", f"the environment variable {reference.name} is not set", fix)
-            return {key: value}
+            kept = self.context.keep_env and self.field.startswith(("commands", "env"))
+            return {} if kept else {key: value}
         if key == interpolate.ARGS:
             if not args:
                 raise BadValue("", "run.args can be used in commands only")
-            return {key: self.context.args}
+            return {} if self.context.args is None else {key: self.context.args}
         if key not in interpolate.RUN_NAMES | interpolate.JOB_NAMES:
             raise BadValue("", *_unknown(reference))
         if not later:

@@ -130,6 +130,15 @@ class TestVariables:
         assert task.commands == ["run 'a b' '$x' end"]
         assert spec("commands: ['run ${{ run.args }}']").commands == ["run "]
 
+    def test_what_is_shown_keeps_its_references(self) -> None:
+        text = (
+            "type: task\nname: n-${{ env.X }}\nenv: {A: '${{ env.X }}'}\n"
+            "commands: ['a ${{ env.X }} ${{ run.args }}']\n"
+        )
+        shown = load(text, file="a.yml", environ={"X": "x"}, args=None, keep_env=True).spec
+        assert (shown.name, shown.env) == ("n-x", {"A": "${{ env.X }}"})
+        assert shown.commands == ["a ${{ env.X }} ${{ run.args }}"]
+
     def test_what_is_known_later_stays(self) -> None:
         task = spec(
             "commands: ['a ${{ run.id }} $${{ x }} ${{ moorage.job_id }}']\n"

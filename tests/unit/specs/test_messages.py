@@ -53,7 +53,12 @@ def error(body: str, **options: Any) -> str:
         (
             "name: [a",
             "a.yml:2:1: not valid YAML: did not find expected ',' or ']' "
-            "(while parsing a flow sequence)",
+            "(while parsing a flow sequence that begins on line 1)",
+        ),
+        (
+            "a: {b: c-${{ run.id }}, d: e}",
+            "a.yml:1:11: not valid YAML: did not find expected ',' or '}' "
+            "(while parsing a flow mapping); put quotes around a text that contains `${{`",
         ),
         ("a: 1\nb: \x07", "a.yml:2:4: a control character is in the file; remove it"),
         ("a: 1\nb: \ud800", "a.yml:2:4: this character is not valid Unicode"),
@@ -143,6 +148,15 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
         (
             "type: task\ncommands: {a: b}",
             "a.yml:2:11: commands: a text is needed, not a mapping",
+        ),
+        (
+            "type: task\ncommands:\n- echo a: b",
+            "a.yml:3:3: commands[0]: a text is needed, not a mapping; put quotes around a command "
+            "that contains `: `, or write it after `- |`",
+        ),
+        (
+            "type: task\nqqq: 1\ncommands: [a]",
+            "a.yml:2:1: qqq: there is no field 'qqq'; `moorage schema task` has all fields",
         ),
         (
             "type: task\nimage: x",

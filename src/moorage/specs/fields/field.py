@@ -15,6 +15,9 @@ Schema = Mapping[str, Any]
 Reader = Callable[[Value], Any]
 
 Origin = Literal["dstack", "dstack profile", "moorage"]
+_FEW = 12
+"""Names that an error about an unknown one lists; more are no help in one line."""
+
 Status = Literal["honoured", "accepted", "refused"]
 """`honoured`: does what it says. `accepted`: allowed, because here it changes nothing. `refused`:
 only its neutral values are allowed."""
@@ -72,6 +75,13 @@ def refused(
     return Field(name, about, read, schema, origin, "refused", form, "", instead)
 
 
+def _known(table: Table) -> str:
+    """What may stand here, where that is not a page of names."""
+    if len(table) > _FEW:
+        return "`moorage schema task` has all fields"
+    return f"known here: {', '.join(sorted(row.name for row in table))}"
+
+
 def read_table(value: Value, table: Table) -> dict[str, Any]:
     """What a mapping's keys mean, by name, in the order of the table; null counts as not written.
     Every problem of every key is reported, and those keys are left out."""
@@ -82,7 +92,7 @@ def read_table(value: Value, table: Table) -> dict[str, Any]:
             present[key] = item
         else:
             near = suggestion(key, list(rows))
-            fix = "" if near else f"known here: {', '.join(sorted(rows))}"
+            fix = "" if near else _known(table)
             value.context.report(item.problem(f"there is no field '{cut(key)}'{near}", fix, place))
     result: dict[str, Any] = {}
     for row in table:
