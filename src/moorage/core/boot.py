@@ -36,14 +36,17 @@ def restore(
     attempts: Iterable[Row],
     nodes: Iterable[Row],
     ids: Row,
+    dropped_logs: Iterable[Row] = (),
 ) -> Cluster:
-    """From the rows of `live_runs`, `live_jobs`, `live_attempts`, `nodes` and `max_ids`.
+    """From the rows of the queries of these names (`ids`: of `max_ids`).
 
     Every node counts as down until its agent greets.
     """
     cluster = Cluster(next_run=ids["run"] + 1, next_job=ids["job"] + 1, next_node=ids["node"] + 1)
     for row in nodes:
         cluster.add_node(_node(row))
+    for row in dropped_logs:
+        cluster.nodes[NodeId(row["node_id"])].dropped_logs.append(row["attempt"])
     for row in runs:
         cluster.add_run(_run(row))
     live = {(row["job_id"], row["attempt"]): row for row in attempts}

@@ -106,6 +106,14 @@ def _never(nodes: Sequence[Node], shape: Shape) -> list[Lack]:
     ]
 
 
+def _told_apart(needed: int, most: int) -> tuple[str, str]:
+    """Two sizes for people; with more digits where rounding would make them equal."""
+    texts = format_size(needed), format_size(most)
+    if texts[0] != texts[1]:
+        return texts
+    return f"{needed / 2**30:.2f} GB", f"{most / 2**30:.2f} GB"
+
+
 def _exceeded(nodes: Sequence[Node], shape: Shape) -> Iterator[Lack]:
     has = [node.resources for node in nodes]
     if shape.arch is not None and all(one.arch != shape.arch for one in has):
@@ -114,11 +122,11 @@ def _exceeded(nodes: Sequence[Node], shape: Shape) -> Iterator[Lack]:
     if shape.millicpus > 1000 * (most := max(one.cpus for one in has)):
         yield Lack("resources.cpu", _cpus(shape.millicpus), f"the largest node has {most}")
     if shape.memory > (most := max(one.memory for one in has)):
-        needs = f"{format_size(shape.memory)} of memory"
-        yield Lack("resources.memory", needs, f"the largest node has {format_size(most)}")
+        needs, there = _told_apart(shape.memory, most)
+        yield Lack("resources.memory", f"{needs} of memory", f"the largest node has {there}")
     if shape.disk > (most := max(one.disk for one in has)):
-        needs = f"{format_size(shape.disk)} of disk"
-        yield Lack("resources.disk", needs, f"the largest node has {format_size(most)}")
+        needs, there = _told_apart(shape.disk, most)
+        yield Lack("resources.disk", f"{needs} of disk", f"the largest node has {there}")
     if shape.gpu is not None and all(shape.gpu.pick(one.gpus) is None for one in has):
         found = sorted(
             {f"{gpu.name} {format_size(gpu.memory)}" for one in has for gpu in one.gpus}

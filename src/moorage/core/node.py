@@ -35,6 +35,8 @@ class Node:
     last_seen: float | None
     claims: dict[JobId, Reservation] = field(default_factory=dict)
     """Jobs that are starting, running or finishing here. Changed by `reserve` and `release`."""
+    dropped_logs: list[str] = field(default_factory=list)
+    """Attempts of deleted runs whose output it is to delete when it is back."""
     used_millicpus: int = 0
     used_memory: int = 0
     used_disk: int = 0

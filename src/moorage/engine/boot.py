@@ -26,6 +26,7 @@ def start(
         attempts=store.read("live_attempts"),
         nodes=store.read("nodes"),
         ids=store.read("max_ids")[0],
+        dropped_logs=store.read("dropped_logs"),
     )
     epoch = 1 + sum(int(row["value"]) for row in store.read("meta", {"key": "epoch"}))
     # Queued before anything the engine writes, so durable before any agent is welcomed.

@@ -17,6 +17,7 @@ from threading import Lock
 from typing import BinaryIO
 
 from moorage.errors import Unavailable
+from moorage.units import format_size
 
 _RESERVE = 64 * 1024 * 1024
 """Bytes that uploads leave free, so that the database beside them can still grow."""
@@ -118,10 +119,14 @@ def no_space(directory: Path) -> Iterator[None]:
 
 
 def _full(free: int, needed: int = 0) -> Unavailable:
-    wanted = f"{needed} more are needed beside a reserve of {_RESERVE}" if needed else "none fit"
+    wanted = (
+        f", {format_size(needed)} are needed beside a reserve of {format_size(_RESERVE)}"
+        if needed
+        else ""
+    )
     return Unavailable(
-        f"the server's disk is full: {free} bytes are free, {wanted}; delete finished runs and "
-        "collect, or free space on the server"
+        f"the server's disk is full: {format_size(free)} free{wanted}; free space there, or "
+        "delete finished runs and run moorage server collect"
     )
 
 

@@ -104,6 +104,13 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_live ON attempts (job_id, attempt) WHERE state <> 'done';
 
+-- Output of deleted runs on nodes that were away then: each is told when it is back.
+CREATE TABLE dropped_logs (
+    node_id BIGINT NOT NULL REFERENCES nodes (id),
+    attempt TEXT NOT NULL,  -- its key, 12.1.0
+    PRIMARY KEY (node_id, attempt)
+) /* STRICT */;
+
 -- Never a foreign key: what happened to a run outlives the run.
 CREATE TABLE events (
     seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

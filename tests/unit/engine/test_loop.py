@@ -222,6 +222,32 @@ def test_cancel_and_delete(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_output_is_deleted_when_its_node_is_back(tmp_path: Path) -> None:
+    async def delete(engine: Engine) -> None:
+        agent = FakeAgent(engine)
+        await agent.connect()
+        await submit(engine)
+        agent.finish(await agent.start())
+        await until(engine, 1, "succeeded")
+        agent.disconnect()
+        await engine.delete(RunId(1))
+
+    async def restart(engine: Engine) -> None:
+        agent = FakeAgent(engine)
+        await agent.connect()
+        assert await agent.next() == DropLogs(["1.1.0"])
+
+    async def once_more(engine: Engine) -> None:
+        agent = FakeAgent(engine)
+        await agent.connect()
+        await submit(engine, request_id="r2")
+        assert isinstance(await agent.next(), Start)
+
+    run(tmp_path, delete)
+    run(tmp_path, restart)
+    run(tmp_path, once_more)
+
+
 def test_a_retry_waits_for_its_timer(tmp_path: Path) -> None:
     async def scenario(engine: Engine) -> None:
         from moorage.specs.retry import Retry

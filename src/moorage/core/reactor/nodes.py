@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from moorage.core import rows
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Emit, Send, Wake
+from moorage.core.effects import Effect, Emit, Send, Wake, Write
 from moorage.core.job import Job, Starting
 from moorage.core.launch import build_launch
 from moorage.core.node import Node
 from moorage.core.reactor.cancel import stop
 from moorage.core.reactor.reports import absorb, lose
 from moorage.ids import NodeId
-from moorage.protocol.agent import Forget, Hello, Start
+from moorage.protocol.agent import DropLogs, Forget, Hello, Start
 
 
 def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
@@ -32,6 +32,10 @@ def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
     effects += told
     if forget:
         effects.append(Send(node.id, Forget(forget)))
+    if node.dropped_logs:
+        effects.append(Send(node.id, DropLogs(node.dropped_logs)))
+        effects.append(Write("delete_dropped_logs", {"node_id": node.id}))
+        node.dropped_logs = []
     held = {claim.key for claim in hello.held}
     for number in sorted(node.claims):
         effects += _difference(cluster, node, cluster.jobs[number], held, rebooted, now)

@@ -12,3 +12,16 @@ ON CONFLICT (id) DO UPDATE SET
 SELECT id, name, boot_id, state, version, resources, isolation, pythons, last_seen
 FROM nodes
 ORDER BY id;
+
+-- name: insert_dropped_log
+-- The output of this attempt is to be deleted as soon as its node is back.
+INSERT INTO dropped_logs (node_id, attempt) VALUES (:node_id, :attempt)
+ON CONFLICT (node_id, attempt) DO NOTHING;
+
+-- name: delete_dropped_logs
+-- The node is back and is told.
+DELETE FROM dropped_logs WHERE node_id = :node_id;
+
+-- name: dropped_logs
+-- Boot: what nodes are to be told when they are back.
+SELECT node_id, attempt FROM dropped_logs ORDER BY node_id, attempt;
