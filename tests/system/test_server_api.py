@@ -110,6 +110,7 @@ def test_request_ids_are_echoed_or_made(server: Server) -> None:
         ("POST", "/v1/runs", {"request_id": 1, "runs": []}, 400, "request_id"),
         ("POST", "/v1/runs", {"request_id": "a", "runs": [], "x": 1}, 400, "x"),
         ("POST", "/v1/runs", {"request_id": "a"}, 400, "runs"),
+        ("POST", "/v1/runs", {"request_id": "a", "runs": [spec()] * 10_001}, 400, "10000"),
         ("POST", "/v1/runs", {"request_id": "a", "runs": []}, 422, "nothing"),
         ("POST", "/v1/runs", {"request_id": "", "runs": [spec()]}, 422, "request_id"),
         ("GET", "/v1/runs?limit=0", None, 400, "limit"),

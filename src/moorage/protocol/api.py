@@ -6,9 +6,9 @@ unknown field is refused.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from moorage.ids import Digest
 from moorage.protocol.agent import (
@@ -51,11 +51,16 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     dialect: str = "native"
 
 
+RunRequests = Annotated[list[RunRequest], Meta(max_length=10_000)]
+"""More in one decision would keep every other request waiting for seconds."""
+
+
 class SubmitRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Submits all or none. A repeated `request_id` gets the first reply and changes nothing."""
+    """Submits all or none. A repeated `request_id` of the same user gets the first reply and
+    changes nothing, whatever became of the runs."""
 
     request_id: str
-    runs: list[RunRequest]
+    runs: RunRequests
 
 
 class RunRef(Struct, frozen=True):
@@ -70,7 +75,7 @@ class SubmitReply(Struct, frozen=True):
 
 
 class PlanRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    runs: list[RunRequest]
+    runs: RunRequests
 
 
 class PlanNode(Struct, frozen=True, omit_defaults=True):
@@ -162,7 +167,8 @@ class RunPage(Struct, frozen=True, omit_defaults=True):
 
 
 class RunView(Struct, frozen=True, omit_defaults=True):
-    """All about one run."""
+    """All about one run, `spec.env` and `source` with whatever secrets they hold: only its user
+    may see it (ADR 0006)."""
 
     summary: RunSummary
     spec: Task
@@ -204,8 +210,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     seq: int
     at: float
     kind: str
-    """`run.submitted`, `job.queued`, `job.starting`, `job.running`, `job.ended`, `run.ended`,
-    `run.deleted`, `node.up`, `node.down`, `server.started`, ..."""
+    """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.deleted`; `job.queued`,
+    `job.starting`, `job.running`, `job.finishing`, `job.ended`; `node.up`, `node.down`."""
     run: int | None = None
     run_name: str = ""
     job: int | None = None
