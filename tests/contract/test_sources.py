@@ -144,8 +144,8 @@ def test_volumes_come_first_and_files_last(node: Node) -> None:
 def test_files_say_what_they_brought(node: Node) -> None:
     mount = node.files(".")
     source = node.sources.of(mount)
-    assert source.prepare(mount, node.place, 0).detail.startswith("1 file, 1 B, ")
-    assert source.prepare(mount, node.place, 0).detail == "1 file, 1 B, 0 B fetched"
+    assert source.prepare(mount, node.place, 0).detail.startswith(".: 1 file, 1 B, ")
+    assert source.prepare(mount, node.place, 0).detail.endswith("1 file, 1 B, nothing fetched")
 
 
 def attempt(node: Node, mount: HostPath) -> str:

@@ -95,9 +95,12 @@ def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool
         lines += ["", _attempt(attempt, style, now)]
         lines += [f"  {line}" for line in timeline(attempt.phases, style, now)]
         if attempt.outcome is not None and attempt.outcome.message:
-            message = printable(attempt.outcome.message)
-            if attempt is not job.attempts[-1] or message not in (job.message, run.message):
-                lines.append(f"  {message}")
+            message = attempt.outcome.message
+            said = [phase.detail for phase in attempt.phases]
+            if attempt is job.attempts[-1]:
+                said += [job.message, run.message]
+            if not any(message in text for text in said):
+                lines.append(f"  {printable(message)}")
     return lines
 
 

@@ -13,7 +13,8 @@ BAR = 30
 
 
 def timeline(phases: Sequence[Phase], style: Style, now: float) -> list[str]:
-    """One line a phase: name, duration, bar, detail. A phase too short to see gets one mark."""
+    """One line a phase: name, duration, bar, detail; several details get a line each below it. A
+    phase too short to see gets one mark."""
     if not phases:
         return []
     begin = min(phase.began for phase in phases)
@@ -26,8 +27,12 @@ def timeline(phases: Sequence[Phase], style: Style, now: float) -> list[str]:
         colour = "green" if phase.name == "run" else "cyan"
         took = lasted(phase.began, phase.ended, now)
         line = f"{phase.name:<{widest}} {took:>7}  {style.paint(bar, colour)}"
-        detail = printable(phase.detail) if phase.ended is not None else "..."
-        lines.append(f"{line}  {detail}".rstrip() if detail else line.rstrip())
+        details = phase.detail.split("; ") if phase.ended is not None else ["..."]
+        if len(details) == 1:
+            lines.append(f"{line}  {printable(details[0])}".rstrip())
+        else:
+            lines.append(line.rstrip())
+            lines += [f"{'':<{widest}} {'':>7}  {printable(detail)}" for detail in details]
     return lines
 
 

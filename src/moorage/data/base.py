@@ -47,7 +47,7 @@ class Handle:
 
     binds: list[Bind] = field(default_factory=list)
     detail: str = ""
-    """For the timeline: `214 files, 3.1 MB, 0 B fetched`."""
+    """For the timeline: `src: 214 files, 3.1 MB, nothing fetched`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ class Laid(NamedTuple):
 
     def __str__(self) -> str:
         noun = "file" if self.files == 1 else "files"
-        size, fetched = format_size(self.bytes), format_size(self.fetched)
-        return f"{self.files} {noun}, {size}, {fetched} fetched"
+        fetched = f"{format_size(self.fetched)} fetched" if self.fetched else "nothing fetched"
+        return f"{self.files} {noun}, {format_size(self.bytes)}, {fetched}"
 
 
 class _Flight:

@@ -42,6 +42,10 @@ def read(path: Path, packs: Path, cache: DigestCache | None = None, *, limit: in
     where it is no checkout or something cannot be uploaded.
     """
     root = Path(os.path.realpath(path))
+    if not root.is_dir():
+        what = "is not a directory" if root.exists() else "does not exist"
+        fix = "name the top of a checkout"
+        raise InvalidInput(Problem(what, fix, file=str(path)))
     try:
         top = git.run(["rev-parse", "--show-toplevel"], root).rstrip(b"\n")
     except (GitError, OSError) as error:

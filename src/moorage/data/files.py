@@ -34,11 +34,11 @@ class FilesSource:
             own = place.directory / "files" / str(number) / "tree"
             own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             laid = self._blobs.materialize(mount.tree, own)
-            return Handle([Bind(own, target)], str(laid))
+            return Handle([Bind(own, target)], f"{mount.target}: {laid}")
         if landing.read_only:
             raise SourceError(f"{mount.target} lies in a read-only volume; drop its :ro")
         laid = self._blobs.materialize(mount.tree, landing.root, landing.rest, merge=True)
-        return Handle(detail=str(laid))
+        return Handle(detail=f"{mount.target}: {laid}")
 
     def release(self, mount: Mount, place: Place, number: int) -> None:
         """Nothing to undo: what lies in the attempt's directory goes with it, what was merged into

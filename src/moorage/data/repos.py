@@ -18,6 +18,7 @@ from moorage.data.git import GitError
 from moorage.specs.mounts import Mount, Repo
 
 _HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_NO_COMMIT = "no commit {}; is it pushed, and its hash right?"
 _MAY_LIE_THERE = {"lost+found"}
 
 
@@ -66,7 +67,7 @@ class RepoSource:
         try:
             if mount.url is not None:
                 return Handle(binds, self._clone(mount, mount.url, directory))
-            return Handle(binds, str(self._lay_out(mount, directory)))
+            return Handle(binds, f"{mount.target}: {self._lay_out(mount, directory)}")
         except GitError as error:
             shown = git.without_credentials(mount.url or mount.source or "repository")
             raise SourceError(f"{shown}: {error}") from None
@@ -152,12 +153,14 @@ class Mirrors:
                 self._from(mirror, url, [f"+{wanted}:refs/moorage/{wanted}"], shallow=True)
             except GitError:
                 self._from(mirror, url, ["+refs/heads/*:refs/heads/*"], shallow=False)
+            if not _has(mirror, wanted):
+                raise GitError(_NO_COMMIT.format(wanted))
             return wanted
         if wanted:
             self._from(mirror, url, ["+refs/heads/*:refs/heads/*"], shallow=False)
             found = git.ask(["rev-parse", "-q", "--verify", f"{wanted}^{{commit}}"], mirror)
             if found is None:
-                raise GitError(f"no commit {wanted}; is it pushed, and its hash right?")
+                raise GitError(_NO_COMMIT.format(wanted))
             return found
         source = f"refs/heads/{branch}" if branch else "HEAD"
         self._from(mirror, url, [f"+{source}:refs/moorage/latest"], shallow=True)

@@ -13,6 +13,7 @@ from blake3 import blake3
 from moorage.data import digests, ignore
 from moorage.data.digests import DigestCache
 from moorage.data.hashing import Identity, Known, hash_file, identity
+from moorage.data.manifests import escapes
 from moorage.errors import InvalidInput, Problem
 from moorage.ids import Digest
 from moorage.protocol import tree
@@ -113,7 +114,7 @@ class Collector:
             self.refuse(
                 name, f"link to the absolute path {target}", f"make it relative, or {_IGNORE_IT}"
             )
-        elif not self._inside(path, target):
+        elif escapes(name, target) or not self._inside(path, target):
             self.refuse(
                 name, f"link out of the tree, to {target}", f"copy the file, or {_IGNORE_IT}"
             )

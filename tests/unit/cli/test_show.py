@@ -84,6 +84,19 @@ def test_bars_lie_where_their_time_lies():
     assert second.endswith("  d")
 
 
+def test_several_details_have_a_line_each():
+    lines = timeline([Phase("fetch", 0.0, 5.0, "src: 1 file; x: 2 files")], PIPE, 99.0)
+    assert [line.strip() for line in lines[1:]] == ["src: 1 file", "x: 2 files"]
+
+
+def test_what_a_phase_says_is_not_said_again():
+    failed = view(outcome=Outcome("phase-failed", message="no such branch"))
+    [attempt] = failed.jobs[0].attempts
+    assert "  no such branch" in describe(failed, PIPE, 9.0)
+    attempt.phases[0] = Phase("fetch", 0.5, 1.0, "no such branch")
+    assert "  no such branch" not in describe(failed, PIPE, 9.0)
+
+
 def test_a_phase_too_short_to_see_has_a_mark_and_one_that_lasts_has_dots():
     lines = timeline([Phase("claim", 0.0, 0.0), Phase("run", 0.0, None)], PIPE, 10.0)
     assert len(lines[0].split()) == 3

@@ -107,6 +107,11 @@ def test_a_plan_knows_what_it_would_wait_for(desk):
             "needs 64 GB of memory, the largest node has 16 GB",
         ),
         (
+            Resources(memory=Range(int(16.2 * GB))),
+            "resources.memory",
+            "needs 16.20 GB of memory, the largest node has 16.00 GB",
+        ),
+        (
             Resources(disk=Range(1024 * GB)),
             "resources.disk",
             "needs 1.0 TB of disk, the largest node has 100 GB",

@@ -64,7 +64,7 @@ def test_the_second_time_nothing_is_fetched(harbour, project: Path, tmp_path: Pa
     sent = harbour.sent(project)
     harbour.cache.materialize(sent, tmp_path / "one")
     laid = harbour.cache.materialize(sent, tmp_path / "two")
-    assert str(laid) == "4 files, 2.2 MB, 0 B fetched"
+    assert str(laid) == "4 files, 2.2 MB, nothing fetched"
     assert listing(tmp_path / "two") == listing(project)
 
 

@@ -232,7 +232,7 @@ def test_remote_without_its_credentials(node: Node, repo: Path) -> None:
 def test_what_is_no_checkout(tmp_path: Path, repo: Path) -> None:
     with pytest.raises(InvalidInput, match="not a git checkout"):
         checkout.read(tmp_path, tmp_path / "packs")
-    with pytest.raises(InvalidInput, match="not a git checkout"):
+    with pytest.raises(InvalidInput, match="missing: does not exist; name the top of a checkout"):
         checkout.read(tmp_path / "missing", tmp_path / "packs")
     with pytest.raises(InvalidInput, match="lies inside the checkout"):
         checkout.read(repo / "src", tmp_path / "packs")
@@ -254,7 +254,7 @@ def test_outside_the_working_directory_it_is_a_bind(node: Node, repo: Path) -> N
     [bind] = handle.binds
     assert bind == Bind(node.place.directory / "files/3/tree", Path("/srv/code"))
     assert status(bind.source) == []
-    assert handle.detail.startswith("7 files, ")
+    assert handle.detail.startswith("/srv/code: 7 files, ")
 
 
 def test_into_a_volume(node: Node, repo: Path, tmp_path: Path) -> None:
@@ -317,6 +317,8 @@ def test_a_url_that_cannot_be_cloned(node: Node, repo: Path) -> None:
         node.source.prepare(Repo(url="file:///nothing here"), node.place, 0)
     with pytest.raises(SourceError, match="no commit abcdef0"):
         node.source.prepare(Repo(url=url(repo), hash="abcdef0"), node.place, 0)
+    with pytest.raises(SourceError, match=f"no commit {'ab' * 20}"):
+        node.source.prepare(Repo(url=url(repo), hash="ab" * 20), node.place, 0)
     for bad in ("--upload-pack=touch /tmp/x", "ext::sh -c true"):
         with pytest.raises(SourceError):
             node.source.prepare(Repo(url=bad), node.place, 0)
