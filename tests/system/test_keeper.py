@@ -14,6 +14,7 @@ import pytest
 
 from moorage.agent.keeping import ExitRecord, Keeper, SpawnError, read_exit
 from moorage.agent.process import outcome
+from moorage.errors import Unavailable
 from moorage.protocol.agent import Isolation, Limits
 from system.keeper_harness import House, gone, grows, keeper_pid, modes, play
 
@@ -228,6 +229,19 @@ def test_what_a_dead_keeper_leaves_is_buried(tmp_path: Path, isolation: Isolatio
         assert record is not None
         assert record.cause == "lost"
         assert outcome(house.launch(1, "x"), record).kind == "lost"
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_a_keeper_that_leaves_starts_nothing(tmp_path: Path, isolation: Isolation) -> None:
+    async def scenario(house: House) -> None:
+        _, spawned = await asyncio.gather(
+            house.keeper.dismiss(), house.spawn(1, LONG), return_exceptions=True
+        )
+        assert isinstance(spawned, Unavailable)
+        assert not (house.directory(1) / "spawned.json").exists()
+        await house.keeper.connect()
+        assert await house.keeper.running() == {}
 
     play(tmp_path / "agent", isolation, scenario)
 

@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from moorage.agent.keeping import SpawnError
 from moorage.agent.process import remove_made
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Limits
-from system.keeper_harness import House, modes, play
+from system.keeper_harness import House, gone, grows, modes, play
 
 
 @pytest.fixture
@@ -218,3 +219,21 @@ def test_the_script_is_found_below_what_hides_it(tmp_path: Path, isolation: Isol
         assert (record.exit_code, output) == (0, "ok\n")
 
     play(tmp_path / "agent", isolation, scenario)
+
+
+def test_a_namespace_tells_whose_a_process_is(tmp_path: Path, isolation: Isolation) -> None:
+    """Without a control group, of a process that has left its session and its environment."""
+    without = msgspec.structs.replace(isolation, cgroup="not tried")
+
+    async def scenario(house: House) -> None:
+        await house.spawn(1, "sleep 1000")
+        await house.spawn(2, "(setsid env -i sh -c 'echo $$; sleep 1000; true' &) ; sleep 1000")
+        await grows(house.output(2), lambda text: text.endswith("\n"))
+        stray = int(house.output(2).read_text())
+        await house.keeper.stop("2.1.0", 0, "aborted")
+        assert (await house.end(2)).left >= 1
+        assert gone(stray)
+        await house.keeper.stop("1.1.0", 0, "aborted")
+        await house.end(1)
+
+    play(tmp_path / "agent", without, scenario)

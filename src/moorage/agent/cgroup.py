@@ -62,6 +62,15 @@ class Cgroups:
         self._open()
 
     def _open(self) -> None:
+        for last in (False, False, True):
+            try:
+                self._make_parents()
+                return
+            except FileNotFoundError:  # another agent that leaves has just tidied up
+                if last:
+                    raise
+
+    def _make_parents(self) -> None:
         mounts, relative = self._mounts, self._relative
         enabled: set[str] = set()
         if "" in mounts:

@@ -46,6 +46,7 @@ class Job:
         "pending_stop",
         "pid",
         "request",
+        "saved",
         "settled",
         "state",
         "status",
@@ -77,6 +78,7 @@ class Job:
         self.pending_stop: tuple[float | None, str] | None = None
         self.waiting: list[Callable[[dict[str, Any]], None]] = []
         self.settled: dict[str, Any] | None = None
+        self.saved = False
         self._spawned: dict[str, Any] = {}
 
     def claim(self) -> None:
@@ -88,14 +90,21 @@ class Job:
             "cgroup": self.request["cgroup"] is not None,
         }
         path = os.path.join(self.directory, SPAWNED)
+        if os.path.exists(os.path.join(self.directory, EXIT)):
+            # A request that its agent sent, and died, before this keeper was asked to bury it.
+            raise LaunchError("it was started before, or given up", "exec")
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError as error:
             raise LaunchError("it was started before, by a keeper that is gone", "exec") from error
         except OSError as error:
             raise LaunchError(f"{path}: {error.strerror}", "exec") from error
-        with open(fd, "w") as file:
-            json.dump(self._spawned, file)
+        try:
+            with open(fd, "w") as file:
+                json.dump(self._spawned, file)
+        except OSError as error:
+            self.disclaim()
+            raise LaunchError(f"{path}: {error.strerror}", "exec") from error
 
     def disclaim(self) -> None:
         """Nothing was started."""
@@ -151,12 +160,17 @@ class Job:
         }
 
     def close(self) -> None:
-        """Write `exit.json`."""
+        """It has ended, and its record is complete."""
         self.state = "ended"
         self.group = None
         if self.sweeper is not None:
             self.sweeper.cancel()
-        self._write(EXIT, self.settled or {})
+        self.save()
+
+    def save(self) -> None:
+        """Write `exit.json`, unless that was done. `saved` stays False where the disk refuses."""
+        if not self.saved:
+            self.saved = self._write(EXIT, self.settled or {}) or not os.path.isdir(self.directory)
 
     def _command(self) -> int | None:
         try:
@@ -165,7 +179,7 @@ class Job:
         except (OSError, ValueError):
             return None
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
+    def _write(self, name: str, content: dict[str, Any]) -> bool:
         path = os.path.join(self.directory, name)
         try:
             fd = os.open(
@@ -174,5 +188,7 @@ class Job:
             with open(fd, "w") as file:
                 json.dump(content, file)
             os.replace(f"{path}.new", path)
+            return True
         except OSError as error:  # the disk is full, or somebody removed the attempt
             say(f"{path}: {error.strerror}")
+            return False

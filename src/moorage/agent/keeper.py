@@ -29,15 +29,18 @@ if TYPE_CHECKING:
 
 SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
 IDLE = 60.0
-"""Seconds without job and client after which the keeper ends: all it knows is on disk."""
+"""Seconds without a client after which the keeper ends if all it knows is on disk."""
 _BACKLOG_LIMIT = 64 * 1024 * 1024
 _PR_SET_CHILD_SUBREAPER = 36
 _CREDENTIALS = struct.Struct("3i")
 
 
 def group_name(home: str) -> str:
-    """What the control groups of the agent in `home` are called: the same for every keeper."""
-    return f"{os.geteuid()}-{zlib.crc32(os.fsencode(os.path.realpath(home))):08x}"
+    """What the control groups of the agent in `home` are called: the same for every keeper, and
+    another one for a container that has a home of the same path. OSError."""
+    there = os.stat(home)
+    place = f"{os.path.realpath(home)}@{there.st_dev:x}:{there.st_ino:x}"
+    return f"{os.geteuid()}-{zlib.crc32(os.fsencode(place)):08x}"
 
 
 class Client:
@@ -120,6 +123,8 @@ class Keeper:
             self._serve(client, line)
 
     def _serve(self, client: Client, line: bytes) -> None:
+        if not self._loop.running:
+            return  # what is started now would have no keeper; the next one may be asked
         number = None
         try:
             request = json.loads(line)
@@ -202,11 +207,14 @@ class Keeper:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        if not self._clients and not self._tender.busy():
+        if not self._clients:
             self._idle = self._loop.later(IDLE, self._leave)
 
     def _leave(self) -> None:
-        if not self._clients and not self._tender.busy():
+        self._tender.save()
+        if self._tender.busy():
+            self._consider_leaving()
+        else:
             self._loop.stop()
 
 

@@ -49,7 +49,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._posted: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._running = True
+        self.running = True
         self.watch(self._wake, self._drain)
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
@@ -78,11 +78,11 @@ class Loop:
 
     def stop(self) -> None:
         """Return from `run` after the present round."""
-        self._running = False
+        self.running = False
 
     def run(self) -> None:
         """Until `stop`."""
-        while self._running:
+        while self.running:
             for fd, events in self._epoll.poll(self._patience()):
                 handler = self._handlers.get(fd)
                 if handler is not None:

@@ -256,8 +256,9 @@ def _launch(home: Path) -> None:
     )
     try:
         starter = subprocess.run(
-            # No site-packages: it would double the keeper's memory for nothing.
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(source), str(home)],
+            # No site-packages: it would double the keeper's memory for nothing. UTF-8, whatever
+            # the locale: variables of jobs are text.
+            [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, str(source), str(home)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

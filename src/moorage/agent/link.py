@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 
 from moorage import protocol
+from moorage.loopback import stranger
 from moorage.protocol.agent import (
     Ack,
     Held,
@@ -43,6 +45,7 @@ _LAZY = 0.05  # seconds in which changes that nobody waits for are gathered
 _PAUSES = (0.0, 0.05, 15.0)  # first retry, base and bound of the others, in seconds
 _LASTING = 5.0
 _WELCOME_TIMEOUT = 10.0
+_DIAL_TIMEOUT = 10.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -123,15 +126,16 @@ class Link:
             token = self._token.read_text().strip()
         except OSError as error:
             raise _Refused(f"{self._token} cannot be read: {error.strerror}") from None
-        local = urlsplit(self._url).hostname in _LOOPBACK
+        near = await self._dial()
         async with connect(
             self._url,
+            sock=near,
             additional_headers={"Authorization": f"Bearer {token}"},
             compression=None,
             max_size=MESSAGE_LIMIT,
             open_timeout=10,
             close_timeout=1,
-            proxy=None if local else True,
+            proxy=None if near else True,
         ) as socket:
             # The claims are complete in Hello; only what changes after it needs a report.
             self._changed.clear()
@@ -146,6 +150,21 @@ class Link:
                 with suppress(asyncio.CancelledError, ConnectionClosed):
                     await writer
         raise _Refused(f"the server closed the connection ({socket.close_reason or 'no reason'})")
+
+    async def _dial(self) -> socket.socket | None:
+        """A connection to a server on this machine, once it is known to be no other user's, who
+        could run jobs here otherwise; None for a server elsewhere. _Refused."""
+        parts = urlsplit(self._url)
+        if parts.hostname not in _LOOPBACK:
+            return None
+        place = (parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80))
+        near = await asyncio.to_thread(socket.create_connection, place, _DIAL_TIMEOUT)
+        reason = stranger(near)
+        if reason is not None:
+            near.close()
+            raise _Refused(f"{reason}, and is not told the token")
+        near.setblocking(False)
+        return near
 
     async def _welcome(self, socket: ClientConnection) -> None:
         try:

@@ -24,7 +24,7 @@ __all__ = ["ProcessError", "outcome", "prepare", "remove_made", "usage", "workdi
 WORKDIR = Path("/workflow")
 DEFAULT_PIDS = 32_768
 """Processes and threads that a job may have when it says nothing: against fork bombs only."""
-_DIRECTORIES = {"work": 0o755, "scratch": 0o755, "tmp": 0o1777, "vartmp": 0o1777, "bin": 0o755}
+_DIRECTORIES = {"work": 0o755, "scratch": 0o755, "tmp": 0o1777, "vartmp": 0o1777}
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -192,6 +192,7 @@ def _link_python(version: str, directory: Path) -> None:
     found = find_python(version)
     if found is None:
         raise ProcessError(f"this node has no Python {version}; install it or change `python:`")
+    directory.mkdir(mode=0o755, exist_ok=True)
     for name in ("python", "python3"):
         link = directory / name
         link.unlink(missing_ok=True)

@@ -48,8 +48,14 @@ class Tender:
         self._may_mount = launching.may_mount()
 
     def busy(self) -> bool:
-        """Whether something runs or is being tidied up."""
-        return any(job.state != "ended" for job in self.jobs.values())
+        """Whether something runs, is being tidied up, or ended and nobody but us knows how."""
+        return not all(job.saved for job in self.jobs.values())
+
+    def save(self) -> None:
+        """Write the records again that a full disk refused."""
+        for job in self.jobs.values():
+            if job.state == "ended":
+                job.save()
 
     def spawn(self, request: dict[str, Any], reply: Reply) -> None:
         """Start it, once for each key; `reply` gets `pid`, or `error` and `step`."""
@@ -105,6 +111,8 @@ class Tender:
             self._failed(job, got)
             return
         job.pid = got
+        if job.request["mounts"] is not None:
+            job.namespace = family.namespace_of(got)
         self._mains[got] = job
         early = self._early.pop(got, None)
         if not self._threads:

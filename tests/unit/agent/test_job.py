@@ -1,0 +1,84 @@
+"""The keeper's records of a job, where the disk does not take them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage.agent.job import EXIT, SPAWNED, Job
+from moorage.agent.keeperloop import Loop
+from moorage.agent.launching import LaunchError
+from moorage.agent.tending import Tender
+
+
+def request(directory: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "key": "1.1.0",
+        "directory": str(directory),
+        "argv": ["/bin/true"],
+        "env": {},
+        "cwd": "/",
+        "output": str(directory / "output"),
+        "mounts": None,
+        "cgroup": None,
+        "max_duration": None,
+        "grace": None,
+        **more,
+    }
+
+
+def refuse(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_claim_that_the_disk_refuses_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(request(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", refuse)
+        with pytest.raises(LaunchError, match=r"spawned\.json: No space left"):
+            job.claim()
+    assert not (tmp_path / SPAWNED).exists()
+    job.claim()
+    with pytest.raises(LaunchError, match="started before"):
+        job.claim()
+
+
+def test_what_was_buried_is_never_started(tmp_path: Path) -> None:
+    (tmp_path / EXIT).write_text("{}")
+    with pytest.raises(LaunchError, match="given up"):
+        Job(request(tmp_path)).claim()
+
+
+def test_an_end_that_the_disk_refuses_is_kept_until_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop()
+    tender = Tender(loop, None, lambda key, record: loop.stop())
+    answers: list[dict[str, Any]] = []
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    old = signal.signal(signal.SIGCHLD, lambda *_: None)
+    wakeup = signal.set_wakeup_fd(writer)
+    loop.watch(reader, lambda _: tender.reap() if os.read(reader, 10) else None)
+    try:
+        tender.spawn(request(tmp_path), answers.append)
+        monkeypatch.setattr(json, "dump", refuse)
+        loop.run()
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGCHLD, old)
+        os.close(writer)
+        os.close(reader)
+    assert tender.busy()
+    monkeypatch.undo()
+    tender.save()
+    assert not tender.busy()
+    assert json.loads((tmp_path / EXIT).read_text())["exit_code"] == 0
+    assert "pid" in answers[0]
