@@ -3,7 +3,7 @@ OpenAPI document generated."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -34,7 +34,7 @@ class NoBody(Struct, frozen=True):
 
 
 class RawBody(Struct, frozen=True):
-    """A route that reads bytes (`application/octet-stream`) from `Call.chunks`."""
+    """A route that reads bytes (`application/octet-stream`) from the request by itself."""
 
 
 class TooLarge(InvalidInput):
@@ -90,19 +90,16 @@ class Route(Generic[P, B]):
 AnyRoute = Route[Any, Any]
 
 
-async def chunks(request: Request, limit: int = BODY_LIMIT) -> AsyncIterator[bytes]:
-    """The body as it arrives; TooLarge before more than `limit` bytes are taken."""
+async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """The whole body; TooLarge before more than `limit` bytes are taken."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken at once")
+    chunks: list[bytes] = []
     taken = 0
     async for chunk in request.stream():
         taken += len(chunk)
         if taken > limit:
             raise TooLarge(f"the body has more than {limit} bytes")
-        yield chunk
-
-
-async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
-    """The whole body; TooLarge over `limit` bytes."""
-    return b"".join([chunk async for chunk in chunks(request, limit)])
+        chunks.append(chunk)
+    return b"".join(chunks)

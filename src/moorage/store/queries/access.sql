@@ -6,10 +6,6 @@ INSERT INTO tokens (hash, kind, subject, created_at) VALUES (:hash, :kind, :subj
 -- Ends a token.
 DELETE FROM tokens WHERE hash = :hash;
 
--- name: token
--- Whose token has this hash?
-SELECT hash, kind, subject, created_at FROM tokens WHERE hash = :hash;
-
 -- name: tokens
 -- All tokens, oldest first.
 SELECT hash, kind, subject, created_at FROM tokens ORDER BY created_at, hash;

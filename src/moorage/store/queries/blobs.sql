@@ -24,10 +24,6 @@ DELETE FROM blobs WHERE digest = :digest AND pack = :pack AND added_at < :before
 -- Refused by the foreign key while any blob lies in it.
 DELETE FROM packs WHERE id = :id;
 
--- name: blob
--- Where one blob lies.
-SELECT digest, pack, start, length, size, added_at FROM blobs WHERE digest = :digest;
-
 -- name: blobs_of_pack
 -- What lies in a pack, in its order.
 SELECT digest, pack, start, length, size, added_at FROM blobs WHERE pack = :pack ORDER BY start;
