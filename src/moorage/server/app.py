@@ -174,9 +174,8 @@ class Guard:
             return
         try:
             await self.application(scope, receive, named)
-        except Exception:  # answered already; uvicorn would log it without the id
-            _log.exception("request %s failed: %s", request_id, _named(scope))
-
-
-def _named(scope: Scope) -> str:
-    return f"{scope.get('method', 'WS')} {scope['path']}"
+        except Exception:
+            if scope["type"] == "websocket":
+                raise  # uvicorn can tell a lost connection from a defect
+            # Answered already; uvicorn would log it without the id.
+            _log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
