@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.agent.keeper import group_name
 from moorage.agent.keeping import ExitRecord, Keeper, SpawnError, read_exit
 from moorage.agent.process import outcome
 from moorage.errors import Unavailable
@@ -242,6 +243,18 @@ def test_a_keeper_that_leaves_starts_nothing(tmp_path: Path, isolation: Isolatio
         assert not (house.directory(1) / "spawned.json").exists()
         await house.keeper.connect()
         assert await house.keeper.running() == {}
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def test_an_idle_keeper_that_is_killed_leaves_no_control_group(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        os.kill(keeper_pid(house.home), signal.SIGKILL)
+        await asyncio.wait_for(house.lost.wait(), 10)
+        assert not list(Path("/sys/fs/cgroup").glob(f"*/moorage/{group_name(str(house.home))}"))
+        await house.keeper.connect()
 
     play(tmp_path / "agent", isolation, scenario)
 

@@ -16,7 +16,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 import zlib
 
 from moorage.agent.cgroup import Cgroups
@@ -68,8 +67,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of the groups that are empty."""
-        if self._tender.cgroups is not None:
-            self._tender.cgroups.remove_idle()
+        self._tender.tidy()
 
     def _watch_signals(self) -> None:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -264,8 +262,10 @@ def _become_reaper() -> None:
 
 def _take_over_output(home: str) -> None:
     """Tell the starter that all is well, then write to the log from here on."""
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    try:
+        os.write(1, b"ready\n")
+    except BrokenPipeError:  # the starter was killed; whoever comes next finds us
+        pass
     log = os.open(
         os.path.join(home, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
     )

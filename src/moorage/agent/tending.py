@@ -18,7 +18,7 @@ import time
 from moorage.agent import family, launching
 from moorage.agent.cgroup import Cgroups
 from moorage.agent.job import Job, boot_id
-from moorage.agent.keeperloop import Loop
+from moorage.agent.keeperloop import Loop, Timer
 from moorage.agent.launching import LaunchError
 
 TYPE_CHECKING = False
@@ -32,6 +32,8 @@ SWEEP_PATIENCE = 30.0
 """Seconds: a process that SIGKILL does not end in that time hangs in the kernel (a dead network
 file system), and the job is recorded without waiting for it any longer."""
 _REMOVE_PATIENCE = 2.0
+_TIDY_AFTER = 5.0
+"""Seconds without a job after which the parent groups go: a keeper that is killed leaves none."""
 
 
 class Tender:
@@ -46,6 +48,8 @@ class Tender:
         self._early: dict[int, tuple[int, Any]] = {}
         self._threads = 0
         self._may_mount = launching.may_mount()
+        self._tidier: Timer | None = None
+        self.tidy()
 
     def busy(self) -> bool:
         """Whether something runs, is being tidied up, or ended and nobody but us knows how."""
@@ -276,7 +280,15 @@ class Tender:
             job.state = "removing"
             return
         job.close()
+        if self._tidier is None:
+            self._tidier = self._loop.later(_TIDY_AFTER, self.tidy)
         self._on_exit(job.key, job.settled)
+
+    def tidy(self) -> None:
+        """Remove the control groups that are empty; those of jobs are not."""
+        self._tidier = None
+        if self.cgroups is not None:
+            self.cgroups.remove_idle()
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of an ended job."""
