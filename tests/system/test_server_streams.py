@@ -159,8 +159,7 @@ def test_following_waits_for_the_start_and_spans_attempts(server: Server) -> Non
         agent.greet()
         server.submit(retry={})
         reading = Reading(server, "follow=1")
-        agent.expect(Start)
-        asked = answer(agent, b"one\n")
+        asked = answer(agent, b"one\n")  # may be asked before the start comes
         assert asked.key == "1.1.0"
         response = reading.response()
         assert response.getheader("Moorage-Log-Offset") == "0"
@@ -173,7 +172,7 @@ def test_following_waits_for_the_start_and_spans_attempts(server: Server) -> Non
         starts = 0
         while True:
             message = agent.receive()
-            if isinstance(message, Start):
+            if isinstance(message, Start) and message.launch.attempt == 2:
                 starts += 1
             if isinstance(message, ReadLog) and message.key == "1.1.0":
                 agent.send(LogData(message.request, 4, b"", ended=True))

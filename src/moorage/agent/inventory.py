@@ -140,12 +140,12 @@ def _python_directories(path: str | None = None) -> list[str]:
     found = []
     for name in (os.environ.get("PATH", "") if path is None else path).split(os.pathsep):
         directory = Path(name or ".")
-        versions = directory.parent / "versions"
-        if directory.name == "shims" and versions.is_dir():
-            newest = sorted(versions.iterdir(), key=_version_key, reverse=True)
-            found += [str(version / "bin") for version in newest]
-        else:
-            found.append(str(directory))
+        versions: list[Path] = []
+        if directory.name == "shims":
+            with suppress(OSError):  # no pyenv, or one that this user may not see
+                versions = list((directory.parent / "versions").iterdir())
+        newest = sorted(versions, key=_version_key, reverse=True)
+        found += [str(version / "bin") for version in newest] or [str(directory)]
     return found
 
 

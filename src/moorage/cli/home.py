@@ -32,7 +32,12 @@ class Address(Struct, frozen=True):
 def home_directory(given: str | os.PathLike[str] | None = None) -> Path:
     """MOORAGE_HOME, absolute: the argument, else the variable, else `~/.moorage`."""
     chosen = given or os.environ.get("MOORAGE_HOME") or "~/.moorage"
-    return Path(chosen).expanduser().absolute()
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError:
+        raise InvalidInput(
+            Problem(f"{chosen}: this user has no home", "set MOORAGE_HOME")
+        ) from None
 
 
 def from_environment() -> Address | None:

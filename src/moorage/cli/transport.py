@@ -24,6 +24,7 @@ from moorage.errors import (
     Unavailable,
     Unreachable,
 )
+from moorage.loopback import stranger
 from moorage.protocol.api import ErrorBody
 
 T = TypeVar("T")
@@ -126,7 +127,10 @@ class Transport:
                 connection.close()
                 raise
         if response.status >= 400:
-            raise error_of(response.status, self._read_all(connection, response))
+            refusal = error_of(response.status, self._read_all(connection, response))
+            if isinstance(refusal, Forbidden) and not self.address.token:
+                raise Forbidden(f"{self.address.url} wants a token; set MOORAGE_TOKEN")
+            raise refusal
         return connection, response
 
     def _read_all(self, connection: HTTPConnection, response: HTTPResponse) -> bytes:
@@ -146,6 +150,7 @@ class Transport:
         connection = self._connection()
         try:
             connection.connect()
+            self._recognize(connection)
         except OSError as error:
             connection.close()
             moved = self._relocate() if self._relocate else None
@@ -155,6 +160,14 @@ class Transport:
             return connection
         self._move_to(moved)
         return self._open()
+
+    def _recognize(self, connection: HTTPConnection) -> None:
+        """OSError where the port of this user's own server is somebody else's by now."""
+        if self.address.pid is None:
+            return
+        reason = stranger(connection.sock)
+        if reason is not None:
+            raise ConnectionRefusedError(reason)
 
     def _connection(self) -> HTTPConnection:
         if not self._tls:
@@ -225,7 +238,10 @@ def error_of(status: int, data: bytes) -> MoorageError:
     try:
         body = msgspec.json.decode(data, type=ErrorBody)
     except msgspec.DecodeError:
-        return Unavailable(f"the server answered with HTTP status {status} and no reason")
+        return Unavailable(
+            f"HTTP status {status} came without a reason: is that a moorage server? "
+            "see MOORAGE_URL, and what stands between"
+        )
     kinds: tuple[type[MoorageError], ...] = (Forbidden, NotFound, Unavailable)
     for kind in kinds:
         if body.code == kind.code:

@@ -82,7 +82,7 @@ def _assemble(
     import moorage
 
     chosen = settings.load(options.home)
-    user = pwd.getpwuid(os.getuid()).pw_name
+    user = _account()
     secret = tokens.read_or_make(directory / "token", "user")
     known = (
         _admit(store, writer, secret, "user", user),
@@ -105,6 +105,14 @@ def _assemble(
         loopback=True,
     )
     return services, secret
+
+
+def _account() -> str:
+    """The user's name; the number where it has none, as in many containers."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _admit(store: Store, writer: Writer, secret: str, kind: Kind, subject: str) -> KnownToken:

@@ -47,7 +47,12 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
 def home_directory(given: str | None = None) -> Path:
     """MOORAGE_HOME, absolute: the argument, else the variable, else `~/.moorage`."""
     chosen = given or os.environ.get("MOORAGE_HOME") or "~/.moorage"
-    return Path(chosen).expanduser().absolute()
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError:
+        raise InvalidInput(
+            Problem(f"{chosen}: this user has no home", "set MOORAGE_HOME")
+        ) from None
 
 
 def make_private(directory: Path) -> Path:

@@ -81,3 +81,9 @@ def test_a_pyenv_shim_is_not_an_interpreter(
     assert inventory.find_python("3.10") is None
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert inventory.find_pythons() == sorted({"3.9", own}, key=lambda v: int(v[2:]))
+
+
+def test_shims_without_versions_are_a_directory_like_any_other(tmp_path: Path) -> None:
+    program(tmp_path / "shims", "python3.7", "#!/bin/sh\n")
+    (tmp_path / "versions").write_text("not what pyenv puts here")
+    assert "3.7" in inventory.find_pythons(str(tmp_path / "shims"))
