@@ -118,3 +118,16 @@ def test_limits_do_not_matter_for_what_runs_already(desk, say, tables):
     cluster = tables.restored()
     assert cluster.nodes[1].used_memory == 1024
     assert cluster.nodes[1].free_memory < 0
+
+
+def test_what_a_node_is_to_delete_comes_back(desk, tables):
+    tables.take(desk.hello())
+    cluster = restore(
+        runs=[],
+        jobs=[],
+        attempts=[],
+        nodes=list(tables.rows["node"].values()),
+        ids={"run": 0, "job": 0, "node": 1},
+        dropped_logs=[{"node_id": 1, "attempt": "1.1.0"}],
+    )
+    assert cluster.nodes[1].dropped_logs == ["1.1.0"]

@@ -329,6 +329,21 @@ def test_only_runs_that_ended_are_deleted(desk):
     ]
 
 
+def test_a_node_that_is_away_is_told_later_what_output_to_delete(desk):
+    desk.hello()
+    desk.down()
+    assert on_delete(desk.cluster, RunId(1), {1: ["1.1.0", "1.2.0"]}) == [
+        Write("delete_run", {"id": 1}),
+        Emit("run.deleted", 1),
+        Write("insert_dropped_log", {"node_id": 1, "attempt": "1.1.0"}),
+        Write("insert_dropped_log", {"node_id": 1, "attempt": "1.2.0"}),
+    ]
+    told = desk.hello()
+    assert Send(1, DropLogs(["1.1.0", "1.2.0"])) in told
+    assert Write("delete_dropped_logs", {"node_id": 1}) in told
+    assert Send(1, DropLogs([])) not in desk.hello()
+
+
 # retry
 
 
