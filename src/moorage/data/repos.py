@@ -168,10 +168,9 @@ class Mirrors:
 
     def _from(self, mirror: Path, url: str, refs: list[str], *, shallow: bool) -> None:
         depth = ["--depth=1"] if shallow else _unshallow(mirror)
-        settings = git.credentials(url)
-        shown = git.without_credentials(url) if settings else url
-        arguments = ["fetch", "-q", "--no-tags", "--force", *depth, shown, *refs]
-        git.run(arguments, mirror, settings=settings)
+        plain = git.without_credentials(url)  # a password for ssh is of no use to git either
+        arguments = ["fetch", "-q", "--no-tags", "--force", *depth, plain, *refs]
+        git.run(arguments, mirror, settings=git.credentials(url))
 
 
 def _unshallow(mirror: Path) -> list[str]:

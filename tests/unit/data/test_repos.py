@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -347,6 +348,25 @@ def test_credentials_are_in_no_message(node: Node) -> None:
 )
 def test_urls_without_credentials(before: str, after: str) -> None:
     assert git.without_credentials(before) == after
+
+
+@pytest.mark.parametrize(
+    "url", ["ssh://git:s3cret@127.0.0.1:1/x", "http://u:s3cret@127.0.0.1:1/x"]
+)
+def test_credentials_are_in_no_argument(
+    node: Node, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    run = git.run
+
+    def listen(arguments: list[str], directory: Path, **options: Any) -> bytes:
+        seen.extend(arguments)
+        return run(arguments, directory, **options)
+
+    monkeypatch.setattr(git, "run", listen)
+    with pytest.raises(SourceError):
+        node.source.prepare(Repo(url=url), node.place, 0)
+    assert not [argument for argument in seen if "s3cret" in argument]
 
 
 def test_credentials_go_into_a_header_for_that_host_only() -> None:
