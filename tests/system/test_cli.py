@@ -110,6 +110,28 @@ def test_of_several_runs_those_that_exist_are_deleted(moorage):
     assert moorage("wait", busy).code == 137
 
 
+def completed(moorage, *words: str) -> list[str]:
+    variables = {
+        "_MOORAGE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "\n".join(["moorage", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    environment = {**os.environ, "MOORAGE_HOME": str(moorage.home), **variables}
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout.split()
+
+
+def test_the_shell_completes_files_and_the_runs_that_a_verb_can_take(moorage):
+    ended = "moorage-ended"
+    assert moorage("run", "-n", ended, "--", "true").code == 0
+    assert moorage("run", "-d", "-n", "moorage-busy", "--", "sleep", "60").code == 0
+    assert completed(moorage, "plan", "-f", "a") == ["file,a"]
+    assert completed(moorage, "stop", "moorage-") == ["plain,moorage-busy"]
+    assert completed(moorage, "delete", "moorage-") == [f"plain,{ended}"]
+    assert len(completed(moorage, "show", "moorage-")) == 2
+    assert moorage("stop", "-x", "moorage-busy").code == 0
+
+
 def test_an_unknown_run_is_not_found_with_the_nearest_name(moorage):
     assert moorage("run", "-n", "heron", "--", "true").code == 0
     for verb in ("show", "logs", "wait", "stop", "delete"):

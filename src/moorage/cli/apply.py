@@ -6,11 +6,11 @@ import click
 
 from moorage.cli.launch import launch
 from moorage.cli.prepare import read_file
-from moorage.cli.session import connect, yes_option
+from moorage.cli.session import connect, file_option, yes_option
 
 
 @click.command()
-@click.option("-f", "--file", required=True, metavar="FILE", help="The file; - is stdin.")
+@file_option
 @click.option("-n", "--name", help="Name of the run, instead of the file's.")
 @click.option(
     "-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here."

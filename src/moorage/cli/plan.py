@@ -10,12 +10,12 @@ from moorage.cli.launch import consider
 from moorage.cli.prepare import read_file
 from moorage.cli.preview import as_document, describe
 from moorage.cli.render import style_of
-from moorage.cli.session import connect, json_option, print_json, print_lines
+from moorage.cli.session import connect, file_option, json_option, print_json, print_lines
 from moorage.errors import InvalidInput
 
 
 @click.command()
-@click.option("-f", "--file", required=True, metavar="FILE", help="The file; - is stdin.")
+@file_option
 @click.option("-n", "--name", help="Name of the run, instead of the file's.")
 @click.option(
     "-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here."

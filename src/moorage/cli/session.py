@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -16,8 +16,11 @@ from moorage.cli.home import from_environment, from_home, home_directory, is_ali
 from moorage.cli.render import say
 from moorage.cli.streams import decode_events
 from moorage.errors import InvalidInput, MoorageError, NotFound, Problem, Unreachable
-from moorage.protocol.api import RunSummary
+from moorage.protocol.api import FINAL_STATES, RunSummary
 from moorage.units import BadValue, parse_duration
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 NODE_PATIENCE = 10.0
 """Seconds of silence after which a new server is used without a node."""
@@ -91,9 +94,22 @@ def complete_runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[st
         return []
     try:
         with Client(address.url, address.token) as client:
-            return sorted({r.name for r in client.page().runs if r.name.startswith(begun)})
+            if ctx.info_name == "stop":
+                runs = list(client.runs(active=True))
+            else:
+                runs = client.page().runs
     except MoorageError:
         return []
+    if ctx.info_name == "delete":
+        runs = [run for run in runs if run.state in FINAL_STATES]
+    return sorted({run.name for run in runs if run.name.startswith(begun)})
+
+
+def complete_files(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Tells the shell to complete names of files."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(begun, type="file")]
 
 
 def print_json(value: Any) -> None:
@@ -174,6 +190,10 @@ def report(errors: Sequence[MoorageError]) -> int:
     return errors[0].exit_code if errors else 0
 
 
+file_option = click.option(
+    "-f", "--file", required=True, metavar="FILE", help="The file; - is stdin.",
+    shell_complete=complete_files,
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 run_argument = click.argument("run", type=RunName(), shell_complete=complete_runs)
 runs_argument = click.argument(

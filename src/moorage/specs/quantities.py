@@ -70,6 +70,8 @@ def parse_cpu(text: str) -> Cpu:
         if token.strip()[:1].isalpha():
             if arch is not None:
                 raise BadValue(text, expected, "name one architecture")
+            if token.strip().lower() not in ARCHITECTURES and ":" not in text:
+                raise BadValue(text, expected)
             arch = parse_architecture(token)
         elif count is None:
             count = parse_cpus(token)

@@ -24,7 +24,8 @@ _VARIABLES = """
 ## Variables
 
 `${{{{ namespace.name }}}}` may stand in every text. `$${{{{` is the text `${{{{`; `$$`, `$HOME`
-and `${{HOME}}` are left to the shell.
+and `${{HOME}}` are left to the shell. Inside `{{ }}` or `[ ]`, YAML wants quotes around a text
+with `${{{{`.
 
 | variable | known | where |
 |---|---|---|
@@ -33,6 +34,24 @@ and `${{HOME}}` are left to the shell.
 | {run} | when the run is submitted | commands, env, working_dir, repos, volumes, targets |
 | {job} | when a job is launched | the same |
 | `secrets.*` | refused by this version | |
+"""
+
+_UPLOADS = """
+## What is uploaded
+
+`files`, `workdir` and local `repos` are sent as they are at submission: contents, permissions and
+links, and only what the server does not have yet. A path is relative to the directory of the task
+file; `~` is your home directory in `local`, the job's in `target`. A link must stay inside what is
+uploaded; sockets, pipes and devices are left out.
+
+What git's rules ignore is left out. In each directory the first of these files counts:
+`.moorageignore`; `.dstackignore` after `.gitignore`; `.skyignore`; `.gitignore`. `.git` itself is
+never uploaded: a checkout named under `repos` gets a new one with its branch and its last commit,
+pushed or not, and its working tree as it stands, submodules included: changed, staged, untracked
+and deleted files. A repository named by `url` is cloned by the node, without submodules, at
+`hash`, else `branch`, else its default branch; nothing of yours is sent.
+
+Files that land in a volume are added to what is there. All else is removed when the job ends.
 """
 
 
@@ -49,6 +68,7 @@ def page() -> str:
         parts.append(f"\n{title}\n\n{_table(rows)}")
     for name, table in NESTED.items():
         parts.append(f"\n## `{name}`\n\n{_table(table)}")
+    parts.append(_UPLOADS)
     run = ", ".join(f"`{name}`" for name in sorted(RUN_NAMES))
     job = ", ".join(f"`{name}`" for name in sorted(JOB_NAMES))
     parts.append(_VARIABLES.format(args=ARGS, run=run, job=job))

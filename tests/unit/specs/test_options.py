@@ -86,7 +86,7 @@ def test_every_problem_names_its_option() -> None:
         "--name: 'X' is not a run name; use 2 to 41 lowercase letters, digits and dashes, "
         "starting with a letter",
         "--env: '1A' is not a variable name; use letters, digits and _, not first a digit",
-        "--cpu: 'many' is not a CPU architecture: x86 or arm",
+        "--cpu: 'many' is not a CPU request such as 4, 2..8 or arm:8..",
         "--memory: '8XB' is not a size such as 512MB, 24GB or 1.5TB",
         "--gpu: 'A:B' is not a GPU request; it gives the name twice",
         "--disk: '..' is not a range; write at least one bound: 2.., ..8 or 2..8",

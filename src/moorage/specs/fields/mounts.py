@@ -98,7 +98,7 @@ def _without_password(value: Value, url: str) -> str:
 
 REPO = (
     Field("local_path", "Local checkout, taken as it stands.", lambda v: v.text(), NAME),
-    Field("url", "Repository that the node clones.", _url, NAME),
+    Field("url", "Repository that the node clones, without its submodules.", _url, NAME),
     Field("branch", "Branch of the URL.", lambda v: v.text(later=True), NAME),
     Field("hash", "Commit of the URL.", lambda v: v.text(later=True), NAME),
     Field("path", "Where it appears.", read_target, NAME, default="`.`"),
