@@ -138,6 +138,9 @@ class Group:
 
     def create(self, limits: dict[str, float | None]) -> None:
         """Make the directories and set the limits. OSError."""
+        if not limits.get("cpus"):  # nothing else is read there, and each group costs 0.2 ms
+            self.v1.pop("cpu", None)
+            self._join = list(dict.fromkeys(self.v1.values()))
         for path in self.directories:
             os.mkdir(path)
         memory, cpus, pids = limits.get("memory"), limits.get("cpus"), limits.get("pids")

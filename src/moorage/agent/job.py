@@ -114,10 +114,21 @@ class Job:
             pass
 
     def note_pid(self) -> None:
-        """Complete `spawned.json`."""
+        """Complete `spawned.json`, in place: one write over a shorter text takes no room on the
+        disk and leaves nothing torn, and making a file costs more than starting the process."""
         self.began = time.time()
-        self._spawned.update(pid=self.pid, start_time=family.start_time(self.pid))
-        self._write(SPAWNED, {**self._spawned, "began": self.began})
+        self._spawned.update(
+            pid=self.pid, start_time=family.start_time(self.pid), began=self.began
+        )
+        path = os.path.join(self.directory, SPAWNED)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.pwrite(fd, json.dumps(self._spawned).encode(), 0)
+            finally:
+                os.close(fd)
+        except OSError as error:  # somebody removed the attempt
+            say(f"{path}: {error.strerror}")
 
     def forget_killer(self) -> None:
         """Disarm the SIGKILL."""

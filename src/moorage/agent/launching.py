@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 
-from moorage.agent import sandbox
+from moorage.agent import sandbox, spawning
 from moorage.agent.cgroup import Group
 
 TYPE_CHECKING = False
@@ -66,18 +66,8 @@ def _spawn(request: dict[str, Any], group: Group | None) -> int:
         _own_view(request)
         _join(group)
         _change_directory(request["cwd"])
-        return os.posix_spawn(
-            request["argv"][0],
-            request["argv"],
-            _environment(request, group),
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=_resettable(),
+        return spawning.spawn(
+            request["argv"], _environment(request, group), [null, output, output], _resettable()
         )
     except OSError as error:
         raise LaunchError(f"{request['argv'][0]}: {error.strerror}", "exec") from error

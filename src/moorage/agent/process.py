@@ -140,10 +140,11 @@ def _operations(launch: Launch, directory: Path, binds: Sequence[Bind]) -> list[
         Bind(directory / "work", WORKDIR),
         *sorted(binds, key=lambda bind: len(bind.target.parts)),
     ]
-    operations: list[list[object]] = [["tmpfs", "/dev/shm", launch.limits.shm]]  # noqa: S108
+    memory = Path("/dev/shm")  # noqa: S108
+    operations: list[list[object]] = [["tmpfs", str(memory), launch.limits.shm]]
     operations += [["bind", str(b.source), str(b.target), b.read_only] for b in wanted]
     hidden = directory.resolve()
-    if any(hidden.is_relative_to(bind.target) for bind in wanted):
+    if any(hidden.is_relative_to(covered) for covered in (memory, *(b.target for b in wanted))):
         # Something covers the attempt's own directory (a home below /tmp, a volume at /root): the
         # script and the scratch directory must stay where their paths say.
         operations.append(["bind", str(hidden), str(hidden), False])
