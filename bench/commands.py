@@ -12,7 +12,6 @@ from pathlib import Path
 from table import MOORAGE, cpu_of, fresh_server, milliseconds, show
 
 from moorage import Client
-from moorage.protocol.api import RunRequest
 from moorage.specs.task import Task
 
 ROUNDS = 10
@@ -38,7 +37,7 @@ def main() -> None:
     usage = [cpu_of([*MOORAGE, "--help"], dict(os.environ)) for _ in range(ROUNDS)]
     starts = [cold_start() for _ in range(3)]
     with fresh_server() as environment, Client(home=environment["MOORAGE_HOME"]) as client:
-        runs = client.submit([RunRequest(spec=Task(commands=["true"])) for _ in range(RUNS)])
+        runs = client.submit(*[Task(commands=["true"])] * RUNS)
         client.wait(runs[-1].id)
         listing = [cpu_of([*MOORAGE, "ps", "-a"], environment) for _ in range(ROUNDS)]
     show(

@@ -9,7 +9,6 @@ import time
 from table import fresh_server, milliseconds, percentile, show
 
 from moorage import Client
-from moorage.protocol.api import RunRequest
 from moorage.specs.task import Task
 
 ROUNDS = 50
@@ -20,7 +19,7 @@ def by_moorage(client: Client) -> float:
     """Seconds until the job of a fresh run is at its first command."""
     task = Task(commands=[COMMAND], shell="bash")
     began = time.time()
-    (run,) = client.submit([RunRequest(spec=task)])
+    (run,) = client.submit(task)
     client.wait(run.id)
     return float(b"".join(client.logs(run.id))) - began
 
