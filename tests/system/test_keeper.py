@@ -315,6 +315,27 @@ def test_a_deep_home_has_a_socket_too(tmp_path: Path, isolation: Isolation) -> N
     play(tmp_path / ("d" * 90) / ("e" * 90), isolation, scenario)
 
 
+@pytest.mark.root
+def test_leaving_the_control_group_is_no_way_out(tmp_path: Path) -> None:
+    isolation = modes(tmp_path / "agent")["probed"]
+    if isolation.cgroup is not None:
+        pytest.skip(isolation.cgroup)
+
+    async def scenario(house: House) -> None:
+        await house.spawn(2, LONG)
+        leave = "for f in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs"
+        record, output = await house.run(
+            1, f"{leave}; do echo 0 > $f; done 2>/dev/null", f"(setsid {LONG} & echo $!)"
+        )
+        assert record.exit_code == 0
+        assert record.left
+        assert gone(int(output))
+        await house.keeper.stop("2.1.0", 0, "aborted")
+        await house.end(2)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
 def kills_whole_groups() -> bool:
     """Whether memory is a matter of cgroup v2, which takes a job as one."""
     controllers = Path("/sys/fs/cgroup/cgroup.controllers")

@@ -260,13 +260,15 @@ class Tender:
             self._sweep(job)
 
     def _left(self, job: Job) -> list[int]:
-        if job.group is not None:
-            return job.group.processes() if job.group.populated() else []
+        group = job.group
+        if group is not None and group.populated():
+            return group.processes()
+        # Also with a group: root may leave it, and a container engine does.
         mains = set(self._mains)
         strays = family.orphans(os.getpid(), mains)
         if not strays:
             return []
-        if not mains and not self._threads:  # nobody else's
+        if group is None and not mains and not self._threads:  # nobody else's
             return family.descendants(strays)
         return family.members(job.pid, job.mark, os.getpid(), mains, job.namespace)
 
