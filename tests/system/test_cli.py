@@ -110,6 +110,17 @@ def test_of_several_runs_those_that_exist_are_deleted(moorage):
     assert moorage("wait", busy).code == 137
 
 
+def test_a_list_says_what_queued_runs_wait_for(moorage):
+    cpus = str(os.cpu_count())
+    hog = moorage("run", "-d", "-n", "hog", "--cpu", cpus, "--", "sleep", "60").out.strip()
+    late = moorage("run", "-d", "--cpu", cpus, "--", "true").out.strip()
+    [row] = [line for line in moorage("ps").out.splitlines() if line.startswith(f"{late} ")]
+    assert "queued" in row
+    assert "waits for" in row
+    assert "(hog uses the rest)" in row
+    assert moorage("stop", "-x", hog, late).code == 0
+
+
 def completed(moorage, *words: str) -> list[str]:
     variables = {
         "_MOORAGE_COMPLETE": "bash_complete",
@@ -372,3 +383,14 @@ def test_the_client_library_does_what_the_command_does(moorage, task, monkeypatc
         assert client.wait(run.id).summary.state == "succeeded"
         assert next(client.runs()).id == run.id
         assert client.collect().blobs == 0
+
+
+def test_neither_locale_nor_home_need_be_plain(tmp_path: Path) -> None:
+    """Text is UTF-8 everywhere behind the command, and paths may hold anything."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = Command(tmp_path / 'an ünusual "home" $x' / ("long" * 40), plain)
+    try:
+        result = command("run", "--", "sh", "-c", 'cd "$MOORAGE_SCRATCH" && echo "$PWD"')
+        assert result.code == 0, result.err
+    finally:
+        command.end()

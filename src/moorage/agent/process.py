@@ -96,7 +96,7 @@ def find_shell(wanted: str | None) -> str:
 
 def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict[str, str]:
     """All variables of the process: the launch's, and those that only the node knows."""
-    account = pwd.getpwuid(os.geteuid()) if _has_account() else None
+    account = _account()
     home = account.pw_dir if account else str(directory / "scratch")
     name = account.pw_name if account else str(os.geteuid())
     scratch = str(directory / "scratch")
@@ -124,12 +124,11 @@ def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict
     return env
 
 
-def _has_account() -> bool:
+def _account() -> pwd.struct_passwd | None:
     try:
-        pwd.getpwuid(os.geteuid())
+        return pwd.getpwuid(os.geteuid())
     except KeyError:
-        return False
-    return True
+        return None
 
 
 def _operations(launch: Launch, directory: Path, binds: Sequence[Bind]) -> list[list[object]]:

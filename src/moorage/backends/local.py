@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-AGENT = (sys.executable, "-m", "moorage.agent.main")
+AGENT = (sys.executable, "-X", "utf8", "-m", "moorage.agent.main")
 LOCK = "lock"
 """Held by the agent (flock) as long as it lives; contains its pid."""
 FIRST_PAUSE = 0.2

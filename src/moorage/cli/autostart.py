@@ -70,8 +70,8 @@ def announce(address: Address) -> None:
 
 
 def server_command(home: Path) -> list[str]:
-    """The command line of a server for this home."""
-    return [sys.executable, "-m", "moorage.server.main", "--home", str(home)]
+    """The command line of a server for this home. Text is UTF-8, whatever the caller's locale."""
+    return [sys.executable, "-X", "utf8", "-m", "moorage.server.main", "--home", str(home)]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from moorage.errors import InvalidInput, Problem
+from moorage.errors import InvalidInput, Problem, Unavailable
 from moorage.units import BadValue, parse_duration, parse_size
 
 DAY = 86_400.0
@@ -56,8 +57,14 @@ def home_directory(given: str | None = None) -> Path:
 
 
 def make_private(directory: Path) -> Path:
-    """Create a directory that only its owner can enter; an existing one is left as it is."""
+    """Create a directory that only its owner can enter; an existing one is left as it is, and
+    Unavailable where others could put things in it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.stat()
+    if found.st_uid != os.geteuid():
+        raise Unavailable(f"{directory} belongs to user {found.st_uid}; set MOORAGE_HOME")
+    if found.st_mode & stat.S_IWOTH:
+        raise Unavailable(f"every user may write to {directory}; run: chmod 0700 {directory}")
     return directory
 
 

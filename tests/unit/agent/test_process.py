@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,12 @@ def request(
     return prepare(launch, directory, binds or [], place / "output.log", isolation)
 
 
+@pytest.fixture
+def volatile() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        yield Path(place)
+
+
 def test_the_request_names_everything(tmp_path: Path) -> None:
     found = request(
         tmp_path,
@@ -50,6 +58,14 @@ def test_the_request_names_everything(tmp_path: Path) -> None:
     assert found.env["DSTACK_WORKING_DIR"] == found.env["MOORAGE_WORKDIR"] == "/workflow"
     assert (directory / "tmp").stat().st_mode & 0o7777 == 0o1777
     assert (directory / "script").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="/dev/shm is not writable here")
+def test_a_home_in_shared_memory_is_not_covered(volatile: Path) -> None:
+    found = request(volatile)
+    assert found.mounts is not None
+    directory = f"{volatile}/agent/attempts/7.2.0"
+    assert found.mounts[-1] == ["bind", directory, directory, False]
 
 
 def test_preparing_twice_is_preparing_once(tmp_path: Path) -> None:

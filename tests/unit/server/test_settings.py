@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from moorage.errors import InvalidInput
+from moorage.errors import InvalidInput, Unavailable
 from moorage.server import settings
-from moorage.server.settings import Settings
+from moorage.server.settings import Settings, make_private
 
 
 def test_no_file_means_defaults(tmp_path: Path) -> None:
@@ -58,3 +59,17 @@ def test_home_is_the_argument_the_variable_or_the_default(
     monkeypatch.delenv("MOORAGE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert settings.home_directory() == tmp_path / ".moorage"
+
+
+def test_a_home_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(Unavailable, match=r"every user may write to .*; run: chmod 0700"):
+        make_private(tmp_path)
+    assert make_private(tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.root
+def test_a_home_of_another_user_is_refused(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    with pytest.raises(Unavailable, match="belongs to user 12345; set MOORAGE_HOME"):
+        make_private(tmp_path)
