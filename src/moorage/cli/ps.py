@@ -113,6 +113,8 @@ def _row(run: RunSummary, now: float) -> tuple[str, ...]:
         reason = "is being stopped"
     elif run.state == "scheduled" and run.next_at is not None:
         reason = f"starts {age(run.next_at, now)}"
+    elif run.waits_for:
+        reason = f"waits for {run.waits_for}"
     return (
         str(run.id),
         run.name,

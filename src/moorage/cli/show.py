@@ -64,12 +64,13 @@ def _summary(run: RunSummary, style: Style, now: float) -> list[str]:
     ]
     if reason := why(run.reason, run.message):
         lines.append(_field("reason", reason))
-    if run.exit_code is not None:
+    if run.exit_code is not None and run.state != "scheduled":
         lines.append(_field("exit code", str(run.exit_code)))
     lines.append(_field("submitted", _moment(run.submitted_at, now)))
     if run.started_at is not None:
         lines.append(_field("started", _moment(run.started_at, now)))
-        lines.append(_field("lasted", lasted(run.started_at, run.ended_at, now)))
+        if run.state != "scheduled":  # it has no end yet; its jobs have
+            lines.append(_field("lasted", lasted(run.started_at, run.ended_at, now)))
     if run.next_at is not None:
         lines.append(_field("next", _moment(run.next_at, now)))
     if run.tags:

@@ -26,14 +26,15 @@ class Lack:
     has: str
 
 
-def explain(cluster: Cluster, job: Job, now: float) -> str:
-    """What the job waits for, to be read after these words; empty where it is not queued."""
+def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> str:
+    """What the job waits for, to be read after these words; empty where it is not queued. `brief`
+    does not count who is ahead, which takes as long as the queue is."""
     state = job.state
     if not isinstance(state, Queued):
         return ""
     if state.not_before is not None and state.not_before > now:
         return f"its next try, in {format_duration(state.not_before - now)}"
-    return _waits(cluster, job.shape, cluster.queue.ahead(job.order))
+    return _waits(cluster, job.shape, None if brief else cluster.queue.ahead(job.order))
 
 
 def waits_for(cluster: Cluster, task: Task) -> str:
@@ -59,7 +60,7 @@ def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
     ]
 
 
-def _waits(cluster: Cluster, shape: Shape, ahead: int) -> str:
+def _waits(cluster: Cluster, shape: Shape, ahead: int | None) -> str:
     up = [node for node in cluster.nodes.values() if node.up]
     if not up:
         down = _some([node.name for node in cluster.nodes.values()])
@@ -72,7 +73,7 @@ def _waits(cluster: Cluster, shape: Shape, ahead: int) -> str:
     node = min(able, key=lambda node: (len(_lacks(node, shape)), node.id))
     lacks = _lacks(node, shape)
     if not lacks:
-        return f"its turn: {queue or 'it starts next'}"
+        return "its turn" if ahead is None else f"its turn: {queue or 'it starts next'}"
     needs = " and ".join(lack.needs for lack in lacks)
     has = " and ".join(lack.has for lack in lacks)
     users = _some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])

@@ -155,6 +155,8 @@ class RunSummary(Struct, frozen=True, omit_defaults=True):
     ended_at: float | None = None
     next_at: float | None = None
     """When the schedule fires next."""
+    waits_for: str = ""
+    """In a list, for the newest that are queued: why."""
     tags: dict[str, str] = {}
 
 

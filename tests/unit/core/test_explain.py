@@ -72,6 +72,7 @@ def test_jobs_ahead_are_told_where_there_is_room(desk):
         desk.submit()
     assert why(desk, 1) == "its turn: it starts next"
     assert why(desk, 3) == "its turn: 2 jobs are ahead"
+    assert explain(desk.cluster, desk.job(3), desk.now, brief=True) == "its turn"
 
 
 def test_a_retry_says_when(desk, say):

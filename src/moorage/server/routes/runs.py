@@ -30,6 +30,9 @@ from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
 
 LONGEST_WAIT = 60.0
 
+EXPLAINED = 100
+"""Queued runs of one page that say what they wait for: each looks at every node."""
+
 
 class RunFilter(Struct, frozen=True, forbid_unknown_fields=True):
     """Which runs to list."""
@@ -63,10 +66,11 @@ async def submit(call: Call[NoParams, SubmitRequest]) -> SubmitReply:
 
 
 async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
-    """One page."""
+    """One page. The newest queued runs say what they wait for."""
     asked = call.params
-    history = call.services.engine.history
-    return await asyncio.to_thread(
+    engine = call.services.engine
+    history = engine.history
+    page = await asyncio.to_thread(
         lambda: history.runs(
             active=bool(asked.active),
             state=asked.state,
@@ -75,6 +79,20 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
             cursor=asked.cursor,
         )
     )
+    queued = [n for n, run in enumerate(page.runs) if run.state == "queued"]
+    for number in queued[:EXPLAINED]:
+        page.runs[number] = _waiting(engine, page.runs[number])
+    return page
+
+
+def _waiting(engine: Engine, run: RunSummary) -> RunSummary:
+    live = engine.cluster.runs.get(RunId(run.id))
+    if live is None or not live.live:
+        return run
+    reason = explain(
+        engine.cluster, engine.cluster.jobs[min(live.live)], engine.clock(), brief=True
+    )
+    return msgspec.structs.replace(run, waits_for=reason)
 
 
 async def show_run(call: Call[RunPath, NoBody]) -> RunView:
