@@ -385,6 +385,14 @@ def test_the_client_library_does_what_the_command_does(moorage, task, monkeypatc
         assert client.collect().blobs == 0
 
 
+def test_the_first_command_may_ask_for_nodes(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    try:
+        assert "up" in command("node", "ls").out
+    finally:
+        command.end()
+
+
 def test_neither_locale_nor_home_need_be_plain(tmp_path: Path) -> None:
     """Text is UTF-8 everywhere behind the command, and paths may hold anything."""
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -37,7 +37,7 @@ def list_nodes(as_json: bool) -> None:
       moorage node ls
       moorage node ls --json
     """
-    with connect() as client:
+    with connect(node=True) as client:
         nodes = client.nodes()
     if as_json:
         print_json(NodePage(nodes))
@@ -60,7 +60,7 @@ def show_node(name: str, as_json: bool) -> None:
     Example:
       moorage node show gpu1
     """
-    with connect() as client:
+    with connect(node=True) as client:
         nodes = client.nodes()
     found = [view for view in nodes if name in (view.name, str(view.id))]
     if not found:
@@ -113,4 +113,8 @@ def describe(view: NodeView, now: float) -> list[str]:
     gaps = _gaps(view)
     if not gaps:
         return [*lines, "isolation limits and private mounts are in force"]
+    if view.isolation.mounts is None:
+        lines.append("isolation private mounts are in force")
+    if view.isolation.cgroup is None:
+        lines.append("isolation limits are in force")
     return lines + [f"isolation without {printable(gap)}" for gap in gaps]

@@ -115,5 +115,8 @@ def test_a_node_says_what_keeps_its_jobs_apart_and_what_does_not():
         1, "vm", "down", NodeResources(2, "x86", 1, 1), Isolation("not root"), "0.1", last_seen=0.0
     )
     lines = describe_node(partial, 120.0)
-    assert lines[-1] == "isolation without limits (cgroup): not root"
+    assert lines[-2:] == [
+        "isolation private mounts are in force",
+        "isolation without limits (cgroup): not root",
+    ]
     assert "last seen 2m ago" in lines[1]
