@@ -213,7 +213,7 @@ def test_volumes_that_cannot_be_had(node: Node) -> None:
 
 def test_an_optional_volume_is_skipped(node: Node) -> None:
     mount = HostPath(f"{node.base}/no/x", "/x", optional=True)
-    note = f"{node.base}/no/x is not on this node; skipped (optional)"
+    note = f"{node.base}/no/x is not on this node: left out, as it is optional"
     assert node.sources.of(mount).problems(mount) == ([], [note])
     handle = node.sources.of(mount).prepare(mount, node.place, 0)
     assert (handle.binds, handle.detail) == ([], note)

@@ -91,7 +91,7 @@ def find_shell(wanted: str | None) -> str:
         found = shutil.which(name)
         if found is not None:
             return found
-    raise ProcessError(f"this node has no shell {wanted or 'sh'}; name one that it has (`shell:`)")
+    raise ProcessError(f"shell: {wanted or 'sh'} is not installed; install it or change `shell:`")
 
 
 def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict[str, str]:

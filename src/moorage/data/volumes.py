@@ -79,7 +79,7 @@ class HostPathSource:
         if self._kept(mount) and not mount.optional:
             return f"volume {mount.source} is created on this node, in {self._volumes}"
         if mount.optional:
-            return f"{source} is not on this node; skipped (optional)"
+            return f"{source} is not on this node: left out, as it is optional"
         if mount.read_only:
             raise SourceError(f"{source} does not exist on this node; create it, or drop :ro")
         if not source.parent.is_dir():

@@ -121,5 +121,5 @@ def test_a_python_is_first_on_the_path(tmp_path: Path) -> None:
 
 def test_a_shell_must_exist(tmp_path: Path) -> None:
     assert request(tmp_path, shell="sh").argv[0] == shutil.which("sh")
-    with pytest.raises(ProcessError, match="no shell /bin/no-such"):
+    with pytest.raises(ProcessError, match="shell: /bin/no-such is not installed"):
         request(tmp_path, shell="/bin/no-such")

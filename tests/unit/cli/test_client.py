@@ -74,6 +74,16 @@ def test_an_error_without_a_body_names_the_status(scripted, client, Reply):
         client.info()
 
 
+def test_a_missing_token_is_asked_for_by_the_name_of_its_variable(scripted, Reply):
+    body = api.ErrorBody("forbidden", "the Authorization header is not `Bearer TOKEN`")
+    scripted.routes["GET /v1/info"] = [Reply(body, 401)]
+    with (
+        Client(scripted.url, "") as anonymous,
+        pytest.raises(Forbidden, match="wants a token; set MOORAGE_TOKEN"),
+    ):
+        anonymous.info()
+
+
 def test_a_reply_of_another_version_says_to_upgrade(scripted, client, Reply):
     scripted.routes["GET /v1/info"] = [Reply({"unknown": 1})]
     with pytest.raises(Unavailable, match="upgrade"):
