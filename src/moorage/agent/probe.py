@@ -39,6 +39,8 @@ def probe(
     problems += _hiding_problems(launch, place)
     if isolation.mounts is not None:
         problems += _mount_problems(launch, place, isolation.mounts)
+        if launch.limits.shm is not None:
+            notes.append(f"resources.shm_size: not enforced; {isolation.mounts}")
     if isolation.cgroup is not None:
         notes += _limit_notes(launch, isolation.cgroup)
     return _once(problems), _once(notes)

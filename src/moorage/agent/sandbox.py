@@ -17,6 +17,7 @@ opened before the first mount, so that no target can hide a source.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 
@@ -47,7 +48,12 @@ def check(result: int, what: str) -> None:
 
 def unshare(flags: int) -> None:
     """Leave namespaces, or the file system context of the other threads. MountError."""
-    check(_libc.unshare(flags), "the kernel refuses a new namespace")
+    if _libc.unshare(flags) != 0:
+        number = ctypes.get_errno()
+        # "No space left on device" would send people to look at their disks.
+        full = "the limit on their number is reached"
+        reason = full if number == errno.ENOSPC else os.strerror(number)
+        raise MountError(f"the kernel refuses a new namespace: {reason}")
 
 
 def own_user_namespace() -> None:
