@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SPAWNED, EXIT, COMMAND = "spawned.json", "exit.json", "command"
 
 
+@functools.cache
 def boot_id() -> str:
     """What tells this boot of the machine from all others."""
     with open("/proc/sys/kernel/random/boot_id") as file:
