@@ -7,7 +7,7 @@ import sys
 import click
 import msgspec
 
-from moorage.errors import NotFound
+from moorage.errors import InvalidInput
 from moorage.specs.schema import KINDS
 from moorage.specs.schema import schema as schema_of
 
@@ -24,6 +24,6 @@ def schema(kind: str) -> None:
       moorage schema task > task.schema.json
     """
     if kind not in KINDS:
-        raise NotFound(f"there is no schema of {kind}; known: {', '.join(KINDS)}")
+        raise InvalidInput(f"there is no schema of {kind}; known: {', '.join(KINDS)}")
     text = msgspec.json.format(msgspec.json.encode(schema_of(kind)), indent=2)
     sys.stdout.write(text.decode() + "\n")

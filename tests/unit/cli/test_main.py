@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -174,3 +175,11 @@ def test_a_group_without_a_verb_shows_its_help(capsys):
     code, out, err = run_main(capsys, "node")
     assert (code, err) == (0, "")
     assert out.startswith("Usage: moorage node")
+
+
+def test_a_schema_is_json_and_an_unknown_kind_bad_input(capsys):
+    code, out, _ = run_main(capsys, "schema", "task")
+    assert (code, json.loads(out)["type"]) == (0, "object")
+    code, out, err = run_main(capsys, "schema", "tsak")
+    assert (code, out) == (2, "")
+    assert err == "moorage: error: there is no schema of tsak; known: task\n"
