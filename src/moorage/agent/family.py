@@ -45,10 +45,14 @@ def members(main: int, mark: str, keeper: int, mains: set[int], namespace: int =
     parents = _parents()
     heads = {main}
     for pid, parent in parents.items():
-        foreign = parent == keeper and pid not in mains
-        if foreign and (_marked(pid, mark) or (namespace and namespace_of(pid) == namespace)):
+        if parent == keeper and pid not in mains and belongs(pid, mark, namespace):
             heads.add(pid)
     return _descendants(parents, heads)
+
+
+def belongs(pid: int, mark: str, namespace: int) -> bool:
+    """Is this orphan of the job with that marker, or in its mount namespace?"""
+    return _marked(pid, mark) or bool(namespace and namespace_of(pid) == namespace)
 
 
 def remnants(main: int, started: int, mark: str) -> list[int]:

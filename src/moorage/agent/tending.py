@@ -115,8 +115,8 @@ class Tender:
             self._failed(job, got)
             return
         job.pid = got
-        if job.request["mounts"] is not None:
-            job.namespace = family.namespace_of(got)
+        if job.request["mounts"] is not None and got not in self._early:
+            job.hold_namespace()
         self._mains[got] = job
         early = self._early.pop(got, None)
         if not self._threads:
@@ -134,7 +134,7 @@ class Tender:
             self._mains.pop(job.pid, None)
             self._failed(job, LaunchError(message, step))
             return
-        job.namespace = family.namespace_of(job.pid)
+        job.hold_namespace()
         self._started(job)
         if job.status is not None:
             self._sweep(job)
@@ -264,13 +264,11 @@ class Tender:
         if group is not None and group.populated():
             return group.processes()
         # Also with a group: root may leave it, and a container engine does.
-        mains = set(self._mains)
-        strays = family.orphans(os.getpid(), mains)
-        if not strays:
-            return []
-        if group is None and not mains and not self._threads:  # nobody else's
-            return family.descendants(strays)
-        return family.members(job.pid, job.mark, os.getpid(), mains, job.namespace)
+        # The main process is reaped, so its number may be somebody else's by now.
+        strays = family.orphans(os.getpid(), set(self._mains))
+        if group is not None or self._mains or self._threads:  # perhaps somebody else's
+            strays = [pid for pid in strays if family.belongs(pid, job.mark, job.namespace)]
+        return family.descendants(strays) if strays else []
 
     def _settle(self, job: Job) -> None:
         if job.settled is None:
