@@ -39,6 +39,7 @@ class Job:
         "directory",
         "doomed",
         "group",
+        "held",
         "key",
         "killer",
         "limit",
@@ -66,6 +67,7 @@ class Job:
         self.group: Group | None = None
         self.pid = 0
         self.namespace = 0
+        self.held = -1
         self.began = time.time()
         self.stopped_at = 0.0
         self.status: int | None = None
@@ -172,9 +174,21 @@ class Job:
             "left": len(self.doomed),
         }
 
+    def hold_namespace(self) -> None:
+        """Remember the mount namespace of the main process, and keep it from going: the kernel
+        would give its number to the next job, whose processes would look like this one's."""
+        try:
+            self.held = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # it has ended already
+            return
+        self.namespace = os.fstat(self.held).st_ino
+
     def close(self) -> None:
         """It has ended, and its record is complete."""
         self.state = "ended"
+        if self.held >= 0:
+            os.close(self.held)
+            self.held = -1
         self.group = None
         if self.sweeper is not None:
             self.sweeper.cancel()
