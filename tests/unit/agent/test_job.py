@@ -6,11 +6,15 @@ import errno
 import json
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moorage.agent import family
 from moorage.agent.job import EXIT, SPAWNED, Job
 from moorage.agent.keeperloop import Loop
 from moorage.agent.launching import LaunchError
@@ -82,3 +86,31 @@ def test_an_end_that_the_disk_refuses_is_kept_until_it_is_written(
     assert not tender.busy()
     assert json.loads((tmp_path / EXIT).read_text())["exit_code"] == 0
     assert "pid" in answers[0]
+
+
+@pytest.mark.root
+def test_the_number_of_a_namespace_is_not_given_away(tmp_path: Path) -> None:
+    """While the keeper looks for what a job left behind, no other job may get its number."""
+    job = Job({"key": "1.1.0", "directory": str(tmp_path)})
+    with apart() as process:
+        job.pid = process.pid
+        job.hold_namespace()
+    numbers = set()
+    for _ in range(5):
+        with apart() as process:
+            numbers.add(family.namespace_of(process.pid))
+    assert job.namespace
+    assert job.namespace not in numbers
+    job.close()
+
+
+@contextmanager
+def apart() -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a mount namespace of its own."""
+    command = ["unshare", "--mount", "sh", "-c", "echo; exec cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
