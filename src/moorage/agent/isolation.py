@@ -25,8 +25,8 @@ def probe(home: Path) -> Isolation:
 def _why_no_cgroup(home: Path) -> str | None:
     if os.geteuid() != 0:
         return (
-            "moorage runs without root, so limits on memory, CPU and processes are not enforced; "
-            "processes are found by descent when a job ends"
+            "moorage runs without root, so a memory limit holds for each process alone and a CPU "
+            "limit is not enforced; processes are found by descent when a job ends"
         )
     try:
         cgroups = Cgroups(group_name(str(home)))
@@ -34,7 +34,10 @@ def _why_no_cgroup(home: Path) -> str | None:
         group.remove()
         cgroups.remove_idle()
     except (OSError, RuntimeError) as error:
-        return f"control groups cannot be used here ({error}), so limits are not enforced"
+        return (
+            f"control groups cannot be used here ({error}), so a memory limit holds for each "
+            "process alone and a CPU limit is not enforced"
+        )
     return None
 
 

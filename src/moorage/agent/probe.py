@@ -87,9 +87,12 @@ def _hiding_problems(launch: Launch, place: Place) -> list[str]:
 
 def _limit_notes(launch: Launch, why: str) -> list[str]:
     limits = launch.limits
-    asked = {"memory": limits.memory, "cpu": limits.cpus, "pids": limits.pids}
-    names = [name for name, value in asked.items() if value is not None]
-    return [f"resources.{name}: not enforced; {why}" for name in names]
+    notes = []
+    if limits.memory is not None:
+        notes.append(f"resources.memory: limits each process, not the whole job; {why}")
+    if limits.cpus is not None:
+        notes.append(f"resources.cpu: not enforced; {why}")
+    return notes
 
 
 def _target(mount: Mount, place: Place) -> Path:

@@ -55,7 +55,8 @@ def prepare(
     shell = find_shell(launch.shell)
     if launch.python is not None:
         _link_python(launch.python, directory / "bin")
-    text = script.compose(launch.commands, directory / "command")
+    alone = launch.limits.memory if isolation.cgroup is not None else None
+    text = script.compose(launch.commands, directory / "command", alone)
     _write_private(directory / "script", text)
     others = [bind for bind in binds if bind.target != view]
     mounts = None

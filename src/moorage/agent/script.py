@@ -18,8 +18,10 @@ CANNOT_JOIN = 125
 """The script's exit code when it cannot enter the job's control group; nothing ran then."""
 
 
-def compose(commands: Sequence[str], command_file: Path) -> str:
-    """The text of the script. `command_file` gets the number of the running command, from 1."""
+def compose(commands: Sequence[str], command_file: Path, process_memory: int | None = None) -> str:
+    """The text of the script. `command_file` gets the number of the running command, from 1;
+    `process_memory`: bytes that each process may allocate, where no control group limits the job.
+    """
     number = shlex.quote(str(command_file))
     lines = [
         f'if [ -n "${{{JOIN}-}}" ]; then',
@@ -27,6 +29,10 @@ def compose(commands: Sequence[str], command_file: Path) -> str:
         f"unset {JOIN}",
         "fi",
     ]
+    if process_memory is not None:
+        # RLIMIT_DATA: private memory that is written to. RLIMIT_AS would count what is only
+        # mapped, and end whatever reserves much and uses little (CUDA, Java, Go).
+        lines.append(f"ulimit -d {process_memory // 1024}")
     for position, command in enumerate(commands, start=1):
         if position > 1:
             # Not `eval ... || exit`: that would switch off a `set -e` inside the command.

@@ -25,7 +25,7 @@ def test_limits_that_this_node_cannot_keep_are_noted(tmp_path: Path) -> None:
         [],
         [
             "resources.shm_size: not enforced; no mounts",
-            "resources.memory: not enforced; no root",
+            "resources.memory: limits each process, not the whole job; no root",
             "resources.cpu: not enforced; no root",
         ],
     )

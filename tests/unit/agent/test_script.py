@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,13 @@ def test_a_number_that_cannot_be_written_fails_nothing(shell: list[str], tmp_pat
     script.write_text(compose(["echo a"], tmp_path / "no" / "such"))
     done = subprocess.run([*shell, str(script)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\n", "")
+
+
+def test_each_process_is_limited_where_the_job_cannot_be(shell: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    take = "{} -c 'print(len(bytearray({} << 20)))'"
+    small, large = (take.format(sys.executable, size) for size in (10, 400))
+    script.write_text(compose([small, large], tmp_path / "command", 200 << 20))
+    done = subprocess.run([*shell, str(script)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, f"{10 << 20}\n")
+    assert "MemoryError" in done.stderr
