@@ -9,23 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from moorage.errors import InvalidInput, MoorageError, Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a server is to run."""
-
-    home: Path
-    host: str
-    port: int
-    """0: the port of the last time, if it is free, else any."""
-    ready_fd: int | None
-    with_node: bool = True
+from moorage.server.options import Options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

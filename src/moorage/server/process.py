@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,15 +20,13 @@ from moorage.engine import boot
 from moorage.errors import MoorageError, Unavailable
 from moorage.server import settings, tokens
 from moorage.server.listener import listen
+from moorage.server.options import Options
 from moorage.server.services import Services
 from moorage.server.tokens import Kind, KnownToken, Principal
 from moorage.store.base import Statement, Store
 from moorage.store.blobs import Blobs
 from moorage.store.sqlite import open_sqlite
 from moorage.store.writer import Writer
-
-if TYPE_CHECKING:
-    from moorage.server.main import Options
 
 COLLECT_EVERY = 86_400.0
 NODE_LABEL = "local"
