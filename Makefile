@@ -39,7 +39,7 @@ check: setup
 
 test: setup
 	@sh scripts/test-needs.sh
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 bench: setup
 	@sh scripts/test-needs.sh bench
