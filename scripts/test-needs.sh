@@ -8,10 +8,18 @@ need git git
 need setpriv util-linux
 need mount mount
 need ps procps
+# Debian keeps the server's programs off PATH.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 [ "${1:-}" != bench ] || { need rsync rsync; need sshd openssh-server; }
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing$missing"
+    # Tests start servers of their own: the package need not make one and occupy its port.
+    case "$missing" in *postgresql*)
+        clusters=/etc/postgresql-common/createcluster.conf
+        mkdir -p "${clusters%/*}"
+        [ -e $clusters ] || echo "create_main_cluster = false" >$clusters ;;
+    esac
     apt-get update -qq
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+pytest_plugins = ("postgres",)
+
 MUST_RUN = (
     "tests/contract/",
     "tests/sim/",
