@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import msgspec
 
 from moorage import protocol
 from moorage.agent import inventory, isolation, probe
+from moorage.agent.addresses import Addresses
 from moorage.agent.attempts import Attempts
 from moorage.agent.claims import Claims
 from moorage.agent.download import Download
@@ -39,7 +41,7 @@ log = logging.getLogger("moorage.agent")
 class Agent:
     """One node. `home` is `$MOORAGE_HOME/agent`; `log_limit` in bytes, 0 for none."""
 
-    def __init__(self, server: str, home: Path, name: str, log_limit: int) -> None:
+    def __init__(self, servers: Sequence[str], home: Path, name: str, log_limit: int) -> None:
         self._home = home
         self._name = name
         # Tried in a child process, so before there are threads.
@@ -47,9 +49,10 @@ class Agent:
         self._claims = Claims(home / "attempts")
         self._processes = Processes(home)
         self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
-        self._supply = Supply(Sources(home, Download(server, home / "token")))
+        addresses = Addresses(servers, home / "servers")
+        self._supply = Supply(Sources(home, Download(addresses, home / "token")))
         self._link = Link(
-            server,
+            addresses,
             home / "token",
             home / "epoch",
             hello=self._hello,

@@ -5,71 +5,117 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from moorage.agent.addresses import LOOPBACK, Addresses
 from moorage.data.base import SourceError
 from moorage.data.stopping import breaking
 from moorage.ids import Digest
+from moorage.loopback import stranger
 from moorage.protocol.api import ErrorBody, FetchRequest
 
 _PATH = "/v1/blobs/fetch"
 _PIECE = 1024 * 1024
 _TIMEOUT = 60.0  # seconds without a single byte
+_PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between two rounds among several servers: as long as a client looks for one."""
+
+
+class _Broken(Exception):
+    """This server will not do; another may."""
 
 
 class Download:
-    """Asks `url` with the node's token, which is read anew each time: it may be replaced."""
+    """Asks the servers in turn with the node's token, which is read anew each time: it may be
+    replaced. A pack has the same bytes wherever it is asked for, so one that breaks off among
+    several servers goes on at the next, at the byte that was reached."""
 
-    def __init__(self, url: str, token: Path) -> None:
-        self._parts = urlsplit(url)
+    def __init__(self, addresses: Addresses, token: Path) -> None:
+        self._addresses = addresses
         self._token = token
 
     def __call__(self, digests: Sequence[Digest]) -> Iterator[bytes]:
         """The bytes of a pack of these blobs. SourceError, also halfway."""
-        connection = self._connect()
+        body = msgspec.json.encode(FetchRequest(list(digests)))
+        given = 0
+        rounds = 0
+        stopped = threading.Event()
+        with breaking(stopped.set):
+            while True:
+                servers = self._addresses.known
+                for url in servers:
+                    before = given
+                    try:
+                        for piece in self._pieces(url, body, given):
+                            given += len(piece)
+                            yield piece
+                        return
+                    except (_Broken, OSError, http.client.HTTPException) as error:
+                        reason = str(error) or type(error).__name__
+                    if given > before:
+                        rounds = 0
+                if len(servers) == 1 or rounds == len(_PAUSES) or stopped.is_set():
+                    raise SourceError(f"files cannot be fetched from {url}: {reason}")
+                stopped.wait(_PAUSES[rounds])
+                rounds += 1
+
+    def _pieces(self, url: str, body: bytes, skip: int) -> Iterator[bytes]:
+        """What one server gives, after the first `skip` bytes. _Broken, OSError, HTTPException
+        where another one may do better."""
+        parts = urlsplit(url)
+        connection = _connect(parts)
         try:
             connection.connect()
+            _recognize(connection, parts)
             with breaking(lambda: _shut(connection)):
-                yield from self._pieces(connection, digests)
-        except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
-            raise SourceError(f"files cannot be fetched from {self._where}: {reason}") from None
+                response = self._ask(connection, parts.path, body)
+                while piece := response.read1(_PIECE):
+                    fresh = piece[skip:]
+                    skip = max(0, skip - len(piece))
+                    if fresh:
+                        yield fresh
+                if response.length:  # announced, but cut off: read1 does not call it an error
+                    raise _Broken("the connection broke")
         finally:
             connection.close()
 
-    @property
-    def _where(self) -> str:
-        return f"{self._parts.scheme}://{self._parts.netloc}"
-
-    def _connect(self) -> http.client.HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
-        if self._parts.scheme in ("https", "wss"):
-            tls = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=tls)
-        return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
-
-    def _pieces(
-        self, connection: http.client.HTTPConnection, digests: Sequence[Digest]
-    ) -> Iterator[bytes]:
+    def _ask(
+        self, connection: http.client.HTTPConnection, prefix: str, body: bytes
+    ) -> http.client.HTTPResponse:
         headers = {
             "Authorization": f"Bearer {self._token.read_text().strip()}",
             "Content-Type": "application/json",
         }
-        body = msgspec.json.encode(FetchRequest(list(digests)))
-        connection.request("POST", self._parts.path.rstrip("/") + _PATH, body, headers)
+        connection.request("POST", prefix.rstrip("/") + _PATH, body, headers)
         response = connection.getresponse()
-        if response.status != 200:
-            raise SourceError(
-                f"the server refuses the job's files (status {response.status}): "
-                f"{_message(response.read(65536))}"
-            )
-        while piece := response.read1(_PIECE):
-            yield piece
+        if response.status == 200:
+            return response
+        message = _message(response.read(65536))
+        if response.status == 503:
+            raise _Broken(f"it says: {message}")
+        raise SourceError(
+            f"the server refuses the job's files (status {response.status}): {message}"
+        )
+
+
+def _connect(parts: SplitResult) -> http.client.HTTPConnection:
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme in ("https", "wss"):
+        tls = ssl.create_default_context()
+        return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=tls)
+    return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+
+
+def _recognize(connection: http.client.HTTPConnection, parts: SplitResult) -> None:
+    """_Broken where the port of a server on this machine is another user's by now."""
+    if parts.hostname in LOOPBACK and (reason := stranger(connection.sock)) is not None:
+        raise _Broken(f"{reason}, and is not told the token")
 
 
 def _shut(connection: http.client.HTTPConnection) -> None:

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 
 from moorage import protocol
+from moorage.agent.addresses import LOOPBACK, Addresses, websocket_url
 from moorage.loopback import stranger
 from moorage.protocol.agent import (
     Ack,
@@ -43,10 +44,15 @@ MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of the largest message taken from the server: a `Start` with a large environment."""
 _LAZY = 0.05  # seconds in which changes that nobody waits for are gathered
 _PAUSES = (0.0, 0.05, 15.0)  # first retry, base and bound of the others, in seconds
+_BOUND_AMONG_SEVERAL = 3.0
+"""Seconds: one of several servers takes over within a few; a single one is restarted by hand."""
 _LASTING = 5.0
 _WELCOME_TIMEOUT = 10.0
 _DIAL_TIMEOUT = 10.0
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_STANDBY = 1013
+"""Close code of a server that does not lead; the reason is the address of the leader, if any."""
+_PULSE = 4.0
+"""Seconds between two signs of life that a server must give where another one could be asked."""
 
 
 class ProtocolMismatch(Exception):
@@ -66,7 +72,7 @@ class Link:
 
     def __init__(
         self,
-        url: str,
+        addresses: Addresses,
         token: Path,
         epochs: Path,
         *,
@@ -75,7 +81,7 @@ class Link:
         handle: Callable[[ToAgent], None],
         down: Callable[[], None],
     ) -> None:
-        self._url = websocket_url(url)
+        self._addresses = addresses
         self._token = token
         self._epochs = epochs
         self._hello, self._held, self._handle, self._down = hello, held, handle, down
@@ -86,7 +92,7 @@ class Link:
         self._up = False
         self._since = 0.0
         self._sent = self._acked = 0
-        self._complaint = ""
+        self._complaints: set[str] = set()
 
     def changed(self, key: str, urgent: bool) -> None:
         """A claim has a new state; not urgent where another one is likely to follow at once."""
@@ -110,30 +116,42 @@ class Link:
         failures = 0
         loop = asyncio.get_running_loop()
         while True:
+            hinted = False
             try:
                 await self._connection()
             except (OSError, EOFError, _Refused, InvalidHandshake, ConnectionClosed) as error:
                 self._complain(_reason(error))
+                hinted = self._hinted(error)
             # A connection that does not last counts as none: two agents under one name would
             # otherwise push each other out as fast as they can.
             lasted = self._up and loop.time() - self._since > _LASTING
             failures = 0 if lasted else failures + 1
             self._hang_up()
-            await asyncio.sleep(pause(failures))
+            if not hinted:
+                self._addresses.next()
+            await asyncio.sleep(pause(failures, len(self._addresses.known)))
+
+    def _hinted(self, error: Exception) -> bool:
+        """A server that does not lead said which one does."""
+        closed = error.rcvd if isinstance(error, ConnectionClosed) else None
+        if closed is None or closed.code != _STANDBY:
+            return False
+        return self._addresses.follow(closed.reason)
 
     async def _connection(self) -> None:
         try:
             token = self._token.read_text().strip()
         except OSError as error:
             raise _Refused(f"{self._token} cannot be read: {error.strerror}") from None
-        near = await self._dial()
+        url = websocket_url(self._addresses.present)
+        near = await self._dial(url)
         async with connect(
-            self._url,
+            url,
             sock=near,
             additional_headers={"Authorization": f"Bearer {token}"},
             compression=None,
             max_size=MESSAGE_LIMIT,
-            open_timeout=10,
+            open_timeout=_PULSE if len(self._addresses.known) > 1 else 10,
             close_timeout=1,
             proxy=None if near else True,
         ) as socket:
@@ -141,21 +159,24 @@ class Link:
             self._changed.clear()
             await socket.send(encode(self._hello()))
             await self._welcome(socket)
-            writer = asyncio.create_task(self._write(socket))
+            tasks = [asyncio.create_task(self._write(socket))]
+            if len(self._addresses.known) > 1:
+                tasks.append(asyncio.create_task(_feel_pulse(socket)))
             try:
                 async for raw in socket:
                     self._take(decode(raw))
             finally:
-                writer.cancel()
-                with suppress(asyncio.CancelledError, ConnectionClosed):
-                    await writer
+                for task in tasks:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError, ConnectionClosed):
+                        await task
         raise _Refused(f"the server closed the connection ({socket.close_reason or 'no reason'})")
 
-    async def _dial(self) -> socket.socket | None:
+    async def _dial(self, url: str) -> socket.socket | None:
         """A connection to a server on this machine, once it is known to be no other user's, who
         could run jobs here otherwise; None for a server elsewhere. _Refused."""
-        parts = urlsplit(self._url)
-        if parts.hostname not in _LOOPBACK:
+        parts = urlsplit(url)
+        if parts.hostname not in LOOPBACK:
             return None
         place = (parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80))
         near = await asyncio.to_thread(socket.create_connection, place, _DIAL_TIMEOUT)
@@ -184,10 +205,13 @@ class Link:
                 f"{protocol.VERSION}; install the same version of moorage on both"
             )
         self._check_epoch(welcome.epoch)
-        self._up, self._complaint, self._since = True, "", asyncio.get_running_loop().time()
+        self._up, self._since = True, asyncio.get_running_loop().time()
+        self._complaints.clear()
         self._sent = self._acked = 0
         self._stirred.set()
-        log.info("connected to %s as node %d, epoch %d", self._url, welcome.node_id, welcome.epoch)
+        self._addresses.learn(welcome.servers)
+        where = self._addresses.present
+        log.info("connected to %s as node %d, epoch %d", where, welcome.node_id, welcome.epoch)
 
     def _check_epoch(self, epoch: int) -> None:
         """Refuse a server that was replaced and does not know it yet."""
@@ -248,10 +272,25 @@ class Link:
             self._down()
 
     def _complain(self, reason: str) -> None:
-        """Say why there is no connection, once for each reason."""
-        if reason != self._complaint:
-            self._complaint = reason
-            log.warning("no server at %s: %s; jobs go on, trying again", self._url, reason)
+        """Say why there is no connection, once for each server and reason."""
+        complaint = f"no server at {self._addresses.present}: {reason}"
+        if complaint not in self._complaints:
+            self._complaints.add(complaint)
+            log.warning("%s; jobs go on, trying again", complaint)
+
+
+async def _feel_pulse(socket: ClientConnection) -> None:
+    """Leave a server that answers nothing any more: it may be frozen, and another one leads."""
+    while True:
+        answered = await socket.ping()
+        try:
+            async with asyncio.timeout(_PULSE):
+                await answered
+        except TimeoutError:
+            log.warning("the server gives no sign of life: looking for another one")
+            socket.transport.abort()
+            return
+        await asyncio.sleep(_PULSE)
 
 
 def decode(raw: str | bytes) -> ToAgent:
@@ -263,22 +302,16 @@ def decode(raw: str | bytes) -> ToAgent:
     return message
 
 
-def websocket_url(url: str) -> str:
-    """`http://host:port` as the address that agents dial. ValueError."""
-    parts = urlsplit(url)
-    schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-    if parts.scheme not in schemes or not parts.hostname:
-        raise ValueError(f"{url!r} is no server address; write http://HOST:PORT")
-    return f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}/v1/agent"
-
-
-def pause(failures: int) -> float:
-    """Seconds before the next try: none after the first failure, then longer and longer, never
-    the same for two agents that lost the same server."""
+def pause(failures: int, servers: int = 1) -> float:
+    """Seconds before the next try: none until each server has failed once, then longer and
+    longer, never the same for two agents that lost the same server."""
     first, base, bound = _PAUSES
-    if failures <= 1:
+    rounds = -(-failures // servers)
+    if rounds <= 1:
         return first
-    return min(bound, base * 2.0 ** min(failures - 2, 16)) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+    if servers > 1:
+        bound = _BOUND_AMONG_SEVERAL
+    return min(bound, base * 2.0 ** min(rounds - 2, 16)) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
 def _reason(error: Exception) -> str:
@@ -288,6 +321,8 @@ def _reason(error: Exception) -> str:
             return f"it refuses this node's token (status {code}); register the node again"
         return f"it answers with status {code}"
     if isinstance(error, ConnectionClosed):
+        if error.rcvd and error.rcvd.code == _STANDBY:
+            return f"it does not lead; {error.rcvd.reason or 'nobody does at present'}"
         return (error.rcvd.reason if error.rcvd else "") or "the connection broke"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason}"

@@ -1,4 +1,4 @@
-"""The agent: `python -m moorage.agent.main --server URL --home DIR [--name NODE]`.
+"""The agent: `python -m moorage.agent.main --server URL[,URL...] --home DIR [--name NODE]`.
 
 One for each home, held by a lock. SIGTERM ends it at once; jobs go on under the keeper, and the
 next agent finds them.
@@ -20,8 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from moorage.agent.addresses import websocket_url
 from moorage.agent.agent import Agent
-from moorage.agent.link import ProtocolMismatch, websocket_url
+from moorage.agent.link import ProtocolMismatch
 from moorage.agent.logs import DEFAULT_LIMIT
 from moorage.errors import MoorageError, Unavailable
 
@@ -67,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="moorage-agent", description="Runs jobs on this node.")
-    parser.add_argument("--server", required=True, metavar="URL", help="http://HOST:PORT")
+    parser.add_argument(
+        "--server", required=True, metavar="URL[,URL...]", help="http://HOST:PORT, tried in turn"
+    )
     parser.add_argument("--home", required=True, type=Path, metavar="DIR", help="$MOORAGE_HOME")
     parser.add_argument(
         "--name", default=platform.node(), metavar="NODE", help="default: hostname"
@@ -80,8 +83,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="output kept for one attempt (default: %(default)s; 0: no limit)",
     )
     options = parser.parse_args(arguments)
+    options.servers = [url for url in options.server.split(",") if url]
     try:
-        websocket_url(options.server)
+        for url in options.servers or [options.server]:
+            websocket_url(url)
     except ValueError as error:
         parser.error(f"--server: {error}")
     return options
@@ -93,7 +98,7 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leaving.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    agent = Agent(options.server, home, options.name, options.log_limit)
+    agent = Agent(options.servers, home, options.name, options.log_limit)
     try:
         await agent.begin()
         serving = asyncio.create_task(agent.serve())

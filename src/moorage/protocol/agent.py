@@ -197,6 +197,8 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     version: str
     epoch: int
     node_id: int
+    servers: list[str] = []
+    """Addresses of all servers that live, to be tried when this one is gone."""
 
 
 class Start(Struct, frozen=True, tag="start"):

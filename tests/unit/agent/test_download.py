@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from moorage.agent.addresses import Addresses
 from moorage.agent.download import Download
 from moorage.data.base import SourceError
 from moorage.data.stopping import Stopper, current
@@ -45,6 +46,10 @@ def token(tmp_path: Path) -> Path:
     return path
 
 
+def download(token: Path, *urls: str) -> Download:
+    return Download(Addresses(urls, token.with_name("servers")), token)
+
+
 def test_pieces_come_as_they_arrive(token: Path) -> None:
     seen = []
 
@@ -56,7 +61,7 @@ def test_pieces_come_as_they_arrive(token: Path) -> None:
         handler.wfile.write(b"x" * 3_000_000)
 
     with served(answer) as url:
-        assert sum(map(len, Download(url, token)([DIGEST]))) == 3_000_000
+        assert sum(map(len, download(token, url)([DIGEST]))) == 3_000_000
     assert seen == [("/v1/blobs/fetch", "Bearer secret")]
 
 
@@ -67,14 +72,37 @@ def test_a_refusal_says_why(token: Path) -> None:
         handler.wfile.write(msgspec.json.encode(ErrorBody("not-found", "no blob aaaa")))
 
     with served(answer) as url, pytest.raises(SourceError, match=r"status 404\): no blob aaaa"):
-        list(Download(url, token)([DIGEST]))
+        list(download(token, url)([DIGEST]))
 
 
 def test_a_server_that_is_away_is_named(token: Path) -> None:
     with served(lambda handler, body: None) as url:
         pass
     with pytest.raises(SourceError, match=f"cannot be fetched from {url}"):
-        list(Download(url, token)([DIGEST]))
+        list(download(token, url)([DIGEST]))
+
+
+def test_a_pack_that_breaks_off_goes_on_at_the_next_server(token: Path) -> None:
+    pack = bytes(range(256)) * 8192
+
+    def breaks(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(pack)))
+        handler.end_headers()
+        handler.wfile.write(pack[:1_500_000])
+
+    def refuses(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.send_response(503)
+        handler.end_headers()
+
+    def gives(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(pack)))
+        handler.end_headers()
+        handler.wfile.write(pack)
+
+    with served(breaks) as first, served(refuses) as second, served(gives) as third:
+        assert b"".join(download(token, first, second, third)([DIGEST])) == pack
 
 
 def test_a_stop_ends_a_silent_download(token: Path) -> None:
@@ -91,7 +119,7 @@ def test_a_stop_ends_a_silent_download(token: Path) -> None:
         mark = current.set(stopper)
         try:
             with pytest.raises(SourceError):
-                list(Download(url, token)([DIGEST]))
+                list(download(token, url)([DIGEST]))
         finally:
             current.reset(mark)
             over.set()

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from moorage import protocol
-from moorage.agent.link import Link, ProtocolMismatch, pause, websocket_url
+from moorage.agent.addresses import Addresses
+from moorage.agent.link import Link, ProtocolMismatch, pause
 from moorage.protocol.agent import (
     Ack,
     Forget,
@@ -31,20 +33,15 @@ HELLO = Hello(
 WELCOME = Welcome(protocol.VERSION, "0", 1, 1)
 
 
-def test_addresses() -> None:
-    assert websocket_url("http://a:1") == "ws://a:1/v1/agent"
-    assert websocket_url("https://a/base/") == "wss://a/base/v1/agent"
-    for wrong in ("a:1", "ftp://a", "http://", ""):
-        with pytest.raises(ValueError):
-            websocket_url(wrong)
-
-
 def test_pauses_grow_from_nothing_to_a_bound() -> None:
     assert pause(0) == pause(1) == 0.0
     assert 0.025 <= pause(2) <= 0.05
     assert 7.5 <= pause(50) <= 15.0
     assert 7.5 <= pause(5000) <= 15.0
     assert len({pause(50) for _ in range(10)}) > 1
+    assert [pause(failures, 3) for failures in (1, 2, 3)] == [0.0, 0.0, 0.0]
+    assert 0.025 <= pause(4, 3) <= 0.05
+    assert 1.5 <= pause(500, 3) <= 3.0
 
 
 class End:
@@ -55,8 +52,9 @@ class End:
         self.claims: dict[str, Held] = {}
         self.taken: asyncio.Queue[ToAgent] = asyncio.Queue()
         self.downs = 0
+        self.addresses = Addresses([f"http://127.0.0.1:{port}"], home / "servers")
         self.link = Link(
-            f"http://127.0.0.1:{port}",
+            self.addresses,
             home / "token",
             home / "epoch",
             hello=lambda: HELLO,
@@ -120,6 +118,28 @@ def test_changes_gather_while_a_report_is_unacknowledged(tmp_path: Path) -> None
                 asyncio.get_running_loop().call_soon(end.link.changed, "1.1.0", True) and HELLO
             )
             await asyncio.wait_for(done, 10)
+
+    asyncio.run(main())
+
+
+def test_a_standby_names_the_leader_which_is_dialled_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async def leads(socket: ServerConnection) -> None:
+            await socket.recv()
+            await socket.send(encode(msgspec.structs.replace(WELCOME, servers=[standby, leader])))
+            await socket.send(encode(Forget(["1.1.0"])))
+            await socket.wait_closed()
+
+        async def stands_by(socket: ServerConnection) -> None:
+            await socket.recv()
+            await socket.close(1013, leader)
+
+        async with serve(leads, "127.0.0.1", 0) as other:
+            leader = f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}"
+            async with linked(tmp_path, stands_by) as (end, _):
+                standby = end.addresses.present
+                assert await asyncio.wait_for(end.taken.get(), 10) == Forget(["1.1.0"])
+                assert end.addresses.known == (leader, standby)
 
     asyncio.run(main())
 
