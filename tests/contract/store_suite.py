@@ -311,9 +311,11 @@ class StoreSuite:
         assert store.read("max_seq") == [{"seq": 6}]
 
     def test_tokens_are_known_until_deleted(self, store: Store) -> None:
-        token = {"hash": "h", "kind": "user", "subject": "ada", "created_at": 1.0}
+        owner = {"kind": "user", "subject": "ada", "server": "s"}
+        token = {"hash": "h", "created_at": 1.0, **owner}
         store.write([Statement("insert_token", token)])
         assert store.read("tokens") == [token]
+        assert store.read("token", {"hash": "h"}) == [owner]
         store.write([Statement("delete_token", {"hash": "h"})])
         assert store.read("tokens") == []
 

@@ -123,7 +123,7 @@ def _admit(store: Store, writer: Writer, secret: str, kind: Kind, subject: str) 
     batch = [Statement("delete_token", {"hash": old}) for old in hashes - {digest}]
     if digest not in hashes:
         row = {"hash": digest, "kind": kind, "subject": subject, "created_at": time.time()}
-        batch.append(Statement("insert_token", row))
+        batch.append(Statement("insert_token", {**row, "server": ""}))
     if batch:
         writer.submit(batch).result()
     return KnownToken(digest, Principal(kind, subject))

@@ -3,7 +3,9 @@
 -- One text for SQLite and PostgreSQL. It is written with PostgreSQL's type names; before SQLite
 -- runs it, `sql.for_sqlite` puts in the names that its STRICT tables know:
 --     BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY -> INTEGER PRIMARY KEY AUTOINCREMENT
---     BIGINT -> INTEGER,  DOUBLE PRECISION -> REAL,  /* STRICT */ -> STRICT
+--     BIGINT -> INTEGER,  DOUBLE PRECISION -> REAL,  BYTEA -> BLOB,  /* STRICT */ -> STRICT
+-- What only PostgreSQL understands is a comment, which `sql.for_postgres` takes off:
+--     /* postgres: STATEMENT; */
 --
 -- Times are Unix seconds, sizes bytes, flags 0 or 1, columns marked `json` are JSON text.
 -- States have no CHECK: the closed types of `core/` guard them, and a new state must not need a
@@ -18,7 +20,20 @@ CREATE TABLE tokens (
     hash TEXT NOT NULL PRIMARY KEY,  -- SHA-256, hex: the token itself is stored nowhere
     kind TEXT NOT NULL,  -- user | node
     subject TEXT NOT NULL,
-    created_at DOUBLE PRECISION NOT NULL
+    created_at DOUBLE PRECISION NOT NULL,
+    server TEXT NOT NULL DEFAULT ''  -- whose: `servers.id`; '' from before there were several
+) /* STRICT */;
+
+-- The servers that share this database (PostgreSQL only).
+CREATE TABLE servers (
+    id TEXT NOT NULL PRIMARY KEY,
+    url TEXT NOT NULL,
+    version TEXT NOT NULL,
+    started_at DOUBLE PRECISION NOT NULL,
+    seen_at DOUBLE PRECISION NOT NULL,
+    session BIGINT NOT NULL DEFAULT 0,  -- the database's number of its writer's session
+    beat BIGINT NOT NULL DEFAULT 0,
+    epoch BIGINT NOT NULL DEFAULT 0  -- of its latest term; the highest is the leader's
 ) /* STRICT */;
 
 CREATE TABLE nodes (
@@ -131,6 +146,17 @@ CREATE TABLE packs (
     bytes BIGINT NOT NULL,
     added_at DOUBLE PRECISION NOT NULL
 ) /* STRICT */;
+
+-- The bytes of packs where several servers share a database (PostgreSQL); else they are files.
+-- Never a foreign key: parts come before the row of their pack, and go after it.
+CREATE TABLE pack_parts (
+    pack TEXT NOT NULL,
+    part INTEGER NOT NULL,  -- from 0; all but the last are of one size
+    data BYTEA NOT NULL,
+    PRIMARY KEY (pack, part)
+) /* STRICT */;
+-- It is compressed already.
+/* postgres: ALTER TABLE pack_parts ALTER COLUMN data SET STORAGE EXTERNAL; */
 
 CREATE TABLE blobs (
     digest TEXT NOT NULL PRIMARY KEY,

@@ -19,10 +19,12 @@ _NAME = re.compile(r"^-- name: *(.*)$", re.MULTILINE)
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_ONLY_POSTGRES = re.compile(r"/\* postgres: (.*?) \*/", re.DOTALL)
 _SQLITE_WORDS = (
     ("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"),
     ("BIGINT", "INTEGER"),
     ("DOUBLE PRECISION", "REAL"),
+    ("BYTEA", "BLOB"),
     ("/* STRICT */", "STRICT"),
 )
 
@@ -117,3 +119,8 @@ def for_sqlite(text: str) -> str:
     for shared, own in _SQLITE_WORDS:
         text = text.replace(shared, own)
     return text
+
+
+def for_postgres(text: str) -> str:
+    """Schema or migration text with the statements that only PostgreSQL has."""
+    return _ONLY_POSTGRES.sub(r"\1", text)

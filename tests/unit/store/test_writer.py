@@ -191,5 +191,6 @@ def test_the_outcome_is_that_of_one_batch_after_the_other(
 
 
 def _token(number: int) -> Statement:
-    params = {"hash": f"{number:02}", "kind": "user", "subject": "ada", "created_at": 0.0}
+    owner = {"kind": "user", "subject": "ada", "server": ""}
+    params = {"hash": f"{number:02}", "created_at": 0.0, **owner}
     return Statement("insert_token", params)

@@ -1,6 +1,7 @@
 -- name: insert_token
--- Lets whoever holds the token of this hash in. kind: user or node.
-INSERT INTO tokens (hash, kind, subject, created_at) VALUES (:hash, :kind, :subject, :created_at);
+-- Lets whoever holds the token of this hash in. kind: user or node; server: whose it is.
+INSERT INTO tokens (hash, kind, subject, created_at, server)
+VALUES (:hash, :kind, :subject, :created_at, :server);
 
 -- name: delete_token
 -- Ends a token.
@@ -8,7 +9,11 @@ DELETE FROM tokens WHERE hash = :hash;
 
 -- name: tokens
 -- All tokens, oldest first.
-SELECT hash, kind, subject, created_at FROM tokens ORDER BY created_at, hash;
+SELECT hash, kind, subject, created_at, server FROM tokens ORDER BY created_at, hash;
+
+-- name: token
+-- Whose token has this hash.
+SELECT kind, subject, server FROM tokens WHERE hash = :hash;
 
 -- name: set_meta
 -- One fact about the database itself (schema version, epoch).
