@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -151,6 +151,10 @@ class Engine:
             key = f"{row['job_id']}.{row['attempt']}.0"
             logs.setdefault(NodeId(row["node_id"]), []).append(key)
         await self._carry_out(self._decide(partial(reactor.on_delete, self.cluster, run, logs)))
+
+    async def expire(self, runs: Sequence[RunId], logs: Mapping[NodeId, Sequence[str]]) -> None:
+        """Forget runs that ended long ago; `logs` are the keys of their attempts by node."""
+        await self._carry_out(self._decide(partial(reactor.on_expire, self.cluster, runs, logs)))
 
     # What agents say
 

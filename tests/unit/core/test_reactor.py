@@ -6,7 +6,7 @@ import pytest
 
 from moorage.core.effects import Emit, Send, Write
 from moorage.core.job import Finishing, Queued, Running, Starting
-from moorage.core.reactor import on_cancel, on_delete, on_submit
+from moorage.core.reactor import on_cancel, on_delete, on_expire, on_submit
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import RunId
 from moorage.protocol.agent import DropLogs, Held, Phase
@@ -323,9 +323,24 @@ def test_only_runs_that_ended_are_deleted(desk):
         on_delete(desk.cluster, RunId(1), {})
     on_cancel(desk.cluster, RunId(1), False, 1.0)
     assert on_delete(desk.cluster, RunId(1), {1: ["1.1.0"]}) == [
+        Write("note_run", {"id": 1}),
+        Write("note_jobs", {"id": 1}),
         Write("delete_run", {"id": 1}),
         Emit("run.deleted", 1),
         Send(1, DropLogs(["1.1.0"])),
+    ]
+
+
+def test_runs_that_expire_go_together_and_never_with_a_live_one(desk):
+    desk.hello()
+    desk.submit()
+    with pytest.raises(Conflict, match="run 1 is still live"):
+        on_expire(desk.cluster, [RunId(5), RunId(1)], {})
+    effects = on_expire(desk.cluster, [RunId(5), RunId(6)], {1: ["5.1.0", "6.1.0"]})
+    assert [effect for effect in effects if not isinstance(effect, Write)] == [
+        Emit("run.deleted", 5, data={"reason": "retention"}),
+        Emit("run.deleted", 6, data={"reason": "retention"}),
+        Send(1, DropLogs(["5.1.0", "6.1.0"])),
     ]
 
 
@@ -333,6 +348,8 @@ def test_a_node_that_is_away_is_told_later_what_output_to_delete(desk):
     desk.hello()
     desk.down()
     assert on_delete(desk.cluster, RunId(1), {1: ["1.1.0", "1.2.0"]}) == [
+        Write("note_run", {"id": 1}),
+        Write("note_jobs", {"id": 1}),
         Write("delete_run", {"id": 1}),
         Emit("run.deleted", 1),
         Write("insert_dropped_log", {"node_id": 1, "attempt": "1.1.0"}),

@@ -1,4 +1,4 @@
-"""A user deletes a finished run."""
+"""Finished runs go: a user deletes one, or they were kept for long enough."""
 
 from __future__ import annotations
 
@@ -17,7 +17,30 @@ def on_delete(cluster: Cluster, run: RunId, logs: Mapping[NodeId, Sequence[str]]
     ended. Conflict while the run is live."""
     if run in cluster.runs:
         raise Conflict(Problem(f"run {run} is still live", "stop it first, then delete it"))
-    effects: list[Effect] = [Write("delete_run", {"id": run}), Emit("run.deleted", run)]
+    return [*_forget(run), Emit("run.deleted", run), *_drop_output(cluster, logs)]
+
+
+def on_expire(
+    cluster: Cluster, runs: Sequence[RunId], logs: Mapping[NodeId, Sequence[str]]
+) -> list[Effect]:
+    """As `on_delete`, for several that ended long ago. Conflict, and nothing changes, if one is
+    live after all."""
+    if live := [run for run in runs if run in cluster.runs]:
+        raise Conflict(Problem(f"run {live[0]} is still live"))
+    effects: list[Effect] = []
+    for run in runs:
+        effects += [*_forget(run), Emit("run.deleted", run, data={"reason": "retention"})]
+    return effects + _drop_output(cluster, logs)
+
+
+def _forget(run: RunId) -> list[Effect]:
+    """Its numbers are noted before its rows go: none is ever given out again."""
+    ran = {"id": run}
+    return [Write("note_run", ran), Write("note_jobs", ran), Write("delete_run", ran)]
+
+
+def _drop_output(cluster: Cluster, logs: Mapping[NodeId, Sequence[str]]) -> list[Effect]:
+    effects: list[Effect] = []
     for node, keys in logs.items():
         effects += _drop(cluster.nodes[node], keys)
     return effects
