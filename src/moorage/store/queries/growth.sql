@@ -1,0 +1,68 @@
+-- name: note_run
+-- Before a run is deleted: its number is never given out again.
+INSERT INTO meta (key, value)
+SELECT 'highest_run', CAST(id AS TEXT) FROM runs WHERE id = :id
+ON CONFLICT (key) DO UPDATE SET value = excluded.value
+WHERE CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT);
+
+-- name: note_jobs
+-- Before a run is deleted: nor are the numbers of its jobs.
+INSERT INTO meta (key, value)
+SELECT 'highest_job', CAST(max(id) AS TEXT) FROM jobs WHERE run_id = :id GROUP BY run_id
+ON CONFLICT (key) DO UPDATE SET value = excluded.value
+WHERE CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT);
+
+-- name: raise_mark
+-- A number below which nothing new is numbered, unless it is higher already.
+INSERT INTO meta (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value
+WHERE CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT);
+
+-- name: runs_in_order
+-- Retention: what tells whether a run may go, in the order of numbers, after :after.
+SELECT id, state, submitted_at, ended_at FROM runs WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: count_ended_runs
+-- How many runs have ended; two index scans, no row is read.
+SELECT (SELECT count(*) FROM runs)
+    - (SELECT count(*) FROM runs WHERE state NOT IN ('succeeded', 'failed', 'cancelled')) AS total;
+
+-- name: attempts_to_drop
+-- Retention: whose output is to be deleted with a run.
+SELECT a.job_id, a.attempt, a.node_id
+FROM jobs AS j
+JOIN attempts AS a ON a.job_id = j.id
+WHERE j.run_id = :run_id
+ORDER BY a.job_id, a.attempt;
+
+-- name: delete_jobs_before
+-- Retention: jobs of a run that ended, before the run itself, where they are many.
+DELETE FROM jobs
+WHERE run_id = :run_id AND idx < :idx AND state IN ('succeeded', 'failed', 'cancelled');
+
+-- name: expired_events
+-- Retention: the last of the oldest :limit events that is older than :before or not above
+-- :surplus. NULL: none.
+SELECT max(seq) AS seq
+FROM (SELECT seq, at FROM events ORDER BY seq LIMIT :limit) AS oldest
+WHERE at < :before OR seq <= :surplus;
+
+-- name: last_expired_event
+-- Retention, to be told beforehand: as expired_events, of all.
+SELECT max(seq) AS seq FROM events WHERE at < :before OR seq <= :surplus;
+
+-- name: count_events
+-- How many events there are up to number :seq.
+SELECT count(*) AS total FROM events WHERE seq <= :seq;
+
+-- name: trim_events
+-- Retention: the feed begins after this number from now on.
+DELETE FROM events WHERE seq <= :seq;
+
+-- name: first_event_of_run
+-- Whether the feed still has the beginning of a run.
+SELECT min(seq) AS seq FROM events WHERE run_id = :run AND kind = 'run.submitted';
+
+-- name: events_trimmed
+-- The number of the last event that retention removed (0: none).
+SELECT CAST(coalesce(max(value), '0') AS BIGINT) AS seq FROM meta WHERE key = 'events_trimmed';
