@@ -106,15 +106,15 @@ WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
     AND (CAST(:user AS TEXT) IS NULL OR "user" = :user);
 
 -- name: max_ids
--- Boot: the highest number ever given to a run, a job and a node (0: none yet). Events are asked
--- too, so that deleting the newest run frees no number.
+-- Boot: the highest number ever given to a run, a job and a node (0: none yet), those of deleted
+-- runs included.
 SELECT
     (SELECT coalesce(max(n), 0) FROM (
         SELECT max(id) AS n FROM runs
-        UNION ALL SELECT max(run_id) FROM events WHERE run_id IS NOT NULL
+        UNION ALL SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'highest_run'
     ) AS known) AS run,
     (SELECT coalesce(max(n), 0) FROM (
         SELECT max(id) AS n FROM jobs
-        UNION ALL SELECT max(job_id) FROM events WHERE job_id IS NOT NULL
+        UNION ALL SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'highest_job'
     ) AS known) AS job,
     (SELECT coalesce(max(id), 0) FROM nodes) AS node;
