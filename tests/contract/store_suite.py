@@ -203,13 +203,31 @@ class StoreSuite:
     def test_deleting_a_run_takes_all_but_its_events_and_its_numbers(self, store: Store) -> None:
         store.write([rows.node(4), rows.run(7), rows.job(9, 7), rows.attempt(9, node_id=4)])
         store.write([Statement("insert_run_blob", {"run_id": 7, "digest": "d", "kind": "tree"})])
-        store.write([rows.event(run_id=7, job_id=9), Statement("delete_run", {"id": 7})])
+        gone = [Statement(name, {"id": 7}) for name in ("note_run", "note_jobs", "delete_run")]
+        store.write([rows.event(run_id=7, job_id=9), *gone])
         assert store.read("run_by_id", {"id": 7}) == []
         assert store.read("live_jobs") == store.read("live_attempts") == []
         assert store.read("referenced") == []
         assert store.read("max_ids") == [{"run": 7, "job": 9, "node": 4}]
         [event] = store.read("run_events_since", {"run": 7, "since": 0, "limit": 9})
         assert (event["run_name"], event["job_id"]) == ("", 9)
+
+    def test_a_lower_number_that_is_noted_later_changes_nothing(self, store: Store) -> None:
+        store.write([rows.run(7), rows.job(9, 7), rows.run(12), rows.job(100, 12), rows.run(2)])
+        for run in (12, 7, 2):
+            noted = [Statement(name, {"id": run}) for name in ("note_run", "note_jobs")]
+            store.write([*noted, Statement("delete_run", {"id": run})])
+        assert store.read("max_ids") == [{"run": 12, "job": 100, "node": 0}]
+
+    def test_numbers_of_trimmed_events_are_not_given_out_again(self, store: Store) -> None:
+        store.write([rows.event() for _ in range(10)])
+        trim = {"key": "events_trimmed", "value": "10"}
+        store.write([Statement("raise_mark", trim), Statement("trim_events", {"seq": 10})])
+        assert store.read("max_seq") == [{"seq": 10}]
+        assert store.read("events_trimmed") == [{"seq": 10}]
+        store.write([rows.event()])
+        [event] = store.read("events_since", {"since": 0, "limit": 9})
+        assert event["seq"] == 11
 
     def test_numbers_begin_at_nothing(self, store: Store) -> None:
         assert store.read("max_ids") == [{"run": 0, "job": 0, "node": 0}]

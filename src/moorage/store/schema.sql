@@ -11,6 +11,8 @@
 -- States have no CHECK: the closed types of `core/` guard them, and a new state must not need a
 -- table rebuilt. Ids of runs, jobs and nodes come from the engine.
 
+-- schema_version; epoch; highest_run and highest_job: of those deleted, never given out again;
+-- events_trimmed: number of the last event that retention removed.
 CREATE TABLE meta (
     key TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
@@ -78,6 +80,7 @@ CREATE TABLE requests (
     "user" TEXT NOT NULL,
     id TEXT NOT NULL,
     runs TEXT NOT NULL,  -- json: the first reply
+    at DOUBLE PRECISION NOT NULL DEFAULT 0,  -- retention
     PRIMARY KEY ("user", id)
 ) /* STRICT */;
 
@@ -138,8 +141,6 @@ CREATE TABLE events (
 ) /* STRICT */;
 
 CREATE INDEX events_by_run ON events (run_id, seq) WHERE run_id IS NOT NULL;
--- For `max_ids`: the number of a deleted run or job is never given out again.
-CREATE INDEX events_by_job ON events (job_id) WHERE job_id IS NOT NULL;
 
 CREATE TABLE packs (
     id TEXT NOT NULL PRIMARY KEY,

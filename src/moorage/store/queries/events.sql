@@ -26,5 +26,9 @@ ORDER BY e.seq
 LIMIT :limit;
 
 -- name: max_seq
--- Number of the newest event (0: none yet).
-SELECT coalesce(max(seq), 0) AS seq FROM events;
+-- Number of the newest event, also when it was removed since (0: none yet).
+SELECT coalesce(max(n), 0) AS seq
+FROM (
+    SELECT max(seq) AS n FROM events
+    UNION ALL SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'events_trimmed'
+) AS known;
