@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from moorage.errors import InvalidInput, Problem, Unavailable
-from moorage.units import BadValue, parse_duration, parse_size
+from moorage.units import BadValue, parse_duration, parse_limit, parse_size
 
 DAY = 86_400.0
 
@@ -29,6 +29,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     hour that a blob is relied on, and an upload must last until its submit."""
     log_limit: Annotated[int, Meta(ge=0)] = 1_000_000_000
     """Bytes of output kept for one attempt; 0: no limit."""
+    run_retention: Annotated[float, Meta(ge=0)] = 90 * DAY
+    """Seconds that a finished run is kept, with its output; 0: for ever."""
+    run_limit: Annotated[int, Meta(ge=0)] = 100_000
+    """Finished runs that are kept, the newest; 0: all."""
+    event_retention: Annotated[float, Meta(ge=0)] = 30 * DAY
+    """Seconds that events are kept, whatever they are about; 0: for ever."""
+    event_limit: Annotated[int, Meta(ge=0)] = 1_000_000
+    """Events that are kept, the newest; 0: all."""
+    request_retention: Annotated[float, Meta(ge=0)] = 7 * DAY
+    """Seconds in which a repeated submit gets the first answer; 0: for ever."""
+    output_retention: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds that nodes keep the output of finished attempts; 0: as long as the run is known."""
+    output_limit: Annotated[int, Meta(ge=0)] = 50 * 1024**3
+    """Bytes of output of finished attempts on one node, the newest; 0: no limit."""
+    blob_limit: Annotated[int, Meta(ge=0)] = 0
+    """Bytes of uploaded content beyond which what no run names goes before its grace is over
+    (never within two hours); 0: no limit but the disk."""
 
 
 def _size(value: object) -> object:
@@ -39,8 +56,31 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _as_is(value: object) -> object:
+    return value
+
+
+def _period(value: object) -> object:
+    """As _duration; `off` (to YAML the same as `false`) means for ever."""
+    if value is False:
+        return 0.0
+    return (parse_limit(value) or 0.0) if isinstance(value, str) else value
+
+
 READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
-    {"upload_limit": _size, "blob_grace": _duration, "log_limit": _size}
+    {
+        "upload_limit": _size,
+        "blob_grace": _duration,
+        "blob_limit": _size,
+        "log_limit": _size,
+        "run_retention": _period,
+        "run_limit": _as_is,
+        "event_retention": _period,
+        "event_limit": _as_is,
+        "request_retention": _period,
+        "output_retention": _period,
+        "output_limit": _size,
+    }
 )
 """How the text of each setting is read; numbers are bytes and seconds."""
 

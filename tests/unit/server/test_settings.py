@@ -21,8 +21,21 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     assert [str(problem) for problem in caught.value.problems] == [
         f"{file}: there is no setting 'uplaod_limit'; did you mean upload_limit?",
-        f"{file}: there is no setting 'mine'; there are upload_limit, blob_grace, log_limit",
+        f"{file}: there is no setting 'mine'; there are {', '.join(settings.READERS)}",
     ]
+
+
+@pytest.mark.parametrize("forever", ["off", "0", "false", "no", '"off"'])
+def test_what_is_kept_for_ever_is_written_off_or_0(tmp_path: Path, forever: str) -> None:
+    (tmp_path / "config.yml").write_text(f"run_retention: {forever}\n")
+    assert settings.load(tmp_path).run_retention == 0
+
+
+def test_every_setting_can_be_read_and_is_documented() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
+    for name in Settings.__struct_fields__:
+        assert name in settings.READERS
+        assert f"| `{name}` |" in page.read_text("utf-8")
 
 
 def test_sizes_and_durations_may_be_written_with_units(tmp_path: Path) -> None:
@@ -39,6 +52,10 @@ def test_sizes_and_durations_may_be_written_with_units(tmp_path: Path) -> None:
         "upload_limit: many",
         "blob_grace: 1h",
         "blob_grace: [1]",
+        "run_retention: soon",
+        "run_limit: -5",
+        "run_limit: many",
+        "output_retention: 1h2",
         "- a",
         "a: [",
         "\tb: 1",
