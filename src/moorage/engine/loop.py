@@ -80,6 +80,8 @@ class Engine:
         self.version = version
         self.failure: MoorageError | None = None
         """Why the engine stopped; None while it works."""
+        self.servers: list[str] = []
+        """Addresses of all servers, for agents; empty where there is no other one."""
         self.stopped = asyncio.Event()
         """Set when it failed: the process must end, and a new one begin from the store."""
         self._store = store
@@ -170,7 +172,7 @@ class Engine:
 
     def _welcome(self, link: Link) -> None:
         self.links.open(link)
-        link.send(Welcome(VERSION, self.version, self.epoch, link.node))
+        link.send(Welcome(VERSION, self.version, self.epoch, link.node, self.servers))
 
     def report(self, link: Link, report: Report) -> None:
         """An agent's claims changed. What an older connection says is dropped: the agent repeats
