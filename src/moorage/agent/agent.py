@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ from moorage.protocol.agent import (
     ReadLog,
     Start,
     Stop,
+    Sweep,
     ToAgent,
 )
 
@@ -115,12 +117,21 @@ class Agent:
                 self._logs.cancel(request)
             case DropLogs(keys=keys):
                 self._logs.drop(keys)
+            case Sweep():
+                self._aside(self._sweep(message))
             case Probe():
-                task = asyncio.create_task(self._probe(message))
-                self._probing.add(task)
-                task.add_done_callback(self._probing.discard)
+                self._aside(self._probe(message))
             case _:
                 log.warning("unexpected message: %s", type(message).__name__)
+
+    def _aside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._probing.add(task)
+        task.add_done_callback(self._probing.discard)
+
+    async def _sweep(self, message: Sweep) -> None:
+        result = await self._logs.sweep(message, lambda key: self._claims.get(key) is not None)
+        self._link.answer(lambda: result)
 
     async def _probe(self, message: Probe) -> None:
         try:

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from moorage.agent import retention
 from moorage.agent.watch import Watch
 from moorage.ids import AttemptKey
-from moorage.protocol.agent import LogData, ReadLog
+from moorage.protocol.agent import LogData, ReadLog, Sweep, Swept
 
 OUTPUT = "output.log"
 MARKS = "output.marks"
@@ -232,7 +233,7 @@ class Logs:
                 reply(partial(output.page, request, offset, ended))
                 return
         except (OSError, ValueError):
-            reply(partial(_missing, request))
+            reply(partial(self._absent, request))
             return
         output.waiting[request.request] = (request, offset, reply)
         if output.watch is None:
@@ -254,6 +255,28 @@ class Logs:
             with suppress(ValueError):
                 if key not in self._live:
                     shutil.rmtree(self.root / str(AttemptKey.parse(key)), ignore_errors=True)
+
+    async def sweep(self, asked: Sweep, is_held: Callable[[str], bool]) -> Swept:
+        """Remove what finished attempts left beyond the limits; `is_held`: those of which the
+        server does not know the end."""
+        return await asyncio.to_thread(
+            retention.sweep,
+            self.root,
+            asked,
+            lambda key: key in self._live or is_held(key),
+            self._end_of,
+        )
+
+    def _end_of(self, key: str) -> int:
+        output = Output(self.root / key)
+        with suppress(OSError):
+            output.load()
+        return output.end
+
+    def _absent(self, request: ReadLog) -> LogData:
+        """Of output that was removed, the end is still known: it counts as dropped, all of it."""
+        end = retention.removed(self.root, request.key)
+        return _missing(request) if end is None else LogData(request.request, end, b"", ended=True)
 
     def close(self) -> None:
         """Stop watching; files stay."""

@@ -8,9 +8,17 @@ from itertools import count
 
 from moorage.errors import Unavailable
 from moorage.ids import NodeId
-from moorage.protocol.agent import CancelRead, LogData, ProbeResult, ReadLog, ToAgent, encode
+from moorage.protocol.agent import (
+    CancelRead,
+    LogData,
+    ProbeResult,
+    ReadLog,
+    Swept,
+    ToAgent,
+    encode,
+)
 
-Reply = LogData | ProbeResult
+Reply = LogData | ProbeResult | Swept
 
 
 class NotConnected(Unavailable):

@@ -179,6 +179,14 @@ class LogData(Struct, frozen=True, tag="log-data"):
     missing: bool = False
 
 
+class Swept(Struct, frozen=True, tag="swept"):
+    """The answer to a `Sweep`: attempts whose output went (or would go), and its bytes on disk."""
+
+    request: int
+    attempts: int
+    bytes: int
+
+
 class ProbeResult(Struct, frozen=True, tag="probe-result"):
     """Problems that this node would have with a launch; empty strings never occur."""
 
@@ -253,6 +261,16 @@ class DropLogs(Struct, frozen=True, tag="drop-logs"):
     keys: list[str]
 
 
+class Sweep(Struct, frozen=True, tag="sweep"):
+    """Remove the output of finished attempts whose end is durable on the server: what is older
+    than `age` seconds, and the oldest where all is more than `total` bytes. 0: no limit."""
+
+    request: int
+    age: float
+    total: int
+    dry_run: bool = False
+
+
 class Probe(Struct, frozen=True, tag="probe"):
     """What would go wrong with this launch here? Changes nothing."""
 
@@ -260,8 +278,8 @@ class Probe(Struct, frozen=True, tag="probe"):
     launch: Launch
 
 
-ToServer = Hello | Report | LogData | ProbeResult
-ToAgent = Welcome | Start | Stop | Ack | Forget | ReadLog | CancelRead | DropLogs | Probe
+ToServer = Hello | Report | LogData | ProbeResult | Swept
+ToAgent = Welcome | Start | Stop | Ack | Forget | ReadLog | CancelRead | DropLogs | Probe | Sweep
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_server = msgspec.msgpack.Decoder(ToServer).decode
