@@ -1,341 +1,377 @@
-"""A server and its nodes, in a world that fails.
+"""A cluster in a world that fails: servers, nodes and the network between them.
 
-The server is the reactor with the real SQL over a database in memory. Decisions wait in an outbox,
-in order, until `commit`; a crash of the server loses what waits there, as it would in the engine.
+A schedule is a list of steps, `(time, kind, *arguments)`; `do` carries one out and checks every
+promise that it could break. A step that finds nothing to act on changes nothing, so any part of a
+schedule is a schedule: that is what makes it shrink.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
-from itertools import count
+from collections import deque
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
-from moorage.core.boot import restore, timers
-from moorage.core.cluster import Cluster
-from moorage.core.effects import Arm, Effect, Emit, Send, Timer, Write
-from moorage.core.job import Live, Queued
-from moorage.core.reactor import (
-    on_cancel,
-    on_delete,
-    on_hello,
-    on_node_down,
-    on_report,
-    on_submit,
-    on_timer,
-    schedule,
-)
-from moorage.errors import InvalidInput
-from moorage.ids import AttemptKey, NodeId
-from moorage.protocol.agent import Outcome, Report
+from moorage.core.effects import Effect, Write
+from moorage.protocol.agent import GpuDevice, NodeResources, Outcome, ToAgent
 from moorage.protocol.api import RunRequest
+from moorage.specs.resources import Cpu, Gpu, Range, Resources
+from moorage.specs.retry import Retry
+from moorage.specs.schedule import Schedule
 from moorage.specs.task import Task
-from moorage.store import sql
-from sim.machine import NODES, Machine
+from sim.ledger import Broken, Ledger
+from sim.node import Connection, Node
+from sim.promises import Promises
+from sim.server import Server
+from sim.tables import Tables
 
-QUERIES = sql.queries("sqlite")
-STATES = ("assigned", "staging", "running", "finishing", "done")
-FINAL = {"succeeded", "failed", "cancelled"}
-
-
-def database() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.executescript(sql.for_sqlite(sql.schema()))
-    return connection
-
-
-def apply(connection: sqlite3.Connection, effects: list[Effect], now: float) -> None:
-    for effect in effects:
-        if isinstance(effect, Write):
-            query, params = QUERIES[effect.query], effect.params
-            assert query.parameters == set(params), effect.query
-            connection.execute(query.text, params)
-        elif isinstance(effect, Emit):
-            row = (now, effect.kind, effect.run, effect.job, effect.node)
-            params = dict(zip(("at", "kind", "run_id", "job_id", "node_id"), row, strict=True))
-            params["data"] = json.dumps(effect.data or {})
-            connection.execute(QUERIES["insert_event"].text, params)
+Step = Sequence[Any]
+KINDS = {
+    "gpus": NodeResources(4, "x86", 32, 100, [GpuDevice(n, "nvidia", "H100", 80) for n in range(2)]),
+    "small": NodeResources(2, "x86", 16, 100),
+    "large": NodeResources(16, "x86", 64, 100),
+}
+ENDS = {
+    "ok": Outcome("exited", exit_code=0),
+    "fail": Outcome("exited", exit_code=1, message="command 1 of 1 failed with exit code 1"),
+    "oom": Outcome("out-of-memory", signal=9),
+    "timeout": Outcome("timeout"),
+}
+EPOCH_BEGINS = 1_700_000_000.0
+INTERVAL = 1000
+"""Events between two checks of everything."""
 
 
-def rebuilt(connection: sqlite3.Connection) -> Cluster:
-    def rows(query: str) -> list[sqlite3.Row]:
-        return connection.execute(QUERIES[query].text).fetchall()
-
-    return restore(
-        runs=rows("live_runs"),
-        jobs=rows("live_jobs"),
-        attempts=rows("live_attempts"),
-        nodes=rows("nodes"),
-        ids=rows("max_ids")[0],
+@lru_cache(maxsize=4096)
+def task(cpu: float, memory: int, gpu: int, priority: int, retry: float, cron: str, does: str) -> Task:
+    """What users submit. `retry`: seconds, 0 for none; `does`: `ends`, or `forever`."""
+    return Task(
+        commands=[does],
+        resources=Resources(
+            cpu=Cpu(Range(cpu, cpu)),
+            memory=Range(memory, memory) if memory else None,
+            gpu=Gpu(Range(gpu, gpu)) if gpu else None,
+        ),
+        priority=priority,
+        retry=Retry(duration=retry) if retry else None,
+        schedule=Schedule([cron]) if cron else None,
     )
 
 
-def essence(cluster: Cluster) -> dict[str, object]:
-    """What must be equal after a restart: all but whose agents are connected and which delays
-    before a retry are over, since timers and Hello tell those again."""
-    return {
-        "next": (cluster.next_run, cluster.next_job, cluster.next_node),
-        "runs": cluster.runs,
-        "jobs": cluster.jobs,
-        "nodes": {n: replace(node, up=False) for n, node in cluster.nodes.items()},
-        "names": (cluster.names, cluster.node_names),
-        "queue": {job for job in cluster.jobs if job in cluster.queue},
-        "counts": cluster.counts,
-    }
-
-
 class World:
-    """What can happen, one method each; numbers choose among what is there. `promises` must hold
-    after each, and `heal` at the end."""
+    """`nodes`: their kinds by name. All are connected at the beginning."""
 
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.cluster = Cluster()
-        self.disk, self.latest = database(), database()
-        self.outbox: list[tuple[list[Effect], tuple[Machine, int] | None]] = []
-        self.machines = {name: Machine(name) for name in NODES}
-        self.alarms: dict[Timer, float] = {}
+    def __init__(self, nodes: dict[str, str], interval: int = INTERVAL) -> None:
+        self.now = EPOCH_BEGINS
+        self.server_clock = 0.0
+        self.events = 0
+        self.interval = interval
+        self.appeared: list[tuple[Any, ...]] = []
+        """What will have to happen, for whoever makes the schedule."""
+        self.disk, self.ahead = Tables(), Tables()
+        self.answers: set[str] = set()
         self.acknowledged: set[int] = set()
         self.deleted: set[int] = set()
-        self.reached: dict[tuple[int, int], tuple[int, int]] = {}
-        self.names = (f"run-{n}" for n in count(1))
-        self.requests = count(1)
-        for name in NODES:  # so that what could never run is refused
-            self.connect(name)
-        self.commit(len(NODES))
+        self.ledger = Ledger({name: KINDS[kind].cpus for name, kind in nodes.items()})
+        self.nodes = {
+            name: Node(name, KINDS[kind], self.ledger, self.notice, lambda: self.now)
+            for name, kind in nodes.items()
+        }
+        self.stale: dict[str, deque[Connection]] = {name: deque() for name in nodes}
+        """Connections that the agent left, and that may still carry something to a server."""
+        self.accepted = 0
+        self.deposed: Server | None = None
+        self.promises = Promises(self)
+        self.leader = self.new_server(1)
+        for name in nodes:
+            self.do_connect(name)
+            self.do_arrive(name)
+        self.do_commit(len(nodes))
+        for name in nodes:
+            self.do_deliver(name)
+
+    def new_server(self, epoch: int) -> Server:
+        return Server(self, epoch)
 
     def close(self) -> None:
         self.disk.close()
-        self.latest.close()
+        self.ahead.close()
 
-    def decide(self, effects: list[Effect], greets: Machine | None = None) -> None:
-        """What the engine does: timers at once, the rest in order through the outbox."""
+    def do(self, step: Step) -> bool:
+        """Carry out one step; False where there was nothing to do."""
+        at, kind, *arguments = step
+        self.now = max(self.now, EPOCH_BEGINS + at)
+        did: bool = getattr(self, f"do_{kind}")(*arguments)
+        self.events += did
+        if did and self.events % self.interval == 0 and self.leader.alive:
+            self.promises.everything()
+        return did
+
+    # what servers and nodes call
+
+    def notice(self, kind: str, *what: object) -> None:
+        self.appeared.append((kind, *what))
+
+    def decided(self, effects: Sequence[Effect]) -> None:
+        self.ahead.apply(effects, self.now)
+        self.promises.decided(effects)
+
+    def committed(self, effects: Iterable[Effect]) -> None:
+        self.disk.apply(effects, self.now)
+        self.promises.committed(effects)
         for effect in effects:
-            if isinstance(effect, Arm):
-                self.alarms[effect.timer] = effect.at
-        self.outbox.append((effects, greets and (greets, greets.session)))
-        apply(self.latest, effects, self.now)
+            if isinstance(effect, Write) and effect.query == "delete_run":
+                self.deleted.add(effect.params["id"])
 
-    # the server
+    def sent(self, server: Server, link: Connection, message: ToAgent) -> None:
+        self.promises.sent(message)
+        self.notice("deliver", link.node.name)
 
-    def submit(self, tasks: Sequence[Task]) -> None:
-        requests = [RunRequest(task) for task in tasks]
-        name = f"r{next(self.requests)}"
-        try:
-            submitted = on_submit(
-                self.cluster, requests, "ann", self.now, request_id=name, names=self.names
-            )
-        except InvalidInput:
-            return
-        self.decide(submitted.effects)
+    def answered(self, label: str) -> None:
+        """A user knows that the request was accepted."""
+        self.answers.add(label)
+        (row,) = self.disk.rows("request", user="ann", id=label)
+        for run in self.disk.connection.execute("SELECT id FROM runs WHERE name GLOB ?", (f"{label}.*",)):
+            self.acknowledged.add(run["id"])
 
-    def place(self) -> None:
-        self.decide(schedule(self.cluster, self.now))
+    # users
 
-    def commit(self, batches: int) -> None:
-        for _ in range(min(batches, len(self.outbox))):
-            effects, greeted = self.outbox.pop(0)
-            apply(self.disk, effects, self.now)
-            if greeted is not None and greeted[0].session == greeted[1]:
-                greeted[0].open = True
-            for effect in effects:
-                self.carry_out(effect)
+    def do_submit(self, label: str, tasks: Sequence[Sequence[Any]]) -> bool:
+        """Also again, by a user who got no answer."""
+        if not self.leader.alive or label in self.answers:
+            return False
+        return self.leader.submit(label, [RunRequest(task(*fields)) for fields in tasks])
 
-    def carry_out(self, effect: Effect) -> None:
-        if isinstance(effect, Send):
-            machine = self.machines[self.cluster.nodes[effect.node].name]
-            if machine.connected and machine.open:
-                machine.to_agent.append(effect.message)
-        elif isinstance(effect, Write) and effect.query == "insert_run":
-            self.acknowledged.add(effect.params["id"])
-        elif isinstance(effect, Write) and effect.query == "delete_run":
-            self.deleted.add(effect.params["id"])
+    def do_cancel(self, run: str, abort: bool) -> bool:
+        return self.leader.alive and self.leader.cancel(run, abort)
 
-    def cancel(self, number: int, abort: bool) -> None:
-        if runs := sorted(self.cluster.runs):
-            run = runs[number % len(runs)]
-            self.decide(on_cancel(self.cluster, run, abort, self.now))
+    def do_delete(self, run: str) -> bool:
+        row = self.disk.one("SELECT id FROM runs WHERE name = ?", run)
+        if row is None or not self.leader.alive:
+            return False
+        self.promises.deletable.add(row["id"])
+        return self.leader.delete(run)
 
-    def ring(self) -> None:
-        """The next timer; time passes until then."""
-        if self.alarms:
-            timer = min(self.alarms, key=lambda timer: (self.alarms[timer], timer.id))
-            self.now = max(self.now, self.alarms.pop(timer))
-            self.decide(on_timer(self.cluster, timer, self.now))
+    # servers
 
-    def delete(self, number: int) -> None:
-        ended = sorted(self.acknowledged - self.deleted - set(self.cluster.runs))
-        if ended and not self.outbox:
-            run = ended[number % len(ended)]
-            self.decide(on_delete(self.cluster, run, {}))
+    def do_pass(self) -> bool:
+        return self.leader.alive and self.leader.run_pass()
 
-    def server_crashes(self) -> None:
-        self.outbox.clear()
-        self.alarms.clear()
-        self.reached.clear()
-        with closing(self.latest):
-            self.latest = database()
-        self.disk.backup(self.latest)
-        self.cluster = rebuilt(self.disk)
-        for machine in self.machines.values():
-            machine.connected = False
-        self.decide(timers(self.cluster))
+    def do_ring(self) -> bool:
+        return self.leader.alive and self.leader.ring()
 
-    # the nodes and the network
+    def do_commit(self, batches: int) -> bool:
+        """The oldest decisions become durable, and what they say is told."""
+        did = bool(self.leader.outbox or self.leader.written)
+        self.leader.write(batches)
+        self.leader.tell()
+        return did
 
-    def connect(self, name: str) -> None:
-        """Also while the server still believes in the connection before."""
-        machine = self.machines[name]
-        self.decide(on_hello(self.cluster, machine.hello(), self.now), greets=machine)
+    def do_write(self, batches: int) -> bool:
+        """As `commit`, but what they say is not told yet."""
+        did = bool(self.leader.outbox)
+        self.leader.write(batches)
+        return did
 
-    def drop(self, name: str, noticed: bool) -> None:
-        self.machines[name].connected = False
-        node = self.cluster.node_names.get(name)
-        if noticed and node is not None:
-            self.decide(on_node_down(self.cluster, node, self.now))
+    def do_crash(self) -> bool:
+        """The leader dies with what it had not committed, and had committed and not told."""
+        did, _ = self.leader.alive, self.leader.die()
+        return did
 
-    def deliver(self, name: str, messages: int) -> None:
-        machine = self.machines[name]
-        for _ in range(min(messages, len(machine.to_agent) if machine.connected else 0)):
-            machine.receive()
+    def do_boot(self) -> bool:
+        if self.leader.alive:
+            return False
+        self._lead()
+        return True
 
-    def report(self, name: str, arrives: bool) -> None:
-        machine = self.machines[name]
-        if machine.connected and machine.dirty:
-            report = machine.report()
-            if arrives:
-                self.take(name, report)
+    def do_takeover(self) -> bool:
+        """Another server has the lock; the old leader does not know it yet."""
+        if self.deposed is not None:
+            self.deposed.die()
+        self.deposed = self.leader
+        self._lead()
+        return True
 
-    def old_report(self, name: str, number: int) -> None:
-        """Any report ever sent comes late, again, or out of order."""
-        machine = self.machines[name]
-        if machine.connected and machine.reports:
-            late = machine.reports[-1 - number % len(machine.reports)]
-            self.take(name, Report(0, late.held))
+    def _lead(self) -> None:
+        self.ahead.close()
+        self.ahead = Tables()
+        self.disk.copy_to(self.ahead)
+        self.disk.epoch += 1
+        self.leader = self.new_server(self.disk.epoch)
+        self.promises.restarted()
 
-    def take(self, name: str, report: Report) -> None:
-        node: NodeId = self.cluster.node_names[name]
-        self.decide(on_report(self.cluster, node, report, self.now))
+    def do_depose(self) -> bool:
+        """The old leader tells what it committed in time, tries to commit more, and is refused."""
+        if self.deposed is None:
+            return False
+        if self.deposed.alive:
+            self.deposed.tell()
+            self.deposed.write(1)
+        self.deposed = None
+        return True
 
-    def attempts_get_on(self, name: str, first: int, outcome: Outcome) -> None:
-        """All of a node but the first few."""
-        machine = self.machines[name]
-        for key in list(machine.claims)[first:]:
-            machine.step(key, outcome)
+    def do_clock(self, name: str, by: float) -> bool:
+        """A clock is set; `server`, or a node."""
+        if name == "server":
+            self.server_clock += by
+        elif name in self.nodes:
+            self.nodes[name].clock += by
+        return True
 
-    def agent_restarts(self, name: str) -> None:
-        self.machines[name].restart()
+    # the network
 
-    def node_reboots(self, name: str, keeps_claims: bool) -> None:
-        self.machines[name].reboot(keeps_claims)
+    def do_connect(self, name: str, old: bool = False) -> bool:
+        """The agent dials and greets; `old`: the server that was replaced."""
+        node, server = self.nodes.get(name), self.deposed if old else self.leader
+        if node is None or not node.up or node.connection or server is None or not server.alive:
+            return False
+        self.accepted += 1
+        node.connection = Connection(self.accepted, node, server)
+        node.connection.to_server.append(node.hello())
+        self.notice("arrive", name)
+        return True
 
-    # the promises
+    def do_arrive(self, name: str, late: bool = False) -> bool:
+        """One message reaches the server; `late`: of a connection that the agent has left."""
+        if name not in self.nodes:
+            return False
+        link = self.stale[name][0] if late and self.stale[name] else self.nodes[name].connection
+        if link is None or not link.to_server or link.left != late:
+            return False
+        message = link.to_server.popleft()
+        if late and not link.to_server:
+            self.stale[name].popleft()
+        link.server.arrived(link, message)
+        return True
 
-    def promises(self) -> None:
-        self.acknowledged_runs_never_vanish()
-        self.no_attempt_runs_twice_and_no_two_of_a_job_run_at_once()
-        self.a_next_attempt_follows_the_end_of_the_last()
-        self.attempts_never_go_back()
-        self.nothing_is_given_twice()
-        self.processes_never_need_more_than_the_node_has()
-        self.indexes_agree_with_what_they_index()
-        self.the_rows_rebuild_the_same_cluster()
+    def do_again(self, name: str) -> bool:
+        """The latest report comes once more."""
+        node = self.nodes.get(name)
+        if node is None or node.connection is None or not node.welcomed or node.echo is None:
+            return False
+        node.connection.server.arrived(node.connection, node.echo)
+        return True
 
-    def acknowledged_runs_never_vanish(self) -> None:
-        there = {row[0] for row in self.disk.execute("SELECT id FROM runs")}
-        assert self.acknowledged - self.deleted <= there
-
-    def no_attempt_runs_twice_and_no_two_of_a_job_run_at_once(self) -> None:
-        started: Counter[str] = Counter()
-        alive: Counter[int] = Counter()
-        for machine in self.machines.values():
-            started += machine.started
-            alive += Counter(
-                AttemptKey.parse(key).job for key, claim in machine.claims.items() if claim.alive
-            )
-        assert all(times == 1 for times in started.values()), started
-        assert all(times == 1 for times in alive.values()), alive
-
-    def a_next_attempt_follows_the_end_of_the_last(self) -> None:
-        rows = self.latest.execute(
-            "SELECT a.job_id, a.attempt FROM attempts a JOIN attempts b"
-            " ON b.job_id = a.job_id AND b.attempt > a.attempt WHERE a.state <> 'done'"
-        )
-        assert rows.fetchall() == []
-
-    def attempts_never_go_back(self) -> None:
-        for row in self.latest.execute("SELECT job_id, attempt, state, phases FROM attempts"):
-            key = (row["job_id"], row["attempt"])
-            reached = (STATES.index(row["state"]), row["phases"].count("name"))
-            assert reached >= self.reached.get(key, reached), key
-            self.reached[key] = reached
-
-    def nothing_is_given_twice(self) -> None:
-        for node in self.cluster.nodes.values():
-            claims = node.claims.values()
-            assert node.used_millicpus == sum(c.millicpus for c in claims)
-            assert node.used_memory == sum(c.memory for c in claims)
-            assert min(node.free_millicpus, node.free_memory, node.free_disk) >= 0
-            gpus = [gpu for claim in claims for gpu in claim.gpus]
-            assert sorted(gpus) == sorted(node.used_gpus)
-            live = {job.id for job in self.cluster.jobs.values() if isinstance(job.state, Live)}
-            here = {j for j in live if self.cluster.jobs[j].state.node == node.id}
-            assert set(node.claims) == here
-
-    def processes_never_need_more_than_the_node_has(self) -> None:
-        for machine in self.machines.values():
-            alive = [claim.launch.launch for claim in machine.claims.values() if claim.alive]
-            cpus = sum(float(launch.env["MOORAGE_CPUS"]) for launch in alive)
-            gpus = [gpu for launch in alive for gpu in launch.limits.gpus]
-            assert cpus <= NODES[machine.name].cpus
-            assert len(gpus) == len(set(gpus))
-
-    def indexes_agree_with_what_they_index(self) -> None:
-        cluster = self.cluster
-        assert cluster.counts == Counter(run.state for run in cluster.runs.values())
-        assert not FINAL & set(cluster.counts)
-        assert {run.name: run.id for run in cluster.runs.values()} == cluster.names
-        queued = {job.id for job in cluster.jobs.values() if isinstance(job.state, Queued)}
-        assert {job for job in cluster.jobs if job in cluster.queue} == queued
-        assert len(cluster.queue) == len(queued)
-        for run in cluster.runs.values():
-            live = {job.id for job in cluster.jobs.values() if job.run == run.id}
-            assert run.live == live
-
-    def the_rows_rebuild_the_same_cluster(self) -> None:
-        assert essence(rebuilt(self.latest)) == essence(self.cluster)
-
-    def heal(self) -> None:
-        """Everything works again: then every run ends, those that were stopped only by their Stop,
-        and no node holds anything of it."""
-        for run in list(self.cluster.runs.values()):
-            if run.task.schedule is not None:
-                self.decide(on_cancel(self.cluster, run.id, False, self.now))
-        for name in NODES:
-            self.connect(name)
-        for _ in range(100):
-            while self.alarms:
-                self.ring()
-            self.place()
-            self.commit(len(self.outbox))
-            for name, machine in self.machines.items():
-                self.deliver(name, len(machine.to_agent))
-                for key, claim in list(machine.claims.items()):
-                    job = self.cluster.jobs.get(AttemptKey.parse(key).job)
-                    if job is None or not job.stopping or claim.state == "finishing":
-                        machine.step(key, Outcome("exited", exit_code=0))
-                self.report(name, True)
-            if not (
-                self.cluster.runs or self.outbox or any(m.claims for m in self.machines.values())
-            ):
+    def do_deliver(self, name: str, messages: int = 1000) -> bool:
+        """The next messages reach the agent."""
+        node = self.nodes.get(name)
+        link = node.connection if node else None
+        if node is None or link is None or not link.to_agent:
+            return False
+        for _ in range(min(messages, len(link.to_agent))):
+            node.receive(link.to_agent.popleft())
+            if node.connection is not link:  # the server is an old one, and was refused
+                self.left(link, True)
                 break
-        self.promises()
-        assert not self.cluster.runs
-        assert not any(machine.claims for machine in self.machines.values())
-        states = self.disk.execute("SELECT state FROM runs UNION SELECT state FROM jobs")
-        assert {row[0] for row in states} <= FINAL
+        return True
+
+    def do_break(self, name: str, lost: bool) -> bool:
+        """The connection breaks for the agent; what it sent is lost, or comes late."""
+        node = self.nodes.get(name)
+        if node is None or node.connection is None:
+            return False
+        self._leave(node, lost)
+        return True
+
+    def _leave(self, node: Node, lost: bool) -> None:
+        link = node.connection
+        node.hang_up()
+        if link is not None:
+            self.left(link, lost)
+
+    def left(self, link: Connection, lost: bool) -> None:
+        name = link.node.name
+        if lost:
+            link.to_server.clear()
+        if link.to_server:
+            self.stale[name].append(link)
+            for _ in link.to_server:
+                self.notice("late", name)
+        self.notice("gone", name)
+        if link.node.up:
+            self.notice("dial", name)
+
+    def do_hangup(self, name: str) -> bool:
+        """The agent sees that the server closed its connection."""
+        node = self.nodes.get(name)
+        if node is None or node.connection is None or not node.connection.closed:
+            return False
+        self._leave(node, True)
+        return True
+
+    def do_notice(self, name: str) -> bool:
+        """The server sees that an agent's connection is gone."""
+        for server in (self.leader, self.deposed):
+            if server is None or not server.alive or name not in server.cluster.node_names:
+                continue
+            link = server.links.get(server.cluster.node_names[name])
+            if link is not None and link.left:
+                link.to_server.clear()
+                if link in self.stale[name]:
+                    self.stale[name].remove(link)
+                return server.lost(link)
+        return False
+
+    # nodes
+
+    def do_report(self, name: str) -> bool:
+        return name in self.nodes and self.nodes[name].report()
+
+    def do_go(self, name: str, run: str, end: str) -> bool:
+        """The latest attempt of a run on a node gets on by one state."""
+        node = self.nodes.get(name)
+        key = node.find(run) if node else None
+        return node is not None and key is not None and node.go(key, ENDS[end])
+
+    def do_agent(self, name: str) -> bool:
+        node = self.nodes.get(name)
+        if node is None or not node.up:
+            return False
+        self._down(node, node.crash)
+        return True
+
+    def _down(self, node: Node, fault: Any) -> None:
+        link = node.connection
+        fault()
+        if link is not None:
+            self.left(link, False)
+        self.notice("down", node.name)
+
+    def do_begin(self, name: str) -> bool:
+        node = self.nodes.get(name)
+        if node is None or node.up:
+            return False
+        node.begin()
+        self.notice("dial", name)
+        return True
+
+    def do_keeper(self, name: str) -> bool:
+        node = self.nodes.get(name)
+        if node is None or node.orphaned:
+            return False
+        node.keeper_dies()
+        return True
+
+    def do_bury(self, name: str) -> bool:
+        node = self.nodes.get(name)
+        if node is None or not node.orphaned or not node.up:
+            return False
+        node.bury()
+        return True
+
+    def do_reboot(self, name: str, keeps_disk: bool) -> bool:
+        node = self.nodes.get(name)
+        if node is None:
+            return False
+        self._down(node, lambda: node.reboot(keeps_disk))
+        return True
+
+    def do_full(self, name: str, full: bool) -> bool:
+        node = self.nodes.get(name)
+        if node is None or node.full == full:
+            return False
+        node.full = full
+        return True
+
+
+__all__ = ["ENDS", "KINDS", "Broken", "Step", "World", "task"]

@@ -1,0 +1,82 @@
+"""All faults end: then every run ends too, and nothing is left of any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moorage.protocol.api import FINAL_STATES
+from sim.node import OK
+from sim.promises import require
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+ROUNDS = 400
+"""More than enough: each lets every attempt get on by one state, and every delay pass."""
+
+
+def heal(world: World) -> None:
+    """Users stop what never ends by itself. What they stopped ends only by its Stop: so one that
+    went missing is found."""
+    _mend(world)
+    for run in list(world.leader.cluster.runs.values()):
+        if run.task.schedule is not None or "forever" in run.task.commands:
+            world.do_cancel(run.name, False)
+    for _ in range(ROUNDS):
+        _round(world)
+        if _quiet(world):
+            break
+    world.promises.everything()
+    _nothing_is_left(world)
+
+
+def _mend(world: World) -> None:
+    world.do_boot()
+    world.do_depose()
+    for name, node in world.nodes.items():
+        world.do_full(name, False)
+        world.do_begin(name)
+        world.do_bury(name)
+        while world.stale[name]:
+            world.do_arrive(name, True)
+        if node.connection is not None and node.connection.server is not world.leader:
+            world.do_break(name, True)
+
+
+def _round(world: World) -> None:
+    world.now += 60
+    world.do_ring()
+    world.do_pass()
+    world.do_commit(100_000)
+    for name, node in world.nodes.items():
+        world.do_hangup(name)
+        world.do_connect(name)
+        while world.do_arrive(name):
+            pass
+        world.do_commit(100_000)
+        world.do_deliver(name)
+        for key, claim in list(node.claims.items()):
+            job = world.leader.cluster.jobs.get(claim.launch.job)
+            if claim.state != "running" or claim.wish or job is None or not job.stopping:
+                node.go(key, OK)
+        world.do_report(name)
+
+
+def _quiet(world: World) -> bool:
+    leader = world.leader
+    busy = leader.cluster.runs or leader.outbox or leader.written
+    return not busy and not any(node.claims or node.changed for node in world.nodes.values())
+
+
+def _nothing_is_left(world: World) -> None:
+    leader = world.leader
+    promise = "everything ends"
+    require(not leader.cluster.runs, promise, [(r.name, r.state) for r in leader.cluster.runs.values()])
+    require(not leader.cluster.jobs, promise, leader.cluster.jobs)
+    for node in world.nodes.values():
+        require(not node.claims, "nothing stays on a node", (node.name, list(node.claims)))
+    for node in leader.cluster.nodes.values():
+        require(not node.claims, "finished jobs release all", node)
+    states = world.disk.connection.execute("SELECT state FROM runs UNION SELECT state FROM jobs")
+    require({row[0] for row in states} <= FINAL_STATES, promise, "rows")
+    require(world.disk.dump() == world.ahead.dump(), "what is decided becomes durable")

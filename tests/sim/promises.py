@@ -1,0 +1,221 @@
+"""What must hold after each event. Checked for what the event touched, and now and then for all.
+
+The rows that a decision writes must rebuild, through `boot.restore`, what it left in memory; so
+a change that is not written, or written and not made, is found at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from moorage.core.cluster import Cluster
+from moorage.core.effects import Effect, Emit, Send, Write
+from moorage.core.job import TRANSITIONS, Live, Queued
+from moorage.core.node import Node
+from moorage.ids import AttemptKey
+from moorage.protocol.agent import Forget, Start, ToAgent
+from moorage.protocol.api import FINAL_STATES
+from sim.ledger import Broken
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+FOLLOWS = frozenset((before, after) for (before, _), after in TRANSITIONS.items())
+ORDER = ("assigned", "staging", "running", "finishing", "done")
+
+
+def require(holds: bool, promise: str, detail: object = "") -> None:
+    if not holds:
+        raise Broken(promise, detail)
+
+
+class Promises:
+    """Of one world; `restarted` when another server decides."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.feed: dict[int, str] = {}
+        """The state of each job, as the committed feed tells it."""
+        self.deletable: set[int] = set()
+        self._states: dict[int, str] = {}
+        """Live runs by state, as the rows tell it."""
+        self._counts: Counter[str] = Counter()
+        self._reached: dict[tuple[int, int], int] = {}
+
+    def restarted(self) -> None:
+        """The leader begins anew from what is durable."""
+        rows = self.world.ahead.rows("live_runs")
+        self._states = {row["id"]: row["state"] for row in rows}
+        self._counts = Counter(self._states.values())
+        self._reached.clear()
+        self.everything()
+
+    # after a decision of the leader
+
+    def decided(self, effects: Sequence[Effect]) -> None:
+        """The rows are in `ahead`, not yet durable."""
+        runs: dict[int, None] = {}
+        nodes: dict[int, None] = {}
+        for effect in effects:
+            if isinstance(effect, Write):
+                self._written(effect.query, effect.params, runs)
+            elif isinstance(effect, Emit):
+                if effect.run is not None:
+                    runs[effect.run] = None
+                if effect.node is not None:
+                    nodes[effect.node] = None
+                if effect.kind == "job.ended":
+                    self._ended(effect)
+            elif isinstance(effect, Send):
+                nodes[effect.node] = None
+        for run in runs:
+            self._run(run)
+        for node in nodes:
+            books(self.world.leader.cluster, self.world.leader.cluster.nodes[node])
+        counts = self.world.leader.cluster.counts
+        require(counts == self._counts, "run counts equal a recount", (counts, self._counts))
+
+    def _written(self, query: str, params: Any, runs: dict[int, None]) -> None:
+        cluster = self.world.leader.cluster
+        if query in ("insert_run", "update_run"):
+            runs[params["id"]] = None
+            self._count(params["id"], params["state"])
+        elif query == "delete_run":
+            require(params["id"] in self.deletable, "only users delete runs", params["id"])
+            self._count(params["id"], "succeeded")
+        elif "job_id" in params or query == "update_job":
+            job = cluster.jobs.get(params.get("job_id", params.get("id")))
+            if job is not None:
+                runs[job.run] = None
+        if query == "insert_attempt":
+            self._next_attempt(params["job_id"], params["attempt"])
+        elif query == "update_attempt":
+            key, reached = (params["job_id"], params["attempt"]), ORDER.index(params["state"])
+            require(reached >= self._reached.get(key, 0), "attempts never go back", key)
+            self._reached[key] = reached
+
+    def _count(self, run: int, state: str) -> None:
+        before = self._states.pop(run, None)
+        if before is not None:
+            self._counts[before] -= 1
+            if not self._counts[before]:
+                del self._counts[before]
+        if state not in FINAL_STATES:
+            self._states[run] = state
+            self._counts[state] += 1
+
+    def _next_attempt(self, job: int, attempt: int) -> None:
+        text = "SELECT 1 FROM attempts WHERE job_id = ? AND attempt < ? AND state <> 'done'"
+        earlier = self.world.ahead.one(text, job, attempt)
+        require(earlier is None, "a next attempt follows the end of the last", (job, attempt))
+        stopping = self.world.ahead.one("SELECT stopping FROM jobs WHERE id = ?", job)
+        require(stopping["stopping"] == 0, "what is stopped is not tried again", (job, attempt))
+
+    def _ended(self, effect: Emit) -> None:
+        """What users are told is what happened; and the job has let go of everything."""
+        key, ledger = f"{effect.job}.{effect.data['attempt']}.0", self.world.ledger
+        if effect.data["state"] == "succeeded":
+            require(key in ledger.succeeded, "what succeeded ended with code 0", key)
+        if effect.data["reason"] == "lost":
+            node = self.world.nodes[self.world.leader.cluster.nodes[effect.node].name]
+            shaken = key in ledger.shaken or node.boot > 1
+            require(shaken, "nothing is lost without a fault", (key, effect.data))
+        if effect.node is not None:
+            claims = self.world.leader.cluster.nodes[effect.node].claims
+            require(effect.job not in claims, "finished jobs release all", effect.job)
+
+    def _run(self, run: int) -> None:
+        """Its rows rebuild it."""
+        cluster, rebuilt = self.world.leader.cluster, self.world.ahead.excerpt(run)
+        jobs = {number: job for number in cluster.runs[run].live if (job := cluster.jobs.get(number))} if run in cluster.runs else {}
+        promise = "the rows rebuild the same cluster"
+        require(rebuilt.runs.get(run) == cluster.runs.get(run), promise, run)
+        require(rebuilt.jobs == jobs, promise, (rebuilt.jobs, jobs))
+        for number, job in jobs.items():
+            if isinstance(job.state, Live):
+                node = job.state.node
+                same = rebuilt.nodes[node].claims[number] == cluster.nodes[node].claims.get(number)
+                require(same, promise, ("claim", number, node))
+
+    # at a commit, and when something leaves
+
+    def committed(self, effects: Iterable[Effect]) -> None:
+        """The feed tells states in an order that the table of transitions allows."""
+        for effect in effects:
+            if isinstance(effect, Emit) and effect.job is not None:
+                state = effect.kind.removeprefix("job.")
+                if state == "ended":
+                    state = effect.data["state"]
+                before = self.feed.get(effect.job)
+                told = state == "queued" if before is None else (before, state) in FOLLOWS
+                require(told, "the feed tells states in order", (effect.job, before, state))
+                self.feed[effect.job] = state
+
+    def sent(self, message: ToAgent) -> None:
+        """Nothing leaves before it is durable."""
+        if isinstance(message, Start):
+            row = self._attempt(f"{message.launch.job}.{message.launch.attempt}.0")
+            require(row is not None, "nothing leaves before it is durable", message)
+        elif isinstance(message, Forget):
+            for key in message.keys:
+                row = self._attempt(key)
+                durable = row is None or row["state"] == "done"
+                require(durable, "nothing leaves before it is durable", message)
+
+    def _attempt(self, key: str) -> Any:
+        job, attempt, _ = AttemptKey.parse(key)
+        text = "SELECT state FROM attempts WHERE job_id = ? AND attempt = ?"
+        return self.world.disk.one(text, job, attempt)
+
+    # now and then
+
+    def everything(self) -> None:
+        world, cluster = self.world, self.world.leader.cluster
+        rebuilt, own = essence(world.ahead.cluster()), essence(cluster)
+        for part, value in own.items():
+            require(rebuilt[part] == value, "the rows rebuild the same cluster", part)
+        for node in cluster.nodes.values():
+            books(cluster, node)
+        queued = {job.id for job in cluster.jobs.values() if isinstance(job.state, Queued)}
+        require(own["queue"] == queued, "the queue holds what is queued", queued)
+        require(len(cluster.queue) == len(queued), "the queue holds what is queued", queued)
+        kept = {row[0] for row in world.disk.connection.execute("SELECT id FROM requests")}
+        require(world.answers <= kept, "an acknowledged run never disappears", kept)
+        there = {row[0] for row in world.disk.connection.execute("SELECT id FROM runs")}
+        gone = world.acknowledged - world.deleted - there
+        require(not gone, "an acknowledged run never disappears", gone)
+        told = world.disk.connection.execute("SELECT id, state FROM jobs").fetchall()
+        for number, state in map(tuple, told):
+            require(self.feed[number] == state, "the feed agrees with the rows", (number, state))
+
+
+def books(cluster: Cluster, node: Node) -> None:
+    """What is reserved is the sum of what is live there, and no more than there is."""
+    claims = node.claims.values()
+    used = (sum(c.millicpus for c in claims), sum(c.memory for c in claims))
+    require(used == (node.used_millicpus, node.used_memory), "the books add up", node)
+    gpus = [gpu for claim in claims for gpu in claim.gpus]
+    require(sorted(gpus) == sorted(node.used_gpus), "the books add up", node)
+    free = min(node.free_millicpus, node.free_memory, node.free_disk)
+    require(free >= 0, "no node is given away twice", node)
+    for number in node.claims:
+        state = cluster.jobs[number].state if number in cluster.jobs else None
+        here = isinstance(state, Live) and state.node == node.id
+        require(here, "finished jobs release all", (node.name, number, state))
+
+
+def essence(cluster: Cluster) -> dict[str, object]:
+    """What must be equal after a restart: all but whose agents are connected and which delays
+    before a retry are over, since timers and Hello tell those again."""
+    return {
+        "next": (cluster.next_run, cluster.next_job, cluster.next_node),
+        "runs": cluster.runs,
+        "jobs": cluster.jobs,
+        "nodes": {n: replace(node, up=False) for n, node in cluster.nodes.items()},
+        "names": (cluster.names, cluster.node_names),
+        "queue": {job for job in cluster.jobs if job in cluster.queue},
+        "counts": cluster.counts,
+    }

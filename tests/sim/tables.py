@@ -1,0 +1,105 @@
+"""The database: the real schema and the real named queries over SQLite in memory.
+
+There are two of them. `Tables` of what is durable, and one that is ahead by what the leader has
+decided and not yet committed; so that every decision can be compared with its rows at once.
+Modelled: order, atomic batches, the leader's fence (`epoch`). Not modelled: SQLite's own failures.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from moorage.core.boot import restore
+from moorage.core.cluster import Cluster
+from moorage.core.effects import Effect, Emit, Write
+from moorage.store import sql
+
+QUERIES = sql.queries("sqlite")
+_EVENT = QUERIES["insert_event"].text
+_TABLES = ("runs", "jobs", "attempts", "nodes", "dropped_logs", "requests", "run_blobs")
+_encode = msgspec.json.Encoder().encode
+
+
+class Tables:
+    """One database. `close` it."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        """Of the leader that may write."""
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.row_factory = sqlite3.Row
+        self.connection.execute("PRAGMA foreign_keys = ON")
+        self.connection.executescript(sql.for_sqlite(sql.schema()))
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def apply(self, effects: Iterable[Effect], now: float) -> None:
+        """What a batch writes, in its order."""
+        execute = self.connection.execute
+        for effect in effects:
+            if isinstance(effect, Write):
+                execute(QUERIES[effect.query].text, effect.params)
+            elif isinstance(effect, Emit):
+                data = _encode(effect.data or {}).decode()
+                execute(
+                    _EVENT,
+                    {
+                        "at": now,
+                        "kind": effect.kind,
+                        "run_id": effect.run,
+                        "job_id": effect.job,
+                        "node_id": effect.node,
+                        "data": data,
+                    },
+                )
+
+    def copy_to(self, other: Tables) -> None:
+        self.connection.backup(other.connection)
+
+    def rows(self, query: str, **params: Any) -> list[sqlite3.Row]:
+        return self.connection.execute(QUERIES[query].text, params).fetchall()
+
+    def cluster(self) -> Cluster:
+        """What a server would begin with."""
+        return restore(
+            runs=self.rows("live_runs"),
+            jobs=self.rows("live_jobs"),
+            attempts=self.rows("live_attempts"),
+            nodes=self.rows("nodes"),
+            ids=self.rows("max_ids")[0],
+            dropped_logs=self.rows("dropped_logs"),
+        )
+
+    def excerpt(self, run: int) -> Cluster:
+        """As `cluster`, of one run alone, with the nodes that it is on."""
+        jobs = self._live("live_jobs", "run_id = ?", run)
+        attempts = self._live("live_attempts", "job_id IN (SELECT id FROM jobs WHERE run_id = ?)", run)
+        nodes = "id IN (SELECT a.node_id FROM attempts a JOIN jobs j ON a.job_id = j.id WHERE j.run_id = ?)"
+        return restore(
+            runs=self._live("live_runs", "id = ?", run),
+            jobs=jobs,
+            attempts=attempts,
+            nodes=self.connection.execute(f"SELECT * FROM nodes WHERE {nodes}", (run,)).fetchall(),
+            ids={"run": 0, "job": 0, "node": 0},
+        )
+
+    def _live(self, query: str, only: str, run: int) -> list[sqlite3.Row]:
+        """The rows of a boot query that belong to one run."""
+        head, order = QUERIES[query].text.rsplit("ORDER BY", 1)
+        return self.connection.execute(f"{head} AND {only} ORDER BY {order}", (run,)).fetchall()
+
+    def one(self, text: str, *params: Any) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self.connection.execute(text, params).fetchone()
+        return row
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table but the feed, to compare."""
+        return {
+            table: [tuple(r) for r in self.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")]
+            for table in _TABLES
+        }
