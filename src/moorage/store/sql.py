@@ -124,3 +124,15 @@ def for_sqlite(text: str) -> str:
 def for_postgres(text: str) -> str:
     """Schema or migration text with the statements that only PostgreSQL has."""
     return _ONLY_POSTGRES.sub(r"\1", text)
+
+
+def numbered(text: str) -> tuple[str, tuple[str, ...]]:
+    """A query with `$1` instead of `:name`, and the names in the order of their numbers."""
+    names: list[str] = []
+
+    def place(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    return _PARAMETER.sub(place, text), tuple(names)

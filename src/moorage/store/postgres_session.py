@@ -1,0 +1,253 @@
+"""Sessions of PostgreSQL: how they are opened, and how batches go through the writer's.
+
+A batch is one pipeline: BEGIN, the statements, COMMIT, and one round trip. Values go as text of no
+declared type, so that each query is prepared once, whatever it is given; this costs a quarter of
+what the driver's own cursors take (`docs/adr/0008-postgresql.md`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from typing import NamedTuple
+
+import psycopg
+from psycopg import pq
+
+from moorage.store.base import Params, Statement, StatementRefused, StoreBroken
+from moorage.store.leader import Interrupted
+from moorage.store.postgres_errors import Place, meaning, meaning_of
+
+_TRANSPORT = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "moorage",
+}
+"""A database machine that vanishes is noticed within about ten seconds."""
+_ALWAYS = "SET idle_session_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
+_SIDE = (
+    _ALWAYS + "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan"
+)
+_WRITER = (
+    _ALWAYS + "SET statement_timeout = 0; SET lock_timeout = 0; "
+    # A dead leader's machine must not keep the lock: the database looks whether we are there.
+    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; "
+    "SET tcp_user_timeout = 10000; SET client_connection_check_interval = 2000"
+)
+_WEAK = frozenset({b"off", b"local", b"remote_write"})
+_PATIENCE_FOR_LOCKS = b"SET lock_timeout = '10s'"
+_DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+_FLUSH_EVERY = 512
+
+Values = list[bytes | None]
+
+
+class Prepared(NamedTuple):
+    """A query as PostgreSQL takes it."""
+
+    text: bytes
+    names: tuple[str, ...]
+
+
+def connect(url: str, place: Place, settings: str = _SIDE) -> psycopg.Connection:
+    """A session in which each statement is its own transaction; StoreBroken without one."""
+    try:
+        known = psycopg.conninfo.conninfo_to_dict(url)
+        extra = {key: value for key, value in _TRANSPORT.items() if key not in known}
+        connection = psycopg.connect(url, autocommit=True, **extra)  # type: ignore[arg-type]
+    except psycopg.Error as error:
+        raise meaning_of(place, error) from None
+    try:
+        connection.execute(settings.encode())
+    except psycopg.Error as error:
+        connection.close()
+        raise meaning_of(place, error) from error
+    return connection
+
+
+class WriterSession:
+    """The one session that writes. Everything but `interrupt` belongs to one thread at a time."""
+
+    def __init__(self, url: str, place: Place, queries: Mapping[str, Prepared]) -> None:
+        self._place = place
+        self._queries = queries
+        self._prepared: dict[str, bytes] = {}
+        self._made = 0
+        self._gate = Lock()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self.connection = connect(url, place, _WRITER)
+        except BaseException:
+            os.close(self._wake)
+            raise
+        self._link = self.connection.pgconn
+        if self._value(b"SHOW synchronous_commit") in _WEAK:
+            self._command(b"SET synchronous_commit = on")
+
+    def close(self) -> None:
+        """End the session, and with it a lock that it holds. May be called twice."""
+        self.connection.close()
+        with self._gate:
+            if self._wake >= 0:
+                os.close(self._wake)
+            self._wake = -1
+
+    def interrupt(self) -> None:
+        """End a wait for a lock, now or to come."""
+        with self._gate:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def lock(self, key: int, place: int) -> None:
+        """Wait for an advisory lock of two numbers, as long as it takes; see
+        `Leadership.acquire`. It is held to the end of the session."""
+        if self._value(b"SELECT pg_backend_pid()") != b"%d" % self._link.backend_pid:
+            raise self._place.broken(
+                "a connection pooler stands between, and the leader's lock needs a session of its "
+                "own: give the address of the database itself"
+            )
+        try:
+            self._link.send_query_params(
+                b"SELECT pg_advisory_lock($1::int, $2::int)", [b"%d" % key, b"%d" % place]
+            )
+            self._await_reply()
+            result = self._link.get_result()
+            if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+                raise self._failed(result)
+            while self._link.get_result() is not None:
+                pass
+        except psycopg.Error as error:
+            raise meaning_of(self._place, error) from error
+        self._command(_PATIENCE_FOR_LOCKS)
+
+    def _await_reply(self) -> None:
+        while self._link.is_busy():
+            ready, _, _ = select.select([self._link.socket, self._wake], [], [])
+            if self._wake in ready:
+                self._link.get_cancel().cancel()
+                raise Interrupted("the wait for the leader's lock was interrupted")
+            self._link.consume_input()
+
+    def run(self, batch: Sequence[Statement]) -> None:
+        """All in order in one transaction, durable on return; see `Store.write`."""
+        encoded = [(name, *self._encoded(name, params)) for name, params in batch]
+        before = dict(self._prepared)
+        try:
+            self._link.nonblocking = 1
+            self._link.enter_pipeline_mode()
+            failure = self._replies(self._send(encoded))
+            self._link.exit_pipeline_mode()
+            self._link.nonblocking = 0
+            if failure is not None:
+                self._prepared = before  # which of the new ones came to be is not known
+                self._command(b"ROLLBACK")
+        except BaseException as error:
+            self.connection.close()  # in the middle of a pipeline nothing else can be said
+            if isinstance(error, psycopg.Error):
+                raise meaning_of(self._place, error) from error
+            raise
+        if failure is not None:
+            raise failure
+
+    def _encoded(self, name: str, params: Params) -> tuple[Values, list[int] | None]:
+        query = self._queries.get(name)
+        if query is None:
+            raise StatementRefused(f"there is no query named {name}")
+        try:
+            values = [as_text(params[parameter]) for parameter in query.names]
+        except KeyError as error:
+            raise StatementRefused(f"query {name}: no parameter {error.args[0]}") from None
+        except (TypeError, UnicodeError):  # whose text quotes the value
+            raise StatementRefused(f"query {name}: a parameter cannot be stored") from None
+        binary = [int(type(params[parameter]) is bytes) for parameter in query.names]
+        return values, binary if any(binary) else None
+
+    def _send(self, encoded: Iterable[tuple[str, Values, list[int] | None]]) -> list[str]:
+        """Queue the whole pipeline; the names of what a reply is to come for."""
+        link = self._link
+        link.send_query_params(b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", None)
+        sent = ["BEGIN"]
+        for name, values, formats in encoded:
+            prepared = self._prepared.get(name)
+            if prepared is None:
+                self._made += 1
+                prepared = self._prepared[name] = b"q%d" % self._made
+                link.send_prepare(prepared, self._queries[name].text)
+                sent.append(name)
+            link.send_query_prepared(prepared, values, formats)
+            sent.append(name)
+            if len(sent) % _FLUSH_EVERY == 0:
+                link.flush()
+                link.consume_input()
+        link.send_query_params(b"COMMIT", None)
+        link.pipeline_sync()
+        return [*sent, "COMMIT"]
+
+    def _replies(self, sent: Sequence[str]) -> StatementRefused | StoreBroken | None:
+        """Read a reply for each and the end of the pipeline; the first error."""
+        found: StatementRefused | StoreBroken | None = None
+        for name in sent:
+            result = self._next()
+            if found is None and result.status not in _DONE:
+                found = self._failed(result, name)
+        while self._next().status != pq.ExecStatus.PIPELINE_SYNC:
+            pass
+        return found
+
+    def _next(self) -> pq.abc.PGresult:
+        for _ in range(2):  # replies are divided by one None each
+            while (more := self._link.flush()) or self._link.is_busy():
+                socket = [self._link.socket]
+                select.select(socket, socket if more else [], [])
+                self._link.consume_input()
+            result = self._link.get_result()
+            if result is not None:
+                return result
+        raise self._place.broken("the connection was lost; what was being written may be lost")
+
+    def _failed(
+        self, result: pq.abc.PGresult | None, query: str = ""
+    ) -> StatementRefused | StoreBroken:
+        if result is None:
+            return self._place.broken("the connection was lost")
+        state = result.error_field(pq.DiagnosticField.SQLSTATE)
+        text = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
+        words = text.decode("utf-8", "replace")
+        return meaning(self._place, state.decode() if state else None, words, query)
+
+    def _value(self, text: bytes) -> bytes | None:
+        return self._command(text).get_value(0, 0)
+
+    def _command(self, text: bytes) -> pq.abc.PGresult:
+        try:
+            result = self._link.exec_(text)
+        except psycopg.Error as error:
+            raise meaning_of(self._place, error) from error
+        if result.status not in _DONE:
+            raise self._failed(result)
+        return result
+
+
+def as_text(value: object) -> bytes | None:
+    """A parameter as PostgreSQL reads it. NUL, which its texts cannot hold, becomes U+FFFD: a
+    message from a job must not be what stops the server."""
+    kind = type(value)
+    if kind is str:
+        return value.replace("\0", "\ufffd").encode()  # type: ignore[attr-defined,no-any-return]
+    if value is None:
+        return None
+    if isinstance(value, int):
+        return b"%d" % value
+    if isinstance(value, float):
+        return repr(float(value)).encode()
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode()
+    raise TypeError(kind.__name__)
