@@ -1,0 +1,104 @@
+"""What is done to an SQLite file beside its use: giving space back, copying it, proving it.
+
+Each call takes a connection of its own, so that readers and the writer of a running server go on;
+only `shrink` takes the writer's lock, for a millisecond or two at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from moorage.store.sqlite_errors import meaning
+
+_STEP = 64
+"""Pages given back in one transaction: about a millisecond."""
+_SHOWN = 50
+_INDEX_ONLY = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
+
+
+class SqliteFile:
+    """A database at `path`. Errors of SQLite are raised as `StoreBroken`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def shrink(self) -> bool:
+        """Give one step of free pages back to the filesystem; False when none are left (or the
+        file was made by a version that could not: see `convert`)."""
+        with self._connection() as connection:
+            before = _number(connection, "freelist_count")
+            if not before or _number(connection, "auto_vacuum") != 2:
+                return False
+            # Not `execute`: that stops after the first page.
+            connection.executescript(f"PRAGMA incremental_vacuum({_STEP})")
+            left = _number(connection, "freelist_count")
+            return 0 < left < before
+
+    def checkpoint(self) -> None:
+        """Move what is committed from the log into the file, and cut the log where nobody reads:
+        most without any lock, the rest only if it can be had at once."""
+        with self._connection() as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def free(self) -> int:
+        """Bytes of the file that hold nothing."""
+        with self._connection() as connection:
+            return _number(connection, "freelist_count") * _number(connection, "page_size")
+
+    def can_shrink(self) -> bool:
+        """Whether the file was made so that `shrink` works."""
+        with self._connection() as connection:
+            return _number(connection, "auto_vacuum") == 2
+
+    def convert(self) -> None:
+        """Write the file anew, so that it can shrink from then on. Nobody else may use it, and
+        it needs its own size once more on the disk."""
+        with self._connection() as connection:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("VACUUM")
+
+    def snapshot(self, target: Path) -> None:
+        """A copy of what is committed now, while the server goes on writing. `target` must not
+        exist; the caller makes it durable."""
+        with self._connection() as connection, closing(sqlite3.connect(target)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")
+            connection.backup(copy)  # in one step: in several it would begin anew at every write
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong in the file: pages, indexes, references."""
+        with self._connection() as connection:
+            found = connection.execute(f"PRAGMA integrity_check({_SHOWN})").fetchall()
+            lines = [str(row[0]) for row in found if row[0] != "ok"]
+            for row in connection.execute("PRAGMA foreign_key_check").fetchmany(_SHOWN):
+                lines.append(f"a row of {row[0]} (number {row[1]}) refers to no row of {row[2]}")
+            return lines
+
+    def reindex(self) -> None:
+        """Build every index anew from its table."""
+        with self._connection() as connection:
+            connection.execute("REINDEX")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA busy_timeout = 10000")
+                yield connection
+        except sqlite3.Error as error:
+            raise meaning(error, self.path) from error
+
+
+def is_index_damage(line: str) -> bool:
+    """Whether `reindex` mends what this line of `damage` says."""
+    return any(words in line for words in _INDEX_ONLY)
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    value: int = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+    return value
