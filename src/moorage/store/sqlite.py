@@ -7,6 +7,7 @@ it returns. Each read takes an idle connection of its own, so that no reader wai
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections import deque
@@ -20,6 +21,7 @@ from moorage.store import sql
 from moorage.store.base import Params, Row, Statement, StatementRefused, StoreBroken
 from moorage.store.lock import FileLock
 from moorage.store.sqlite_errors import damaged, meaning
+from moorage.store.sqlite_file import SqliteFile
 
 _OLDEST = (3, 38, 0)
 _BUSY_MILLISECONDS = 10_000
@@ -34,6 +36,8 @@ class SqliteStore:
     """Implements `store.base.Store`; made by `open_sqlite`."""
 
     def __init__(self, path: Path, lock: FileLock, writer: sqlite3.Connection) -> None:
+        self.file = SqliteFile(path)
+        """What can be done to the file beside reading and writing rows."""
         self._path = path
         self._lock = lock
         self._writer = writer
@@ -128,6 +132,7 @@ def open_sqlite(path: Path) -> SqliteStore:
         try:
             _check(connection, path)
             _migrate(connection, path)
+            _convert(path)
             connection.execute("PRAGMA foreign_keys = ON")
             return SqliteStore(path, lock, connection)
         except BaseException:
@@ -136,6 +141,19 @@ def open_sqlite(path: Path) -> SqliteStore:
     except _DRIVER_ERRORS as error:
         lock.release()
         raise meaning(error, path) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def examine_sqlite(path: Path) -> SqliteStore:
+    """The database as it lies there, whatever is wrong with it: nothing is checked or migrated.
+    StoreBroken where there is none, or a server has it open."""
+    if not path.exists():
+        raise StoreBroken(f"there is no database at {path}")
+    lock = FileLock(path.with_name(path.name + ".lock"), f"the database {path}")
+    try:
+        return SqliteStore(path, lock, _connect(path, read_only=False))
     except BaseException:
         lock.release()
         raise
@@ -163,6 +181,8 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         if read_only:
             connection.execute("PRAGMA query_only = ON")
             return connection
+        # Before the first table is made; of a file that has any, it changes nothing.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         mode = cast(str, connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
         if mode != "wal":
             raise StoreBroken(
@@ -176,6 +196,17 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _convert(path: Path) -> None:
+    """Files of before 0.2 cannot shrink until they are written anew. A large one takes long:
+    `moorage server check --repair` does it when it suits."""
+    file = SqliteFile(path)
+    size = path.stat().st_size
+    if file.can_shrink() or size > _CHECKED_AT_OPEN:
+        return
+    if shutil.disk_usage(path.parent).free > 3 * size:
+        file.convert()
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
