@@ -84,8 +84,12 @@ class Engine:
         """Addresses of all servers, for agents; empty where there is no other one."""
         self.stopped = asyncio.Event()
         """Set when it failed: the process must end, and a new one begin from the store."""
-        self._store = store
-        self._writer = writer
+        self.store = store
+        """For reading, and for the upkeep of its file."""
+        self.writer = writer
+        """For what is nobody's decision: old events, content."""
+        self.tidying = asyncio.Lock()
+        """Held by whoever removes what is old."""
         self._names = names
         self.clock = clock
         self._timers = Timers(clock, self._ring)
@@ -122,7 +126,7 @@ class Engine:
     async def _submit(
         self, requests: Sequence[RunRequest], user: str, request_id: str, check: Check
     ) -> list[RunRef]:
-        for row in self._store.read("request", {"user": user, "id": request_id}):
+        for row in self.store.read("request", {"user": user, "id": request_id}):
             return msgspec.json.decode(row["runs"], type=list[RunRef])
         await check(requests)
         submitted = self._decide(
@@ -149,7 +153,7 @@ class Engine:
     async def delete(self, run: RunId) -> None:
         """Forget a run that ended, with its logs. Conflict while it is live."""
         logs: dict[NodeId, list[str]] = {}
-        for row in self._store.read("attempts_of_run", {"run_id": run}):
+        for row in self.store.read("attempts_of_run", {"run_id": run}):
             key = f"{row['job_id']}.{row['attempt']}.0"
             logs.setdefault(NodeId(row["node_id"]), []).append(key)
         await self._carry_out(self._decide(partial(reactor.on_delete, self.cluster, run, logs)))
@@ -285,7 +289,7 @@ class Engine:
             _call_all(after)
             told.set_result(None)
             return told
-        batch = _Batch(self._writer.submit(statements), told, after)
+        batch = _Batch(self.writer.submit(statements), told, after)
         self._batches.append(batch)
         batch.written.add_done_callback(self._on_written)
         return told
@@ -336,7 +340,7 @@ class Engine:
         return self.history.events(since=since, run=run, limit=limit).events
 
     def _newest_event(self) -> int:
-        newest: int = self._store.read("max_seq")[0]["seq"]
+        newest: int = self.store.read("max_seq")[0]["seq"]
         return newest
 
 

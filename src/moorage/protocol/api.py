@@ -259,8 +259,21 @@ class PartReply(Struct, frozen=True):
 
 
 class CollectReply(Struct, frozen=True):
+    """What was removed, or would be: numbers, and bytes of disk."""
+
     blobs: int
     bytes: int
+    """Of content."""
+    runs: int = 0
+    events: int = 0
+    requests: int = 0
+    outputs: int = 0
+    """Attempts whose output went from the nodes, those of removed runs not counted."""
+    output_bytes: int = 0
+    database_bytes: int = 0
+    """Given back by the database's file."""
+    skipped: list[str] = []
+    """What could not be done now, and why."""
 
 
 class Info(Struct, frozen=True):
