@@ -239,7 +239,7 @@ class StoreSuite:
 
     def test_a_request_is_remembered_once_for_each_user(self, store: Store) -> None:
         def request(user: str) -> Statement:
-            return Statement("insert_request", {"user": user, "id": "one", "runs": user})
+            return Statement("insert_request", {"user": user, "id": "one", "runs": user, "at": 1.0})
 
         store.write([request("ann"), request("bob")])
         assert store.read("request", {"user": "ann", "id": "one"}) == [{"runs": "ann"}]

@@ -38,8 +38,9 @@ def insert_run(run: Run, request: RunRequest) -> Write:
     return Write("insert_run", changing | fixed)
 
 
-def insert_request(user: str, request_id: str, runs: Sequence[RunRef]) -> Write:
-    return Write("insert_request", {"user": user, "id": request_id, "runs": text(runs)})
+def insert_request(user: str, request_id: str, runs: Sequence[RunRef], now: float) -> Write:
+    params = {"user": user, "id": request_id, "runs": text(runs), "at": now}
+    return Write("insert_request", params)
 
 
 def update_run(run: Run, now: float) -> Write:

@@ -19,6 +19,7 @@ RUNS_AT_ONCE = 40
 JOBS_AT_ONCE = 200
 """A schedule's run may have had a hundred thousand jobs: they go before it, so many in a step."""
 EVENTS_AT_ONCE = 1000
+REQUESTS_AT_ONCE = 500
 _PAGE = 500
 _NEVER = -1.0e18
 """A time before everything: 0 in a limit means for ever."""
@@ -31,6 +32,7 @@ class Limits(NamedTuple):
     runs: int = 0
     event_age: float = 0.0
     events: int = 0
+    request_age: float = 0.0
 
 
 class Going(NamedTuple):
@@ -107,6 +109,24 @@ class Retention:
         """How many events are beyond the limits."""
         found = self._expired("last_expired_event", now)
         return 0 if found is None else self._count(found)
+
+    def forget_requests(self, now: float) -> int:
+        """Forget one step of old requests; how many, 0 at the end."""
+        if not self._limits.request_age:
+            return 0
+        old = {"before": now - self._limits.request_age, "limit": REQUESTS_AT_ONCE}
+        rows = self._store.read("expired_requests", old)
+        if rows:
+            self._writer.submit([Statement("delete_request", row) for row in rows]).result()
+        return len(rows)
+
+    def expired_requests(self, now: float) -> int:
+        """How many requests are beyond the limit."""
+        if not self._limits.request_age:
+            return 0
+        old = {"before": now - self._limits.request_age}
+        total: int = self._store.read("count_expired_requests", old)[0]["total"]
+        return total
 
     def _surplus(self) -> int:
         if not self._limits.runs:

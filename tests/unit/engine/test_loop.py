@@ -94,7 +94,7 @@ def test_nothing_is_sent_before_it_is_durable(tmp_path: Path) -> None:
         await submit(engine)
         message = await agent.next()
         assert isinstance(message, Start)
-        [row] = engine._store.read("attempts_of_run", {"run_id": 1})
+        [row] = engine.store.read("attempts_of_run", {"run_id": 1})
         assert row["state"] == "assigned"
 
     run(tmp_path, scenario)

@@ -50,7 +50,7 @@ def on_submit(
         run = Run(cluster.new_run_id(), name, user, request.spec, now, next_at=next_at)
         submitted.runs.append(RunRef(run.id, run.name))
         submitted.effects.extend(_add(cluster, run, request))
-    submitted.effects.append(rows.insert_request(user, request_id, submitted.runs))
+    submitted.effects.append(rows.insert_request(user, request_id, submitted.runs, now))
     submitted.effects.append(Wake())
     return submitted
 

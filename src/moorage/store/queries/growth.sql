@@ -63,6 +63,18 @@ DELETE FROM events WHERE seq <= :seq;
 -- Whether the feed still has the beginning of a run.
 SELECT min(seq) AS seq FROM events WHERE run_id = :run AND kind = 'run.submitted';
 
+-- name: expired_requests
+-- Retention: some of the requests made before :before.
+SELECT "user", id FROM requests WHERE at < :before LIMIT :limit;
+
+-- name: count_expired_requests
+-- How many requests were made before :before.
+SELECT count(*) AS total FROM requests WHERE at < :before;
+
+-- name: delete_request
+-- Retention: its repetition would submit again from now on.
+DELETE FROM requests WHERE "user" = :user AND id = :id;
+
 -- name: events_trimmed
 -- The number of the last event that retention removed (0: none).
 SELECT CAST(coalesce(max(value), '0') AS BIGINT) AS seq FROM meta WHERE key = 'events_trimmed';

@@ -52,7 +52,7 @@ LIMIT 1;
 
 -- name: insert_request
 -- Remembers what a request made, in the same transaction. A second one of that id is refused.
-INSERT INTO requests ("user", id, runs) VALUES (:user, :id, :runs);
+INSERT INTO requests ("user", id, runs, at) VALUES (:user, :id, :runs, :at);
 
 -- name: request
 -- What a request made: the answer when it is repeated.
