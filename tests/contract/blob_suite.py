@@ -432,6 +432,37 @@ class BlobSuite:
         rest = b"".join(sending)
         assert unpacked(begun + rest) == [(name(first), first), (name(kept), kept)]
 
+    def test_beyond_a_total_size_the_longest_unused_goes_first(self, world: World) -> None:
+        kept = [noise(10_000) for _ in range(6)]
+        for raw in kept:
+            world.blobs.add_pack(pack(raw))
+            world.now += 1000
+        world.refer(1, (name(kept[0]), "blob"))
+        world.now += 7200
+        dry = world.blobs.collect(world.now, DAY, limit=35_000, dry_run=True)
+        assert (dry.blobs, world.holds([name(raw) for raw in kept])) == (3, [True] * 6)
+        # holds() relied on all of them, and so nothing may go for two hours
+        assert world.blobs.collect(world.now, DAY, limit=35_000).blobs == 0
+        world.now += 3 * 3600
+        assert world.blobs.collect(world.now, DAY, limit=35_000).blobs == 3
+        assert world.blobs.read(name(kept[0])) == kept[0]
+        assert world.blobs.collect(world.now, DAY, limit=35_000).blobs == 0
+
+    def test_many_small_packs_become_few(self, world: World) -> None:
+        blobs = [noise(2000) for _ in range(40)]
+        for raw in blobs[:15]:
+            world.blobs.add_pack(pack(raw))
+        world.blobs.collect(world.now, DAY)
+        assert len(world.store.read("packs")) == 15
+        for raw in blobs[15:]:
+            world.blobs.add_pack(pack(raw))
+        assert world.blobs.collect(world.now, DAY).bytes == 0
+        assert len(world.store.read("packs")) == len(world.files()) == 1
+        for raw in blobs:
+            assert world.blobs.read(name(raw)) == raw
+        sent = b"".join(world.blobs.iter_pack([name(raw) for raw in blobs]))
+        assert [raw for _, raw in unpacked(sent)] == blobs
+
     def test_uploads_and_collections_do_not_hurt_each_other(self, world: World) -> None:
         """Old content, unreferenced, is uploaded again while it is being collected: whatever the
         reply to an upload promised must be there."""

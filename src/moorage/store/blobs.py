@@ -37,6 +37,7 @@ from moorage.store.writer import Writer
 _NOTE_AGAIN = 3600.0
 """Seconds for which a blob's `added_at` is good enough: an unchanged upload of 20,000 files should
 not write 20,000 rows each time. Grace periods must be much longer."""
+LEAST_GRACE = 7200.0
 
 
 class Blobs:
@@ -60,7 +61,7 @@ class Blobs:
         self._verifying = Lock()
         self._files = PackFiles(directory / "packs")
         self._partials = Partials(directory / "partial")
-        self._collector = Collector(store, writer, self._files, self._partials, self.read)
+        self._collector = Collector(store, writer, self._files, self._partials, self.read, clock)
 
     def add_pack(self, data: bytes) -> int:
         """Keep the blobs of a pack; how many distinct ones it has, all durable now.
@@ -140,10 +141,14 @@ class Blobs:
                 self._finish(wanted, size)
             return PartReply(received, received == size)
 
-    def collect(self, now: float, grace: float) -> CollectReply:
+    def collect(
+        self, now: float, grace: float, *, limit: int = 0, dry_run: bool = False
+    ) -> CollectReply:
         """Delete what no run refers to and nobody relied on for `grace` seconds (hours at least,
-        unless nobody uploads or submits meanwhile)."""
-        return self._collector.collect(now - grace)
+        unless nobody uploads or submits meanwhile); where all is more than `limit` bytes (0: no
+        limit), also what nobody relied on for two hours. With `dry_run`, only count it."""
+        floor = now - LEAST_GRACE
+        return self._collector.collect(now - grace, limit=limit, floor=floor, dry_run=dry_run)
 
     def _progress(self, digest: Digest) -> PartReply:
         if not self._absent([digest]):

@@ -1,14 +1,16 @@
 """Deletes the content that nothing refers to.
 
 Three steps, each safe to be cut off at any point: rows of dead blobs go; files without a row go;
-packs of which most is dead are copied (the new file, then the rows, then the old file goes). So a
+packs of which most is dead, and many small ones, are copied (the new file, then the rows, then the old file goes). So a
 file outlives its rows, never the reverse, and what a crash leaves is an orphan for the next time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 
 import msgspec
@@ -17,14 +19,17 @@ from moorage.errors import NotFound, Unavailable
 from moorage.ids import Digest
 from moorage.protocol import tree
 from moorage.protocol.api import CollectReply
-from moorage.protocol.packs import Frame
-from moorage.store.base import Statement, Store
+from moorage.protocol.packs import HEADER, PACK_TARGET, Frame
+from moorage.store.base import Row, Statement, Store
 from moorage.store.frames import moved, spans
 from moorage.store.packfiles import PackFiles
 from moorage.store.parts import Partials
 from moorage.store.writer import Writer
 
-_BATCH = 2000
+_BATCH = 500
+_SMALL = 1024 * 1024
+"""Bytes below which a pack is small; so many make it worth while to merge them."""
+_WORTH_MERGING = 16
 _log = logging.getLogger(__name__)
 
 
@@ -38,30 +43,60 @@ class Collector:
         files: PackFiles,
         partials: Partials,
         read: Callable[[str], bytes],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._writer = writer
         self._files = files
         self._partials = partials
         self._read = read
+        self._clock = clock
         self._one = Lock()
 
-    def collect(self, before: float) -> CollectReply:
-        """Delete blobs that no run refers to and that nobody relied on since `before`; how many,
-        and the bytes of disk that came free."""
-        with self._one:
-            blobs = self._drop_dead(before)
+    def collect(
+        self, before: float, *, limit: int = 0, floor: float = 0.0, dry_run: bool = False
+    ) -> CollectReply:
+        """Delete blobs that no run refers to and that nobody relied on since `before`; where the
+        rest is more than `limit` bytes (0: never), also those since `floor`, the longest unused
+        first. How many, and the bytes of disk that came free; with `dry_run`, that would."""
+        if not self._one.acquire(blocking=False):
+            return CollectReply(0, 0, skipped=["content: a backup or a check reads it now"])
+        try:
+            dead = self._dead(before, limit, floor)
+            if dry_run:
+                return CollectReply(len(dead), sum(map(_room, dead)))
+            blobs = self._drop(dead, max(before, floor) if limit else before)
             freed = self._remove_orphans() + self._partials.remove_old(before)
             # Last, because a copy needs space before it frees any.
-            freed += sum(self._rewrite(pack["id"]) for pack in self._store.read("sparse_packs"))
+            freed += sum(self._rewrite([pack["id"]]) for pack in self._store.read("sparse_packs"))
+            freed += sum(self._rewrite(group) for group in self._small())
             return CollectReply(blobs, freed)
+        finally:
+            self._one.release()
 
-    def _drop_dead(self, before: float) -> int:
-        old = self._store.read("old_blobs", {"before": before})
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is deleted or moved within the block."""
+        with self._one:
+            yield
+
+    def _dead(self, before: float, limit: int, floor: float) -> list[Row]:
+        old = self._store.read("old_blobs", {"before": max(before, floor) if limit else before})
         if not old:
-            return 0
+            return []
         live = self._marked()
-        dead = [row for row in old if row["digest"] not in live]
+        loose = [row for row in old if row["digest"] not in live]
+        if not limit:
+            return loose
+        total: int = self._store.read("content_bytes")[0]["total"]
+        dead = []
+        for row in sorted(loose, key=lambda row: row["added_at"]):
+            if row["added_at"] < before or total > limit:
+                dead.append(row)
+                total -= _room(row)
+        return dead
+
+    def _drop(self, dead: Sequence[Row], before: float) -> int:
         for first in range(0, len(dead), _BATCH):
             # `before` once more: what was relied on since we looked must stay.
             batch = [
@@ -74,6 +109,23 @@ class Collector:
             self._writer.submit(batch).result()
         wanted = msgspec.json.encode([row["digest"] for row in dead]).decode()
         return len(dead) - len(self._store.read("blobs", {"digests": wanted}))
+
+    def _small(self) -> Iterator[list[str]]:
+        """Groups of small packs that are worth one: a file each for thousands of small uploads
+        is slow to list, to back up and to fetch from."""
+        packs = self._store.read("small_packs", {"bytes": _SMALL})
+        if len(packs) < _WORTH_MERGING:
+            return
+        group: list[str] = []
+        size = 0
+        for pack in packs:
+            group.append(pack["id"])
+            size += pack["bytes"]
+            if size >= PACK_TARGET:
+                yield group
+                group, size = [], 0
+        if len(group) > 1:
+            yield group
 
     def _marked(self) -> set[str]:
         """Every digest that a run keeps alive, through manifests."""
@@ -93,31 +145,38 @@ class Collector:
             return []
         return [entry.digest for entry in entries if entry.digest is not None]
 
-    def _rewrite(self, old: str) -> int:
-        """Copy what lives of a pack into a new one, then drop the old; the bytes freed."""
-        rows = self._store.read("blobs_of_pack", {"pack": old})
-        if not rows:
-            self._writer.submit([Statement("delete_pack", {"id": old})]).result()
-            return self._files.remove(old)
-        frames = [Frame(row["digest"], row["start"], row["length"], row["size"]) for row in rows]
-        places = moved(frames)
+    def _rewrite(self, olds: Sequence[str]) -> int:
+        """Copy what lives of some packs into a new one, then drop them; the bytes freed."""
+        lying = [(old, self._frames(old)) for old in olds]
+        places = moved([frame for _, frames in lying for frame in frames])
+        drops = [Statement("delete_pack", {"id": old}) for old in olds]
+        if not places:
+            self._writer.submit(drops).result()
+            return sum(map(self._files.remove, olds))
         size = places[-1].start + places[-1].length
+        sources = [old for old, frames in lying for _ in frames]
         with self._files.new() as new:
-            self._files.write(new, self._pieces(old, frames))
-            pack = {"id": new, "bytes": size, "added_at": max(row["added_at"] for row in rows)}
+            pieces = [piece for old, frames in lying for piece in self._pieces(old, frames)]
+            self._files.write(new, pieces)
+            pack = {"id": new, "bytes": size, "added_at": self._clock()}
             moves = [
                 Statement(
                     "move_blob",
                     {"digest": to.digest, "pack": new, "start": to.start, "old_pack": old},
                 )
-                for to in places
+                for old, to in zip(sources, places, strict=True)
             ]
-            drop = Statement("delete_pack", {"id": old})
-            self._writer.submit([Statement("insert_pack", pack), *moves, drop]).result()
-        return self._files.remove(old) - size
+            self._writer.submit([Statement("insert_pack", pack), *moves, *drops]).result()
+        return sum(map(self._files.remove, olds)) - size
+
+    def _frames(self, pack: str) -> list[Frame]:
+        rows = self._store.read("blobs_of_pack", {"pack": pack})
+        return [Frame(row["digest"], row["start"], row["length"], row["size"]) for row in rows]
 
     def _pieces(self, pack: str, frames: list[Frame]) -> list[bytes]:
-        pieces = []
+        pieces: list[bytes] = []
+        if not frames:
+            return pieces
         with self._files.open(pack) as file:
             for begin, end in spans(frames):
                 file.seek(begin)
@@ -133,3 +192,8 @@ class Collector:
         known = {row["id"] for row in self._store.read("packs")}
         leftovers = [pack for pack in there if pack not in unfinished and pack not in known]
         return sum(self._files.remove(pack) for pack in leftovers)
+
+
+def _room(row: Row) -> int:
+    length: int = row["length"]
+    return length + HEADER.size

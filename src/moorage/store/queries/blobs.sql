@@ -30,7 +30,15 @@ SELECT digest, pack, start, length, size, added_at FROM blobs WHERE pack = :pack
 
 -- name: old_blobs
 -- Collection: blobs that nobody relied on since :before, those of one pack together.
-SELECT digest, pack, length FROM blobs WHERE added_at < :before ORDER BY pack;
+SELECT digest, pack, length, added_at FROM blobs WHERE added_at < :before ORDER BY pack;
+
+-- name: small_packs
+-- Collection: packs below :bytes, oldest first.
+SELECT id, bytes FROM packs WHERE bytes < :bytes ORDER BY added_at, id;
+
+-- name: content_bytes
+-- What all content takes.
+SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) AS total FROM packs;
 
 -- name: packs
 -- Every pack.
