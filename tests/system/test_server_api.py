@@ -289,7 +289,9 @@ def test_a_tree_must_be_whole_before_a_run_may_name_it(server: Server) -> None:
         "POST", "/v1/blobs/fetch", {"digests": [digest]}, token=server.node_token
     )
     assert fetched.body == pack
-    assert server.call("POST", "/v1/blobs/collect").json == {"blobs": 0, "bytes": 0}
+    for dry_run in (1, 0):
+        reply = server.call("POST", f"/v1/collect?dry_run={dry_run}").json
+        assert {key: value for key, value in reply.items() if value} == {}
 
 
 def test_a_large_blob_arrives_in_parts(server: Server) -> None:

@@ -242,9 +242,10 @@ class Client:
         send(self.transport, gathered.contents, progress)
         return gathered.spec
 
-    def collect(self) -> CollectReply:
+    def collect(self, *, dry_run: bool = False) -> CollectReply:
         """Remove uploaded content that no run names any more."""
-        return self.transport.call("POST", "/v1/blobs/collect", CollectReply)
+        query = {"dry_run": dry_run}
+        return self.transport.call("POST", "/v1/collect", CollectReply, query=query)
 
 
 def _requests(runs: Iterable[Task | RunRequest]) -> list[RunRequest]:

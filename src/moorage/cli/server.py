@@ -17,10 +17,10 @@ from moorage.cli import autostart
 from moorage.cli.client import Client
 from moorage.cli.home import Address, from_environment, home_directory
 from moorage.cli.render import coarse
-from moorage.cli.session import await_node, connect, json_option, print_json
+from moorage.cli.server_collect import collect
+from moorage.cli.session import await_node, json_option, print_json
 from moorage.errors import NotFound, Unavailable, Unreachable
 from moorage.protocol.api import Info
-from moorage.units import format_size
 
 STOP_TIMEOUT = 60.0
 """Seconds in which a server must end after SIGTERM."""
@@ -169,23 +169,7 @@ def logs(follow: bool) -> None:
     _print_file(path)
 
 
-@server.command()
-@json_option
-def collect(as_json: bool) -> None:
-    """Remove uploaded content that no run names any more.
-
-    Happens by itself from time to time. Content of the last day is kept (`blob_grace`).
-
-    \b
-    Example:
-      moorage server collect
-    """
-    with connect() as client:
-        reply = client.collect()
-    if as_json:
-        print_json(reply)
-    else:
-        click.echo(f"{reply.blobs} blobs removed, {format_size(reply.bytes)}")
+server.add_command(collect)
 
 
 def _become(command: list[str]) -> NoReturn:

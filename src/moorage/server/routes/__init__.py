@@ -1,6 +1,6 @@
 """Every route of the HTTP API."""
 
-from moorage.server.routes import blobs, events, logs, nodes, plan, runs, system
+from moorage.server.routes import blobs, events, growth, logs, nodes, plan, runs, system
 
 ROUTES = (
     *system.ROUTES,
@@ -10,4 +10,5 @@ ROUTES = (
     *events.ROUTES,
     *nodes.ROUTES,
     *blobs.ROUTES,
+    *growth.ROUTES,
 )

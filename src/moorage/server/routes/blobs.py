@@ -1,4 +1,4 @@
-"""Content: ask what is missing, upload, fetch, collect. Disk work happens in threads."""
+"""Content: ask what is missing, upload, fetch. Disk work happens in threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from moorage.errors import InvalidInput
 from moorage.protocol.api import (
-    CollectReply,
     FetchRequest,
     MissingReply,
     MissingRequest,
@@ -90,14 +89,6 @@ async def _rest(first: bytes, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, 
         piece = await asyncio.to_thread(next, pieces, b"")
 
 
-async def collect_blobs(call: Call[NoParams, NoBody]) -> CollectReply:
-    """Removes what no run names and nobody asked for during the grace period."""
-    services = call.services
-    return await asyncio.to_thread(
-        services.blobs.collect, services.engine.clock(), services.settings.blob_grace
-    )
-
-
 ROUTES: tuple[AnyRoute, ...] = (
     Route(
         method="POST",
@@ -129,15 +120,6 @@ ROUTES: tuple[AnyRoute, ...] = (
         media=(BYTES,),
         access=ANY_TOKEN,
         errors=(404, 422),
-    ),
-    Route(
-        method="POST",
-        path="/v1/blobs/collect",
-        summary="Remove content that nothing refers to",
-        handler=collect_blobs,
-        params=NoParams,
-        body=NoBody,
-        reply=CollectReply,
     ),
     Route(
         method="PUT",
