@@ -9,8 +9,11 @@ import pytest
 from contract.blob_suite import BlobSuite
 from contract.store_suite import StoreSuite
 from moorage.store.base import Store
+from moorage.store.databasepacks import DatabasePacks
 from moorage.store.leader import Identity
+from moorage.store.packs import Packs
 from moorage.store.postgres import open_postgres
+from moorage.store.writer import Writer
 from postgres import Postgres
 
 
@@ -37,4 +40,5 @@ class TestStoreOnPostgres(OnPostgres, StoreSuite):
 
 
 class TestBlobsOnPostgres(OnPostgres, BlobSuite):
-    pass
+    def make_packs(self, directory: Path, store: Store, writer: Writer) -> Packs:
+        return DatabasePacks(store, writer)

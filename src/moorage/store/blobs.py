@@ -1,4 +1,4 @@
-"""The server's content: packs on disk, an index of every blob in the database.
+"""The server's content: packs of bytes, and an index of every blob in the database.
 
 Content is durable before it is acknowledged: the file first, then its rows, then the reply. What
 a client was told is there stays for a grace period, because `missing` and `add_pack` note the time
@@ -29,7 +29,8 @@ from moorage.store.frames import (
     unpack,
     verified,
 )
-from moorage.store.packfiles import PackFiles, require_space
+from moorage.store.packfiles import PackFiles
+from moorage.store.packs import Packs
 from moorage.store.parts import Partials
 from moorage.store.stream import stream
 from moorage.store.writer import Writer
@@ -41,8 +42,11 @@ LEAST_GRACE = 7200.0
 
 
 class Blobs:
-    """Content by digest, under `directory` (`packs/` and `partial/`). Thread-safe; every method
-    may block on the disk. `upload_limit` is the bytes one blob may have, 0 for no limit."""
+    """Content by digest. Thread-safe; every method may block on the disk.
+
+    Large uploads under way are kept under `directory/partial`; `packs` is where the bytes stay,
+    the files `directory/packs` if it is not given. `upload_limit` is the bytes one blob may have,
+    0 for no limit."""
 
     def __init__(
         self,
@@ -50,16 +54,16 @@ class Blobs:
         store: Store,
         writer: Writer,
         *,
+        packs: Packs | None = None,
         upload_limit: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._directory = directory
         self._store = store
         self._writer = writer
         self._upload_limit = upload_limit
         self._clock = clock
         self._verifying = Lock()
-        self._files = PackFiles(directory / "packs")
+        self._files: Packs = packs or PackFiles(directory / "packs")
         self._partials = Partials(directory / "partial")
         self._collector = Collector(store, writer, self._files, self._partials, self.read, clock)
 
@@ -74,7 +78,7 @@ class Blobs:
         absent = self._absent(frames)
         if absent:
             news = [frame for digest, frame in frames.items() if digest in absent]
-            require_space(self._directory, len(data))
+            self._files.require_space(len(data))
             view = memoryview(data)
             with self._files.new() as pack:
                 self._files.write(pack, [view[begin:end] for begin, end in spans(news)])

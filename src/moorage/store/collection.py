@@ -22,7 +22,7 @@ from moorage.protocol.api import CollectReply
 from moorage.protocol.packs import HEADER, PACK_TARGET, Frame
 from moorage.store.base import Row, Statement, Store
 from moorage.store.frames import moved, spans
-from moorage.store.packfiles import PackFiles
+from moorage.store.packs import Packs
 from moorage.store.parts import Partials
 from moorage.store.writer import Writer
 
@@ -40,7 +40,7 @@ class Collector:
         self,
         store: Store,
         writer: Writer,
-        files: PackFiles,
+        files: Packs,
         partials: Partials,
         read: Callable[[str], bytes],
         clock: Callable[[], float] = time.time,

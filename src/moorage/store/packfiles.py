@@ -8,50 +8,38 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 from moorage.errors import Unavailable
+from moorage.store.packs import Piece, Unfinished
 from moorage.units import format_size
 
 _RESERVE = 64 * 1024 * 1024
 """Bytes that uploads leave free, so that the database beside them can still grow."""
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-Piece = bytes | memoryview
-
 
 class PackFiles:
-    """The files `<directory>/<2 hex>/<id>.pack`. Thread-safe."""
+    """The files `<directory>/<2 hex>/<id>.pack`. Implements `store.packs.Packs`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._unfinished: set[str] = set()
+        self._unfinished = Unfinished()
         self._gate = Lock()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    @contextmanager
-    def new(self) -> Iterator[str]:
-        """The id of a pack to be made. Within the block `orphans` leaves its file alone: write
-        the file and commit its row there."""
-        pack = secrets.token_hex(16)
-        with self._gate:
-            self._unfinished.add(pack)
-        try:
-            yield pack
-        finally:
-            with self._gate:
-                self._unfinished.discard(pack)
+    def new(self) -> AbstractContextManager[str]:
+        """See `Packs.new`."""
+        return self._unfinished.new()
 
     @contextmanager
     def create(self, pack: str) -> Iterator[BinaryIO]:
-        """A new file to fill, durable at the end of the block and gone if it fails.
-        Unavailable when the disk is full."""
+        """See `Packs.create`."""
         path = self._path(pack)
         with no_space(self._directory):
             with self._gate:  # nobody may rely on a directory that another has not synced yet
@@ -71,16 +59,16 @@ class PackFiles:
                 raise
 
     def write(self, pack: str, pieces: Iterable[Piece]) -> None:
-        """Make a file of these pieces, durable on return."""
+        """See `Packs.write`."""
         with self.create(pack) as file:
             file.writelines(pieces)
 
     def open(self, pack: str) -> BinaryIO:
-        """For reading; FileNotFoundError where it was collected meanwhile."""
+        """See `Packs.open`."""
         return open(self._path(pack), "rb", buffering=0)
 
     def remove(self, pack: str) -> int:
-        """Delete a file whose row is gone; the bytes that this freed."""
+        """See `Packs.remove`."""
         path = self._path(pack)
         try:
             freed = path.stat().st_size
@@ -90,11 +78,13 @@ class PackFiles:
         return freed
 
     def listing(self) -> tuple[list[str], set[str]]:
-        """All files that are there, and then the ids of those still being made. A file that is
-        not among the latter and has no row now is an orphan."""
+        """See `Packs.listing`."""
         there = [path.stem for path in self._directory.glob("??/*.pack")]
-        with self._gate:
-            return there, set(self._unfinished)
+        return there, self._unfinished.now()
+
+    def require_space(self, needed: int) -> None:
+        """See `Packs.require_space`."""
+        require_space(self._directory, needed)
 
     def _path(self, pack: str) -> Path:
         return self._directory / pack[:2] / f"{pack}.pack"

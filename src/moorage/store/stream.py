@@ -1,4 +1,4 @@
-"""Sends blobs straight from the pack files, neighbours in one read."""
+"""Sends blobs straight from their packs, neighbours in one read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from moorage.errors import Unavailable
 from moorage.ids import Digest
 from moorage.protocol.packs import HEADER
 from moorage.store.base import Row
-from moorage.store.packfiles import PackFiles
+from moorage.store.packs import Packs
 
 _CHUNK = 256 * 1024
 
@@ -17,30 +17,45 @@ Locate = Callable[[Sequence[Digest]], list[Row]]
 
 
 def stream(
-    files: PackFiles, rows: Sequence[Row], locate: Locate, *, headers: bool = True
+    files: Packs, rows: Sequence[Row], locate: Locate, *, headers: bool = True
 ) -> Iterator[bytes]:
     """The frames of these rows in order, with or without their headers, in chunks of about
-    256 KiB. `locate` finds again what a collection moved while we were sending."""
-    position = 0
+    256 KiB. `locate` finds again what a collection moved while we were sending; what is sent
+    of it then does not change, so we go on where we were."""
+    position = sent = 0
     again = False
     while position < len(rows):
         pack = rows[position]["pack"]
+        end = position
+        while end < len(rows) and rows[end]["pack"] == pack:
+            end += 1
+        ranges = list(_ranges(rows[position:end], headers))
+        size = sum(stop - start for start, stop in ranges)
         try:
-            file = files.open(pack)
+            if sent < size:
+                with files.open(pack) as file:
+                    for chunk in _chunks(file, _without(ranges, sent)):
+                        sent += len(chunk)
+                        yield chunk
         except FileNotFoundError:
             if again:
-                raise Unavailable(f"the server lost the file of pack {pack}") from None
+                raise Unavailable(f"the server lost the bytes of pack {pack}") from None
             again = True
             rows = locate([row["digest"] for row in rows[position:]])
             position = 0
             continue
         again = False
-        with file:
-            end = position
-            while end < len(rows) and rows[end]["pack"] == pack:
-                end += 1
-            yield from _chunks(file, _ranges(rows[position:end], headers))
-            position = end
+        sent -= size
+        position = end
+
+
+def _without(ranges: Sequence[tuple[int, int]], sent: int) -> Iterator[tuple[int, int]]:
+    """The ranges but for their first bytes."""
+    for begin, end in ranges:
+        skipped = min(sent, end - begin)
+        sent -= skipped
+        if begin + skipped < end:
+            yield begin + skipped, end
 
 
 def _ranges(rows: Sequence[Row], headers: bool) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +32,7 @@ def test_no_row_goes_before_its_file_and_no_file_before_its_row(
         nonlocal commits
         commits += 1
         write(batch)
-        files = {path.stem for path in world.files()}
-        assert {row["id"] for row in world.store.read("packs")} <= files
+        assert {row["id"] for row in world.store.read("packs")} <= set(world.stored())
 
     write = world.store.write
     monkeypatch.setattr(world.store, "write", checked)
@@ -43,9 +43,32 @@ def test_no_row_goes_before_its_file_and_no_file_before_its_row(
     world.now += 2 * DAY
     assert world.blobs.collect(world.now, DAY).blobs == 2
     assert world.blobs.read(name(kept)) == kept
-    assert len(world.files()) == 1
+    assert len(world.stored()) == 1
     world.close()
     assert commits >= 6
+
+
+def test_pack_files_are_private(tmp_path: Path) -> None:
+    world = World(tmp_path, opened)
+    world.blobs.add_pack(pack(b"secret"))
+    [file] = (tmp_path / "packs").glob("*/*.pack")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    world.close()
+
+
+def test_a_full_disk_is_said_with_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, opened)
+    usage = shutil.disk_usage(world.directory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12345))
+    with pytest.raises(Unavailable, match="12 KB free"):
+        world.blobs.add_pack(pack(b"one"))
+    with pytest.raises(Unavailable, match="12 KB free"):
+        world.blobs.append_part(name(b"one"), 0, 3, b"one")
+    assert world.stored() == []
+    world.close()
 
 
 def test_a_broken_store_acknowledges_no_upload(
@@ -85,7 +108,7 @@ def test_a_full_disk_refuses_uploads_and_keeps_what_is_there(tmp_path: Path) -> 
         assert world.blobs.read(name(kept)) == kept
         (small / "monster").unlink()
         assert world.blobs.add_pack(pack(b"small")) == 1
-        assert len(world.files()) == 2
+        assert len(world.stored()) == 2
         world.close()
     finally:
         subprocess.run(["umount", str(small)], check=True)
