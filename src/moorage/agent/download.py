@@ -6,6 +6,7 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,10 @@ _PATH = "/v1/blobs/fetch"
 _PIECE = 1024 * 1024
 _TIMEOUT = 60.0  # seconds without a single byte
 _PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between two rounds among several servers: as long as a client looks for one."""
+"""Seconds between the first rounds among the servers; the last one is repeated."""
+PATIENCE = 900.0
+"""Seconds without a byte after which a job's files count as out of reach: a server that is
+restarted, or upgraded, must not fail the jobs whose data is on its way."""
 
 
 class _Broken(Exception):
@@ -33,23 +37,23 @@ class _Broken(Exception):
 
 class Download:
     """Asks the servers in turn with the node's token, which is read anew each time: it may be
-    replaced. A pack has the same bytes wherever it is asked for, so one that breaks off among
-    several servers goes on at the next, at the byte that was reached."""
+    replaced. A pack has the same bytes wherever and whenever it is asked for, so one that breaks
+    off goes on at the next server, or at the same one, at the byte that was reached."""
 
-    def __init__(self, addresses: Addresses, token: Path) -> None:
+    def __init__(self, addresses: Addresses, token: Path, patience: float = PATIENCE) -> None:
         self._addresses = addresses
         self._token = token
+        self._patience = patience
 
     def __call__(self, digests: Sequence[Digest]) -> Iterator[bytes]:
         """The bytes of a pack of these blobs. SourceError, also halfway."""
         body = msgspec.json.encode(FetchRequest(list(digests)))
         given = 0
-        rounds = 0
+        rounds, since = 0, time.monotonic()
         stopped = threading.Event()
         with breaking(stopped.set):
             while True:
-                servers = self._addresses.known
-                for url in servers:
+                for url in self._addresses.known:
                     before = given
                     try:
                         for piece in self._pieces(url, body, given):
@@ -59,10 +63,10 @@ class Download:
                     except (_Broken, OSError, http.client.HTTPException) as error:
                         reason = str(error) or type(error).__name__
                     if given > before:
-                        rounds = 0
-                if len(servers) == 1 or rounds == len(_PAUSES) or stopped.is_set():
+                        rounds, since = 0, time.monotonic()
+                if stopped.is_set() or time.monotonic() - since >= self._patience:
                     raise SourceError(f"files cannot be fetched from {url}: {reason}")
-                stopped.wait(_PAUSES[rounds])
+                stopped.wait(_PAUSES[min(rounds, len(_PAUSES) - 1)])
                 rounds += 1
 
     def _pieces(self, url: str, body: bytes, skip: int) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from moorage.agent.addresses import Addresses
-from moorage.agent.download import Download
+from moorage.agent.download import PATIENCE, Download
 from moorage.data.base import SourceError
 from moorage.data.stopping import Stopper, current
 from moorage.ids import Digest
@@ -46,8 +46,8 @@ def token(tmp_path: Path) -> Path:
     return path
 
 
-def download(token: Path, *urls: str) -> Download:
-    return Download(Addresses(urls, token.with_name("servers")), token)
+def download(token: Path, *urls: str, patience: float = PATIENCE) -> Download:
+    return Download(Addresses(urls, token.with_name("servers")), token, patience)
 
 
 def test_pieces_come_as_they_arrive(token: Path) -> None:
@@ -79,7 +79,23 @@ def test_a_server_that_is_away_is_named(token: Path) -> None:
     with served(lambda handler, body: None) as url:
         pass
     with pytest.raises(SourceError, match=f"cannot be fetched from {url}"):
-        list(download(token, url)([DIGEST]))
+        list(download(token, url, patience=0)([DIGEST]))
+
+
+def test_a_pack_that_breaks_off_goes_on_where_its_only_server_is_back(token: Path) -> None:
+    pack = bytes(range(256)) * 8192
+    asked = []
+
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        asked.append(body)
+        handler.send_response(503 if len(asked) == 2 else 200)
+        handler.send_header("Content-Length", str(len(pack)))
+        handler.end_headers()
+        handler.wfile.write(pack[:1_500_000] if len(asked) < 3 else pack)
+
+    with served(answer) as url:
+        assert b"".join(download(token, url)([DIGEST])) == pack
+    assert len(asked) == 3
 
 
 def test_a_pack_that_breaks_off_goes_on_at_the_next_server(token: Path) -> None:
