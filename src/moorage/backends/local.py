@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +68,15 @@ class LocalBackend:
     """Implements `Backend` for the machine that the server runs on."""
 
     def __init__(
-        self, home: Path, command: Sequence[str] = AGENT, options: Sequence[str] = ()
+        self,
+        home: Path,
+        command: Sequence[str] = AGENT,
+        options: Sequence[str] = (),
+        secrets: Collection[str] = (),
     ) -> None:
-        """`command` starts an agent, to which `options` are passed as well."""
+        """`command` starts an agent, to which `options` are passed as well, and the environment
+        but for the variables in `secrets`."""
+        self._secrets = secrets
         self._home = home
         self._command = [*command, *options]
         self._directory = home / "agent"
@@ -157,6 +163,7 @@ class LocalBackend:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                env={k: v for k, v in os.environ.items() if k not in self._secrets},
                 start_new_session=True,
             )
         finally:

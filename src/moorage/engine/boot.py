@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from moorage.core import boot
 from moorage.core.cluster import Cluster
@@ -15,27 +14,31 @@ from moorage.store.base import Statement, Store
 from moorage.store.writer import Writer
 
 
-class Past(NamedTuple):
-    """What the store said of the work that was left."""
-
-    cluster: Cluster
-    epoch: int
-    """Of the last start; 0 before the first."""
-
-
 def start(
     store: Store, writer: Writer, version: str, clock: Callable[[], float] = time.time
 ) -> Engine:
-    """An engine that goes on where the last one, however it ended, had got to.
+    """An engine that goes on where the last one, however it ended, had got to. Call it on the
+    loop."""
+    epoch = last_epoch(store) + 1
+    writer.submit(noted(epoch))
+    return begin(recall(store), epoch, store, writer, version, clock)
 
-    Every start is a new epoch: agents ignore a server of an older one. Call it on the loop.
-    """
-    return begin(recall(store), store, writer, version, clock)
+
+def last_epoch(store: Store) -> int:
+    """The epoch of the latest start, by whichever server; 0 before the first."""
+    return sum(int(row["value"]) for row in store.read("meta", {"key": "epoch"}))
 
 
-def recall(store: Store) -> Past:
-    """Read what is live. May take a while, and may be called in a thread."""
-    cluster = boot.restore(
+def noted(epoch: int) -> list[Statement]:
+    """Every start is a new epoch, and agents ignore a server of an older one. Written before
+    anything the engine writes, it is durable before any agent is welcomed."""
+    return [Statement("set_meta", {"key": "epoch", "value": str(epoch)})]
+
+
+def recall(store: Store) -> Cluster:
+    """What the store says of the work that is left. May take a while, and be called in a
+    thread."""
+    return boot.restore(
         runs=store.read("live_runs"),
         jobs=store.read("live_jobs"),
         attempts=store.read("live_attempts"),
@@ -43,38 +46,27 @@ def recall(store: Store) -> Past:
         ids=store.read("max_ids")[0],
         dropped_logs=store.read("dropped_logs"),
     )
-    return Past(cluster, last_epoch(store))
-
-
-def last_epoch(store: Store) -> int:
-    """The epoch of the latest start, by whichever server."""
-    return sum(int(row["value"]) for row in store.read("meta", {"key": "epoch"}))
 
 
 def begin(
-    past: Past,
+    cluster: Cluster,
+    epoch: int,
     store: Store,
     writer: Writer,
     version: str,
     clock: Callable[[], float] = time.time,
-    mark: Callable[[int], Sequence[Statement]] = lambda epoch: (),
 ) -> Engine:
-    """The engine of the next epoch. `mark` gives what else is to be written, in the same
-    transaction, where that epoch is noted. Call it on the loop."""
-    epoch = past.epoch + 1
-    noted = Statement("set_meta", {"key": "epoch", "value": str(epoch)})
-    # Queued before anything the engine writes, so durable before any agent is welcomed.
-    writer.submit([noted, *mark(epoch)])
+    """An engine for what was recalled. Call it on the loop."""
     engine = Engine(
         store,
         writer,
-        past.cluster,
+        cluster,
         epoch=epoch,
         version=version,
         names=suggestions(secrets.randbelow),
         clock=clock,
     )
-    engine.start(boot.timers(past.cluster))
+    engine.start(boot.timers(cluster))
     return engine
 
 

@@ -160,11 +160,16 @@ class RunSummary(Struct, frozen=True, omit_defaults=True):
     tags: dict[str, str] = {}
 
 
+COUNTED = 10_000
+"""How far totals count. To count on would make the answer slower with every run ever made."""
+
+
 class RunPage(Struct, frozen=True, omit_defaults=True):
     """Newest first. `cursor` goes into the next request; None after the last page."""
 
     runs: list[RunSummary]
     total: int
+    """Of all pages; 10,000 stands for that many or more."""
     cursor: str | None = None
 
 
@@ -276,6 +281,18 @@ class CollectReply(Struct, frozen=True):
     """What could not be done now, and why."""
 
 
+Role = Literal["leader", "standby"]
+
+
+class ServerView(Struct, frozen=True, omit_defaults=True):
+    """One of several servers on a database. `age`: seconds since it was last heard of."""
+
+    url: str
+    version: str
+    leads: bool
+    age: float
+
+
 class Info(Struct, frozen=True):
     """What this server is."""
 
@@ -289,3 +306,8 @@ class Info(Struct, frozen=True):
     """Bytes that one file may have; 0: no limit but the disk."""
     runs: dict[str, int]
     """Live runs by state."""
+    role: Role = "leader"
+    database: str = "sqlite"
+    """Which one, without a password."""
+    servers: list[ServerView] = []
+    """All on the same database, this one included; empty where there can be only one."""

@@ -26,6 +26,7 @@ from moorage.server.routes.agent import AGENT_PATH, serve_agent
 from moorage.server.services import Services
 from moorage.server.stream import Gone
 from moorage.server.table import AnyRoute, Call, NoBody, RawBody, read_body
+from moorage.store.base import StoreBroken
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -35,6 +36,11 @@ _log = logging.getLogger(__name__)
 
 def build(services: Services) -> ASGIApp:
     """The whole server as one ASGI application."""
+    return Guard(assemble(services), services.loopback)
+
+
+def assemble(services: Services) -> ASGIApp:
+    """The application without what surrounds every request."""
     by_path: dict[str, dict[str, Endpoint]] = {}
     for route in ROUTES:
         by_path.setdefault(route.path, {})[route.method] = _endpoint(route, services)
@@ -42,17 +48,17 @@ def build(services: Services) -> ASGIApp:
     # Fixed paths first: `/v1/blobs/missing` is no digest.
     for path in sorted(by_path, key=lambda text: ("{" in text, text)):
         routes.append(Route(path, Methods(by_path[path])))
-    application = Starlette(
+    return Starlette(
         routes=routes,
         exception_handlers={
             HTTPException: _on_http_error,
             MoorageError: _on_error,
+            StoreBroken: _on_lost_store if services.peers else _on_error,
             Gone: _on_gone,
             ClientDisconnect: _on_gone,
             Exception: _on_crash,
         },
     )
-    return Guard(application, services.loopback)
 
 
 class Methods:
@@ -75,7 +81,7 @@ def _endpoint(route: AnyRoute, services: Services) -> Endpoint:
     async def serve(request: Request) -> Response:
         owner = None
         if route.access:
-            owner = auth.authenticate(request.headers.get("authorization"), services.tokens)
+            owner = await services.admission.authenticate(request.headers.get("authorization"))
             auth.authorize(owner, route.access)
         params = _params(route, request)
         body = await _body(route, request)
@@ -137,6 +143,13 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MoorageError)
     return error_reply(error)
+
+
+async def _on_lost_store(request: Request, error: Exception) -> Response:
+    """This server leads no longer, or cannot read: another one can, or this one soon."""
+    reply = await _on_error(request, error)
+    reply.headers["Retry-After"] = "1"
+    return reply
 
 
 async def _on_gone(request: Request, error: Exception) -> Response:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from moorage.errors import Forbidden
-from moorage.server import tokens
-from moorage.server.tokens import Kind, KnownToken, Principal
+from moorage.server.tokens import Kind, Principal
 
 
 class Unauthorized(Forbidden):
     """The request carries no token, or one that nobody owns."""
 
 
-def authenticate(header: str | None, known: Iterable[KnownToken]) -> Principal:
-    """The owner of `Authorization: Bearer ...`; Unauthorized without one."""
+def bearer(header: str | None) -> str:
+    """The token of `Authorization: Bearer ...`; Unauthorized without one."""
     if not header:
         raise Unauthorized("no token: send `Authorization: Bearer TOKEN`")
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("the Authorization header is not `Bearer TOKEN`")
-    principal = tokens.find(token.strip(), known)
-    if principal is None:
-        raise Unauthorized("unknown token: it may belong to another server or home directory")
-    return principal
+    return token.strip()
+
+
+def unknown() -> Unauthorized:
+    """What a token that nobody owns gets."""
+    return Unauthorized("unknown token: it may belong to another server or home directory")
 
 
 def authorize(principal: Principal, allowed: frozenset[Kind]) -> None:

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
-
-from moorage.server.app import build
-from moorage.server.services import Services
+from starlette.types import ASGIApp
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes of one WebSocket message: a Hello names every claim that a node holds."""
@@ -38,10 +36,10 @@ class Listener(uvicorn.Server):
 
 
 @asynccontextmanager
-async def listen(services: Services, listening: socket.socket) -> AsyncIterator[None]:
+async def listen(application: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
     """Answer requests within the block."""
     config = uvicorn.Config(
-        build(services),
+        application,
         http="h11",
         ws="websockets-sansio",
         ws_max_size=LARGEST_MESSAGE,

@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +14,8 @@ from typing import NoReturn
 
 from moorage.errors import InvalidInput, MoorageError, Problem
 from moorage.server.options import Options
+
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +56,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--port", type=int, default=0, help="0: as last time, or any free one")
     parser.add_argument("--ready-fd", type=int, help="written to once the server answers")
     parser.add_argument("--no-node", action="store_true", help="do not make this machine a node")
+    parser.add_argument("--node-name", default="", metavar="NAME", help="default: hostname")
+    parser.add_argument(
+        "--database", default="", metavar="URL", help="sqlite or postgresql://HOST/DATABASE"
+    )
     given = parser.parse_args(arguments)
     require_loopback(given.host)
     return Options(
@@ -61,7 +68,22 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         port=given.port,
         ready_fd=given.ready_fd,
         with_node=not given.no_node,
+        node_name=node_name(given.node_name),
+        database=given.database,
     )
+
+
+def node_name(given: str) -> str:
+    """InvalidInput for what is no name for a node; empty means the host's."""
+    if given and not NODE_NAME.fullmatch(given):
+        raise InvalidInput(
+            Problem(
+                f"{given!r} is no name for a node",
+                "use up to 63 letters, digits, dots and dashes, a letter or digit first",
+                "--node-name",
+            )
+        )
+    return given
 
 
 def require_loopback(host: str) -> None:

@@ -16,3 +16,7 @@ class Options:
     """0: the port of the last time, if it is free, else any."""
     ready_fd: int | None
     with_node: bool = True
+    node_name: str = ""
+    """Of this machine's node; empty: the host's name."""
+    database: str = ""
+    """`sqlite` or a PostgreSQL URL; empty: what else says it."""

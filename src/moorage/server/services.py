@@ -5,22 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moorage.engine.loop import Engine
+from moorage.protocol.api import Role
+from moorage.server.admission import Admission
+from moorage.server.peers import Peers
 from moorage.server.settings import Settings
-from moorage.server.tokens import KnownToken
 from moorage.store.blobs import Blobs
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One server's parts; they live as long as its process."""
+    """One server's parts; they live as long as it keeps its role."""
 
     engine: Engine
     blobs: Blobs
     settings: Settings
-    tokens: tuple[KnownToken, ...]
+    admission: Admission
     user: str
     """The account that the server runs as."""
     version: str
     started_at: float
     loopback: bool
     """Whether it listens on loopback only, and so answers only to loopback's names."""
+    database: str = "sqlite"
+    """Which one, as people may see it."""
+    role: Role = "leader"
+    peers: Peers | None = None
+    """The other servers on the database; None where there can be no other."""

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from moorage.errors import InvalidInput, Problem, Unavailable
+from moorage.store.leader import LEASE
 from moorage.units import BadValue, parse_duration, parse_limit, parse_size
 
 DAY = 86_400.0
@@ -29,6 +30,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     hour that a blob is relied on, and an upload must last until its submit."""
     log_limit: Annotated[int, Meta(ge=0)] = 1_000_000_000
     """Bytes of output kept for one attempt; 0: no limit."""
+    database: str = ""
+    """`sqlite`, or the URL of a PostgreSQL database; empty: what was used the last time."""
+    leader_lease: Annotated[float, Meta(ge=0.5)] = LEASE
+    """Seconds without a sign of life after which another server takes the leader's place."""
     run_retention: Annotated[float, Meta(ge=0)] = 90 * DAY
     """Seconds that a finished run is kept, with its output; 0: for ever."""
     run_limit: Annotated[int, Meta(ge=0)] = 100_000
@@ -80,6 +85,8 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "request_retention": _period,
         "output_retention": _period,
         "output_limit": _size,
+        "database": _as_is,
+        "leader_lease": _duration,
     }
 )
 """How the text of each setting is read; numbers are bytes and seconds."""

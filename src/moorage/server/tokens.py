@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,14 +20,6 @@ class Principal:
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
-class KnownToken:
-    """A row of `tokens`."""
-
-    hash: str
-    principal: Principal
-
-
 def make(kind: Kind) -> str:
     """A new secret with 256 bits; the prefix lets secret scanners recognise it."""
     return f"moorage_{kind}_{secrets.token_urlsafe(32)}"
@@ -38,16 +28,6 @@ def make(kind: Kind) -> str:
 def digest(token: str) -> str:
     """What the database keeps. A plain hash is enough: the input cannot be guessed."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def find(token: str, known: Iterable[KnownToken]) -> Principal | None:
-    """Who owns the token. Looks at all of them always, so that time tells nothing."""
-    wanted = digest(token)
-    found = None
-    for candidate in known:
-        if hmac.compare_digest(candidate.hash, wanted):
-            found = candidate.principal
-    return found
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from moorage.engine.links import Link
 from moorage.engine.loop import Engine
-from moorage.errors import Forbidden, MoorageError
+from moorage.errors import Forbidden, MoorageError, Unavailable
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Hello, Report, ToServer, decode_to_server
 from moorage.server import auth
@@ -44,9 +44,9 @@ def serve_agent(services: Services) -> Callable[[WebSocket], Awaitable[None]]:
 
     async def serve(socket: WebSocket) -> None:
         try:
-            owner = auth.authenticate(socket.headers.get("authorization"), services.tokens)
+            owner = await services.admission.authenticate(socket.headers.get("authorization"))
             auth.authorize(owner, NODES)
-        except Forbidden as error:
+        except (Forbidden, Unavailable) as error:
             await socket.send_denial_response(error_reply(error))
             return
         await socket.accept()

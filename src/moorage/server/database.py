@@ -1,0 +1,98 @@
+"""Which database a server uses: said on the command line, in the environment or in the settings,
+else the one of the last time, so that no start ever opens an empty one beside it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from moorage.errors import InvalidInput, Problem
+from moorage.server.tokens import write_secret
+
+SQLITE = "sqlite"
+"""The embedded database, as a choice."""
+VARIABLE = "MOORAGE_DATABASE"
+_SCHEMES = ("postgresql", "postgres")
+_FIX = "write postgresql://HOST/DATABASE, or sqlite"
+
+
+def choose(given: str, environ: Mapping[str, str], configured: str, home: Path) -> str:
+    """`sqlite`, or the URL of a PostgreSQL database. `given` is from the command line,
+    `configured` from `config.yml`; empty ones say nothing. InvalidInput names the place."""
+    if given:
+        if _password(_checked(given, "--database")):
+            raise InvalidInput(
+                Problem(
+                    "a password in --database can be read by every user of this machine",
+                    f"use ~/.pgpass, PGPASSWORD, ${VARIABLE} or `database` in config.yml",
+                    "--database",
+                )
+            )
+        return given
+    if chosen := environ.get(VARIABLE, ""):
+        return _checked(chosen, f"${VARIABLE}")
+    if configured:
+        path = home / "config.yml"
+        if _password(_checked(configured, "database", path)):
+            _require_private(path)
+        return configured
+    memory = _memory(home)
+    with suppress(FileNotFoundError):
+        return _checked(memory.read_text("utf-8").strip(), "", memory)
+    return SQLITE
+
+
+def remember(home: Path, database: str) -> None:
+    """Make this the choice of the next start that is told nothing."""
+    with suppress(FileNotFoundError):
+        if _memory(home).read_text("utf-8").strip() == database:
+            return
+    write_secret(_memory(home), database + "\n")
+
+
+def shown(database: str) -> str:
+    """A choice as people may see it: without a password or anything else of its kind."""
+    if database == SQLITE:
+        return SQLITE
+    parts = urlsplit(database)
+    user = f"{parts.username}@" if parts.username else ""
+    return f"postgresql://{user}{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _memory(home: Path) -> Path:
+    return home / "server" / "database"
+
+
+def _checked(database: str, field: str, file: Path | None = None) -> str:
+    """The text itself is never shown: it may hold a password."""
+    if database == SQLITE:
+        return database
+    place = str(file or "")
+    try:
+        parts = urlsplit(database)
+        _ = parts.port
+    except ValueError:
+        raise InvalidInput(Problem("not the URL of a database", _FIX, field, place)) from None
+    if parts.scheme not in _SCHEMES:
+        raise InvalidInput(Problem("neither sqlite nor a PostgreSQL URL", _FIX, field, place))
+    return database
+
+
+def _password(database: str) -> bool:
+    parts = urlsplit(database)
+    return bool(parts.password) or "password" in parse_qs(parts.query)
+
+
+def _require_private(path: Path) -> None:
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InvalidInput(
+            Problem(
+                "it holds a password, and others may read it",
+                f"run: chmod 0600 {path}",
+                "database",
+                str(path),
+            )
+        )

@@ -1,0 +1,122 @@
+"""A server on a database that others use as well: it stands by until it leads, and stands by again
+when it does so no longer, all in one process.
+
+A term is one session of the database. Whatever a term had in memory ends with it: store, writer,
+engine, links and followers; only the address and what is known of the other servers stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from moorage.server.database import remember, shown
+from moorage.server.door import Door, closed
+from moorage.server.forward import Forwarder
+from moorage.server.peers import Peers
+from moorage.server.site import Site
+from moorage.server.standby import blind
+from moorage.server.term import Term
+from moorage.server.watchdog import Watchdog
+from moorage.store.base import StoreBroken
+from moorage.store.leader import Identity, Interrupted
+from moorage.store.postgres import open_postgres
+from moorage.store.postgres_store import PostgresStore
+
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries to reach a database that does not answer."""
+
+_log = logging.getLogger(__name__)
+
+
+class Shared:
+    """Implements `process.House` over PostgreSQL. StoreBroken where it does not answer."""
+
+    def __init__(self, site: Site, door: Door, database: str) -> None:
+        self._site = site
+        self._door = door
+        self._database = database
+        self._first: PostgresStore | None = open_postgres(database)
+        remember(site.options.home, database)
+        self._peers = Peers("")
+        self._forward: Forwarder | None = None
+        self._identity = Identity(site.id, "", site.version)
+        self._term: Term | None = None
+        self._complaint = ""
+
+    async def enter(self, url: str) -> None:
+        """See `House.enter`: on return it is registered and answers as a standby."""
+        self._peers = Peers(url)
+        self._forward = Forwarder(self._peers, self._door)
+        self._identity = self._identity._replace(url=url)
+        assert self._first is not None
+        self._term = await self._begin(self._first)
+        self._first = None
+
+    async def work(self) -> None:
+        """See `House.work`. Only a defect ends it."""
+        failures = 0
+        with Watchdog(self._site.settings.leader_lease):
+            while True:
+                try:
+                    if self._term is None:
+                        store = await asyncio.to_thread(open_postgres, self._database)
+                        self._term = await self._begin(store)
+                    failures = 0
+                    self._complaint = ""
+                    await self._term.serve()
+                except (StoreBroken, Interrupted) as error:
+                    self._complain(str(error))
+                await self._end_term()
+                if failures:
+                    await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**failures) * _jitter())
+                failures += 1
+
+    async def leave(self) -> None:
+        """See `House.leave`. The lock is released in good order, so another one leads at once."""
+        self._door.application = closed
+        term, self._term = self._term, None
+        if term is not None:
+            await term.end(withdraw=True)
+        if self._forward is not None:
+            await self._forward.close()
+
+    def close(self) -> None:
+        """See `House.close`."""
+        if self._first is not None:
+            self._first.close()
+
+    async def _begin(self, store: PostgresStore) -> Term:
+        assert self._forward is not None
+        try:
+            return await Term.begin(
+                self._site,
+                store,
+                self._identity,
+                peers=self._peers,
+                door=self._door,
+                forward=self._forward,
+                database=shown(self._database),
+            )
+        except BaseException:
+            await asyncio.to_thread(store.close)
+            raise
+
+    async def _end_term(self) -> None:
+        assert self._forward is not None
+        self._peers.leading = False
+        self._peers.doubt(self._peers.own)
+        self._door.application = blind(self._peers, self._forward, True)
+        term, self._term = self._term, None
+        if term is not None:
+            await term.end()
+
+    def _complain(self, reason: str) -> None:
+        if reason != self._complaint:
+            self._complaint = reason
+            _log.warning("standing by without the database: %s", reason)
+
+
+def _jitter() -> float:
+    return random.uniform(0.5, 1.0)  # noqa: S311 - no secret

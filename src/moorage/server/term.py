@@ -1,0 +1,213 @@
+"""One session of a server on a shared database: first as a standby, then perhaps as the leader."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from moorage.engine import boot
+from moorage.engine.loop import Engine
+from moorage.protocol.api import Role
+from moorage.server.admission import Admission, admitting
+from moorage.server.app import build
+from moorage.server.chores import chores
+from moorage.server.door import Door
+from moorage.server.forward import Forwarder
+from moorage.server.peers import Peers
+from moorage.server.services import Services
+from moorage.server.site import Site
+from moorage.server.standby import standby
+from moorage.store.base import StoreBroken
+from moorage.store.blobs import Blobs
+from moorage.store.leader import Identity, Server
+from moorage.store.postgres_store import PostgresStore
+from moorage.store.writer import Writer
+
+ANNOUNCE_EVERY = 4.0
+LOOK_EVERY = 1.0
+LOOK_AGAIN = 0.2
+"""Seconds until the next look at who leads; the second while a request waits for that."""
+BEAT_EVERY = 1.0
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Term:
+    """Made by `begin`; `serve` once, then `end`. All that it has in memory ends with it."""
+
+    def __init__(
+        self,
+        site: Site,
+        store: PostgresStore,
+        identity: Identity,
+        peers: Peers,
+        door: Door,
+        database: str,
+    ) -> None:
+        self._site = site
+        self._store = store
+        self._peers = peers
+        self._door = door
+        self._database = database
+        self._writer = Writer(store)
+        self._leadership = store.leadership(identity)
+        self._admission = Admission(store)
+        self._blobs = Blobs(
+            site.directory, store, self._writer, upload_limit=site.settings.upload_limit
+        )
+        self._engine: Engine | None = None
+        # Threads of its own: those of the loop may all be busy with uploads.
+        self._threads = ThreadPoolExecutor(3, "leadership")
+        self._told: list[str] | None = None
+
+    @classmethod
+    async def begin(
+        cls,
+        site: Site,
+        store: PostgresStore,
+        identity: Identity,
+        *,
+        peers: Peers,
+        door: Door,
+        forward: Forwarder,
+        database: str,
+    ) -> Term:
+        """Register, and answer as a standby. StoreBroken."""
+        term = cls(site, store, identity, peers, door, database)
+        try:
+            await term._in_thread(term._register)
+            await term._look()
+            idle = boot.idle(store, term._writer, site.version)
+            door.application = standby(term._services(idle, "standby"), peers, forward)
+        except BaseException:
+            term._writer.close()
+            term._threads.shutdown()
+            raise
+        return term
+
+    async def serve(self) -> None:
+        """Stand by, then lead; comes back only by StoreBroken."""
+        watching = asyncio.ensure_future(self._watch())
+        leading = asyncio.ensure_future(self._lead())
+        try:
+            await asyncio.wait((watching, leading), return_when=asyncio.FIRST_COMPLETED)
+            for task in (leading, watching):
+                if task.done():
+                    task.result()
+        finally:
+            self._leadership.interrupt()
+            for task in (watching, leading):
+                task.cancel()
+            await asyncio.gather(watching, leading, return_exceptions=True)
+
+    async def end(self, *, withdraw: bool = False) -> None:
+        """Commit what is queued if that is still possible, and give the lock back."""
+        if self._engine is not None:
+            self._engine.close()
+        self._leadership.interrupt()
+        await asyncio.to_thread(self._writer.close)
+        if withdraw:
+            with suppress(StoreBroken):
+                await asyncio.to_thread(self._leadership.withdraw)
+        await asyncio.to_thread(self._store.close)
+        self._threads.shutdown(wait=False)
+
+    def _register(self) -> None:
+        self._leadership.announce()
+        batch = admitting(self._store, self._site.holders, self._site.id, adopt=False)
+        if batch:
+            self._store.write_aside(batch)
+
+    async def _lead(self) -> None:
+        await self._in_thread(self._leadership.acquire)
+        epoch = await self._in_thread(lambda: boot.last_epoch(self._store)) + 1
+        begun = [*boot.noted(epoch), self._leadership.begin(epoch)]
+        await asyncio.wrap_future(self._writer.submit(begun))
+        _log.info("leading, epoch %d", epoch)
+        beating = asyncio.ensure_future(self._beat())
+        try:
+            cluster = await self._in_thread(lambda: boot.recall(self._store))
+            engine = boot.begin(cluster, epoch, self._store, self._writer, self._site.version)
+            self._engine = engine
+            await self._take_office(engine, beating)
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    async def _take_office(self, engine: Engine, beating: asyncio.Future[None]) -> None:
+        services = self._services(engine, "leader")
+        self._door.application = build(services)
+        self._peers.leading = True
+        await self._look()
+        failing = asyncio.ensure_future(engine.stopped.wait())
+        ends: list[asyncio.Future[Any]] = [failing, beating]
+        try:
+            async with chores(services):
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failing.cancel()
+        if engine.failure is not None:
+            raise StoreBroken(f"leading no longer: {engine.failure}")
+        beating.result()
+
+    async def _beat(self) -> None:
+        """Signs of life, until one cannot be committed."""
+        pause = min(BEAT_EVERY, self._site.settings.leader_lease / 5)
+        while True:
+            await asyncio.wrap_future(self._writer.submit([self._leadership.beat()]))
+            await asyncio.sleep(pause)
+
+    async def _watch(self) -> None:
+        """Look at the other servers, tell them of this one, and end a leader that is frozen."""
+        lease = self._site.settings.leader_lease
+        loop = asyncio.get_running_loop()
+        announced = loop.time()
+        while True:
+            pause = LOOK_AGAIN if self._peers.doubted.is_set() else min(LOOK_EVERY, lease / 4)
+            self._peers.doubted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._peers.doubted.wait()
+            await self._look()
+            if not self._peers.leading:
+                await self._in_thread(lambda: self._leadership.evict_if_stale(lease))
+            if loop.time() - announced > ANNOUNCE_EVERY:
+                announced = loop.time()
+                await self._in_thread(self._leadership.announce)
+
+    async def _look(self) -> None:
+        servers, epoch = await self._in_thread(self._seen)
+        self._peers.learn(servers, epoch)
+        addresses = self._peers.addresses
+        if addresses != self._told:
+            self._told = addresses
+            others = [url for url in addresses if url != self._peers.own]
+            self._site.tell(self._peers.own, others)
+        if self._engine is not None:
+            self._engine.servers = addresses
+
+    def _seen(self) -> tuple[list[Server], int]:
+        return self._leadership.servers(), boot.last_epoch(self._store)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _services(self, engine: Engine, role: Role) -> Services:
+        return Services(
+            engine=engine,
+            blobs=self._blobs,
+            settings=self._site.settings,
+            admission=self._admission,
+            user=self._site.user,
+            version=self._site.version,
+            started_at=self._site.started_at,
+            loopback=True,
+            database=self._database,
+            role=role,
+            peers=self._peers,
+        )
