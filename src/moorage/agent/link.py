@@ -88,6 +88,8 @@ class Link:
         self._changed: dict[str, Held | None] = {}
         self._answers: deque[Callable[[], ToServer]] = deque()
         self._stirred = asyncio.Event()
+        self._several = asyncio.Event()
+        """More than one server is known."""
         self._lazy: asyncio.TimerHandle | None = None
         self._up = False
         self._since = 0.0
@@ -159,9 +161,10 @@ class Link:
             self._changed.clear()
             await socket.send(encode(self._hello()))
             await self._welcome(socket)
-            tasks = [asyncio.create_task(self._write(socket))]
-            if len(self._addresses.known) > 1:
-                tasks.append(asyncio.create_task(_feel_pulse(socket)))
+            tasks = [
+                asyncio.create_task(self._write(socket)),
+                asyncio.create_task(self._feel_pulse(socket)),
+            ]
             try:
                 async for raw in socket:
                     self._take(decode(raw))
@@ -209,9 +212,29 @@ class Link:
         self._complaints.clear()
         self._sent = self._acked = 0
         self._stirred.set()
-        self._addresses.learn(welcome.servers)
+        self._learn(welcome.servers)
         where = self._addresses.present
         log.info("connected to %s as node %d, epoch %d", where, welcome.node_id, welcome.epoch)
+
+    def _learn(self, servers: list[str]) -> None:
+        self._addresses.learn(servers)
+        if len(self._addresses.known) > 1:
+            self._several.set()
+
+    async def _feel_pulse(self, socket: ClientConnection) -> None:
+        """Leave a server that answers nothing any more where there are others: it may be frozen,
+        and another one lead."""
+        await self._several.wait()
+        while True:
+            answered = await socket.ping()
+            try:
+                async with asyncio.timeout(_PULSE):
+                    await answered
+            except TimeoutError:
+                log.warning("the server gives no sign of life: looking for another one")
+                socket.transport.abort()
+                return
+            await asyncio.sleep(_PULSE)
 
     def _check_epoch(self, epoch: int) -> None:
         """Refuse a server that was replaced and does not know it yet."""
@@ -230,6 +253,8 @@ class Link:
         if isinstance(message, Ack):
             self._acked = max(self._acked, message.seq)
             self._stirred.set()
+        elif isinstance(message, Welcome):
+            self._learn(message.servers)
         else:
             self._handle(message)
 
@@ -277,20 +302,6 @@ class Link:
         if complaint not in self._complaints:
             self._complaints.add(complaint)
             log.warning("%s; jobs go on, trying again", complaint)
-
-
-async def _feel_pulse(socket: ClientConnection) -> None:
-    """Leave a server that answers nothing any more: it may be frozen, and another one leads."""
-    while True:
-        answered = await socket.ping()
-        try:
-            async with asyncio.timeout(_PULSE):
-                await answered
-        except TimeoutError:
-            log.warning("the server gives no sign of life: looking for another one")
-            socket.transport.abort()
-            return
-        await asyncio.sleep(_PULSE)
 
 
 def decode(raw: str | bytes) -> ToAgent:

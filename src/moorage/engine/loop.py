@@ -176,7 +176,17 @@ class Engine:
 
     def _welcome(self, link: Link) -> None:
         self.links.open(link)
-        link.send(Welcome(VERSION, self.version, self.epoch, link.node, self.servers))
+        link.send(self._greeting(link.node))
+
+    def _greeting(self, node: NodeId) -> Welcome:
+        return Welcome(VERSION, self.version, self.epoch, node, self.servers)
+
+    def name_servers(self, servers: list[str]) -> None:
+        """The addresses of all servers: agents try the others when this one is gone. Those that
+        are connected are greeted again."""
+        self.servers = servers
+        for node in self.links.connected():
+            self.links.send(node, self._greeting(node))
 
     def report(self, link: Link, report: Report) -> None:
         """An agent's claims changed. What an older connection says is dropped: the agent repeats

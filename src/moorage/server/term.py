@@ -188,8 +188,8 @@ class Term:
             self._told = addresses
             others = [url for url in addresses if url != self._peers.own]
             self._site.tell(self._peers.own, others)
-        if self._engine is not None:
-            self._engine.servers = addresses
+        if self._engine is not None and self._engine.servers != addresses:
+            self._engine.name_servers(addresses)
 
     def _seen(self) -> tuple[list[Server], int]:
         return self._leadership.servers(), boot.last_epoch(self._store)

@@ -126,6 +126,7 @@ def test_a_standby_names_the_leader_which_is_dialled_at_once(tmp_path: Path) -> 
     async def main() -> None:
         async def leads(socket: ServerConnection) -> None:
             await socket.recv()
+            await socket.send(encode(WELCOME))
             await socket.send(encode(msgspec.structs.replace(WELCOME, servers=[standby, leader])))
             await socket.send(encode(Forget(["1.1.0"])))
             await socket.wait_closed()
