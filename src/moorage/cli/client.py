@@ -243,7 +243,7 @@ class Client:
         return gathered.spec
 
     def collect(self, *, dry_run: bool = False) -> CollectReply:
-        """Remove uploaded content that no run names any more."""
+        """Remove what was kept for long enough (`dry_run`: only say what), and say what."""
         query = {"dry_run": dry_run}
         return self.transport.call("POST", "/v1/collect", CollectReply, query=query)
 

@@ -1,8 +1,9 @@
 """Deletes the content that nothing refers to.
 
 Three steps, each safe to be cut off at any point: rows of dead blobs go; files without a row go;
-packs of which most is dead, and many small ones, are copied (the new file, then the rows, then the old file goes). So a
-file outlives its rows, never the reverse, and what a crash leaves is an orphan for the next time.
+packs of which most is dead, and many small ones, are copied (the new file, then the rows, then the
+old file goes). So a file outlives its rows, never the reverse, and what a crash leaves is an
+orphan for the next time.
 """
 
 from __future__ import annotations

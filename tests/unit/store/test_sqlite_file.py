@@ -96,12 +96,8 @@ def test_damage_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreBroken):
         open_sqlite(path)
     store = examine_sqlite(path)
-    try:
-        assert store.file.damage()
-    except StoreBroken as error:
-        assert "damaged" in str(error)
-    finally:
-        store.close()
+    assert store.file.damage()
+    store.close()
 
 
 def test_index_damage_is_mended_by_reindexing(tmp_path: Path) -> None:

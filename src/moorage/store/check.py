@@ -1,0 +1,220 @@
+"""Proves a store: every rule between tables that the core relies on, and that content is there.
+
+Reads only; works on a store in use as well, where each rule is looked at in one statement and so
+at one moment. What is found names its repair: statements where that is safe and mechanical, else
+words that say what to do or what is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+
+from moorage.core import boot
+from moorage.core.job import JobStateName
+from moorage.protocol.agent import AttemptState
+from moorage.protocol.api import Finding, RunRef, RunState
+from moorage.specs.task import Task
+from moorage.store.base import Row, Statement, Store, StoreBroken
+
+_PAGE = 500
+
+
+class Found(NamedTuple):
+    """A problem, and the statements that repair it; none: nothing mechanical does."""
+
+    finding: Finding
+    repair: tuple[Statement, ...] = ()
+
+
+class Rule(NamedTuple):
+    """Rows of `query` are problems. Texts are filled in with their columns."""
+
+    query: str
+    problem: str
+    remedy: str
+    repairs: tuple[str, ...]
+
+
+RULES = (
+    Rule(
+        "check_live_jobs_of_ended_runs",
+        "job {job} is {state}, but its run {run} has ended ({run_state})",
+        "the job is ended as lost",
+        ("repair_job_lost",),
+    ),
+    Rule(
+        "check_jobs_without_attempt",
+        "job {job} is {state}, but there is no live attempt {attempt} of it",
+        "the job is ended as lost; submit it again if it matters",
+        ("repair_job_lost", "repair_run_of_job"),
+    ),
+    Rule(
+        "check_live_runs_without_jobs",
+        "run {run} is {state}, but none of its jobs is live",
+        "the run is ended, as its jobs were",
+        ("repair_run_from_jobs",),
+    ),
+    Rule(
+        "check_jobs_elsewhere",
+        "job {job} is on node {node}, but its attempt {attempt} is on node {attempt_node}",
+        "the attempt is believed",
+        ("repair_job_node",),
+    ),
+    Rule(
+        "check_live_attempts_of_ended_jobs",
+        "attempt {attempt} of job {job} is {state}, but the job is {job_state}",
+        "the attempt is ended",
+        ("repair_attempt_over",),
+    ),
+    Rule(
+        "check_attempts_beyond",
+        "job {job} had {attempt} attempts, but counts {counted}",
+        "the count is raised: no attempt may be started twice",
+        ("repair_job_count",),
+    ),
+    Rule(
+        "check_ended_runs_without_time",
+        "run {run} is {state}, but has no time of its end",
+        "the latest time known is taken",
+        ("repair_run_time",),
+    ),
+    Rule(
+        "check_ended_jobs_without_time",
+        "job {job} is {state}, but has no time of its end",
+        "the latest time known is taken",
+        ("repair_job_time",),
+    ),
+    Rule(
+        "check_ended_attempts_without_time",
+        "attempt {attempt} of job {job} is done, but has no time of its end",
+        "the latest time known is taken",
+        ("repair_attempt_time",),
+    ),
+    Rule(
+        "check_live_with_end",
+        "run {run} is {state}, but has a time of its end",
+        "the time is removed",
+        ("repair_no_end",),
+    ),
+    Rule(
+        "check_lost_content",
+        "{kind} {digest} of run {run} ({name}, {state}) is not there",
+        "it is lost here: delete the run, or submit its file again, which uploads it",
+        (),
+    ),
+    Rule(
+        "check_blob_bounds",
+        "blob {digest} lies outside its pack {pack}",
+        "it is lost: its row is removed, so that the next upload brings it again",
+        ("repair_forget_blob",),
+    ),
+)
+_LEGAL: Mapping[str, frozenset[str]] = {
+    "run": frozenset(get_args(RunState)),
+    "job": frozenset(get_args(JobStateName)),
+    "attempt": frozenset((*get_args(AttemptState), "assigned", "prefilled")),
+    "node": frozenset(("up", "down")),
+}
+
+
+def check_tables(store: Store, now: float) -> Iterator[Found]:
+    """Everything wrong with the rows. StoreBroken where they cannot even be read."""
+    yield from _states(store)
+    for rule in RULES:
+        for row in store.read(rule.query):
+            yield _broken(rule, row, now)
+    yield from _numbers(store)
+    yield from _requests(store)
+    yield from _meta(store)
+    yield from _start(store)
+
+
+def _broken(rule: Rule, row: Row, now: float) -> Found:
+    params: Mapping[str, Any] = {**row, "now": now}
+    repair = tuple(Statement(query, params) for query in rule.repairs)
+    problem = rule.problem.format_map(row)
+    return Found(Finding(problem, rule.remedy, bool(repair)), repair)
+
+
+def _states(store: Store) -> Iterator[Found]:
+    for row in store.read("check_states"):
+        what, state = row["what"], row["state"]
+        if state not in _LEGAL[what]:
+            problem = f"{row['total']} {what}s are {state!r} (number {row['id']} is one)"
+            remedy = "no version of moorage knows this state: restore a backup"
+            yield Found(Finding(problem, remedy))
+
+
+def _numbers(store: Store) -> Iterator[Found]:
+    known, next_ = store.read("check_numbers")[0], store.read("max_ids")[0]
+    for what in ("run", "job"):
+        if known[what] > next_[what]:
+            problem = f"{what} {known[what]} was there, but its number would be given out again"
+            mark = {"key": f"highest_{what}", "value": str(known[what])}
+            finding = Finding(problem, "the number is noted as used", repairable=True)
+            yield Found(finding, (Statement("raise_mark", mark),))
+
+
+def _requests(store: Store) -> Iterator[Found]:
+    position: dict[str, Any] = {"user": "", "id": ""}
+    while rows := store.read("check_requests", {**position, "limit": _PAGE}):
+        for row in rows:
+            try:
+                msgspec.json.decode(row["runs"], type=list[RunRef])
+            except msgspec.MsgspecError:
+                repair = Statement("delete_request", {"user": row["user"], "id": row["id"]})
+                problem = f"the answer to request {row['id']!r} of {row['user']} cannot be read"
+                remedy = "it is forgotten: a repetition of that request submits again"
+                yield Found(Finding(problem, remedy, repairable=True), (repair,))
+        position = {"user": rows[-1]["user"], "id": rows[-1]["id"]}
+
+
+def _meta(store: Store) -> Iterator[Found]:
+    for key in ("schema_version", "epoch", "highest_run", "highest_job", "events_trimmed"):
+        for row in store.read("meta", {"key": key}):
+            if not row["value"].isdecimal():
+                remedy = "restore a backup" if key == "schema_version" else "the number is reset"
+                repair = Statement("set_meta", {"key": key, "value": "0"})
+                known = key != "schema_version"
+                finding = Finding(f"{key} is {row['value']!r}, not a number", remedy, known)
+                yield Found(finding, (repair,) if known else ())
+
+
+def _start(store: Store) -> Iterator[Found]:
+    """What a server does with the tables when it starts, tried."""
+    specs = msgspec.json.Decoder(Task)
+    for row in store.read("live_runs"):
+        try:
+            specs.decode(row["spec"])
+        except msgspec.MsgspecError as error:
+            problem = f"the spec of run {row['id']} ({row['name']}) cannot be read: {error}"
+            yield Found(Finding(problem, "restore a backup: no server starts from this"))
+            return
+    if failure := _failure(partial_start(store)):
+        remedy = "repair what stands above, then check again; else restore a backup"
+        yield Found(Finding(f"no server can start from these tables: {failure}", remedy))
+
+
+def partial_start(store: Store) -> Callable[[], object]:
+    """The step of a start that reads tables, to be called."""
+    return lambda: boot.restore(
+        runs=store.read("live_runs"),
+        jobs=store.read("live_jobs"),
+        attempts=store.read("live_attempts"),
+        nodes=store.read("nodes"),
+        ids=store.read("max_ids")[0],
+        dropped_logs=store.read("dropped_logs"),
+    )
+
+
+def _failure(start: Callable[[], object]) -> str:
+    try:
+        start()
+    except StoreBroken:
+        raise
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
