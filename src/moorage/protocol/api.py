@@ -263,6 +263,24 @@ class PartReply(Struct, frozen=True):
     complete: bool
 
 
+class Finding(Struct, frozen=True, omit_defaults=True):
+    """Something wrong with the store, and what to do."""
+
+    problem: str
+    remedy: str
+    repairable: bool = False
+    """`moorage server check --repair` does what the remedy says."""
+
+
+class CheckReply(Struct, frozen=True):
+    """What a check found; nothing, if all is well."""
+
+    findings: list[Finding]
+    checked: dict[str, int]
+    """How much was looked at: runs, events, blobs, bytes of content."""
+    deep: bool = False
+
+
 class CollectReply(Struct, frozen=True):
     """What was removed, or would be: numbers, and bytes of disk."""
 

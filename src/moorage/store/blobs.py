@@ -20,6 +20,8 @@ from moorage.protocol import tree
 from moorage.protocol.api import CollectReply, MissingReply, PartReply
 from moorage.protocol.packs import Frame
 from moorage.store.base import Row, Statement, Store
+from moorage.store.check import Found
+from moorage.store.check_content import check_content
 from moorage.store.collection import Collector
 from moorage.store.frames import (
     moved,
@@ -153,6 +155,12 @@ class Blobs:
         limit), also what nobody relied on for two hours. With `dry_run`, only count it."""
         floor = now - LEAST_GRACE
         return self._collector.collect(now - grace, limit=limit, floor=floor, dry_run=dry_run)
+
+    def check(self, *, deep: bool) -> list[Found]:
+        """Whether the packs are all there, and, `deep`, whether every blob is what it says. No
+        collection happens meanwhile."""
+        with self._collector.paused():
+            return list(check_content(self._store, self._files, deep=deep))
 
     def _progress(self, digest: Digest) -> PartReply:
         if not self._absent([digest]):
