@@ -31,7 +31,7 @@ def check_content(store: Store, packs: Packs, *, deep: bool) -> Iterator[Found]:
     damaged: set[str] = set()
     for pack in store.read("packs"):
         for found in _pack(store, packs, pack, deep):
-            damaged.update(statement.params["digest"] for statement in found.repair)
+            damaged.update(each.params.get("digest", "") for each in found.repair)
             yield found
     if deep:
         yield from _trees(store, packs, damaged)
@@ -41,7 +41,9 @@ def _pack(store: Store, packs: Packs, pack: Row, deep: bool) -> Iterator[Found]:
     try:
         file = packs.open(pack["id"])
     except FileNotFoundError:
-        yield _lost(f"pack {pack['id']} is missing", store.read("blobs_of_pack", _named(pack)))
+        rows = store.read("blobs_of_pack", _named(pack))
+        gone = Statement("delete_pack", {"id": pack["id"]})
+        yield _lost(f"pack {pack['id']} is missing", rows, gone)
         return
     with file:
         length = file.seek(0, os.SEEK_END)
@@ -49,7 +51,8 @@ def _pack(store: Store, packs: Packs, pack: Row, deep: bool) -> Iterator[Found]:
         if length < pack["bytes"]:
             cut = [row for row in rows if row["start"] + row["length"] > length]
             told = f"pack {pack['id']} has {length} bytes, not {pack['bytes']}"
-            yield _lost(told, cut)
+            short = Statement("repair_pack_length", {"id": pack["id"], "bytes": length})
+            yield _lost(told, cut, short)
             rows = [row for row in rows if row not in cut]
         if deep:
             for row in rows:
@@ -61,10 +64,13 @@ def _named(pack: Row) -> dict[str, str]:
     return {"pack": pack["id"]}
 
 
-def _lost(problem: str, rows: list[Row]) -> Found:
-    repair = tuple(
-        Statement("repair_forget_blob", {"digest": row["digest"], "pack": row["pack"]})
-        for row in rows
+def _lost(problem: str, rows: list[Row], *more: Statement) -> Found:
+    repair = (
+        tuple(
+            Statement("repair_forget_blob", {"digest": row["digest"], "pack": row["pack"]})
+            for row in rows
+        )
+        + more
     )
     told = f"{problem} ({len(rows)} blobs)" if len(rows) != 1 else problem
     return Found(Finding(told, _LOST, bool(repair)), repair)

@@ -189,3 +189,7 @@ UPDATE runs SET ended_at = NULL WHERE id = :run;
 -- name: repair_forget_blob
 -- Its bytes are lost: whoever needs it is asked to upload it again.
 DELETE FROM blobs WHERE digest = :digest AND pack = :pack;
+
+-- name: repair_pack_length
+-- What lay beyond is lost.
+UPDATE packs SET bytes = :bytes WHERE id = :id;
