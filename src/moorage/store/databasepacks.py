@@ -61,11 +61,8 @@ class DatabasePacks:
             file.writelines(pieces)
 
     def open(self, pack: str) -> BinaryIO:
-        """See `Packs.open`."""
-        size = self._size(pack)
-        if not size:
-            raise FileNotFoundError(pack)
-        return io.BufferedReader(_Slices(self._store, pack, size), _BUFFER)
+        """See `Packs.open`; here it is the first read that raises."""
+        return io.BufferedReader(_Slices(self._store, pack), _BUFFER)
 
     def remove(self, pack: str) -> int:
         """See `Packs.remove`."""
@@ -83,8 +80,12 @@ class DatabasePacks:
         """Nothing is known about the disk of a database."""
 
     def _size(self, pack: str) -> int:
-        [row] = self._store.read("pack_size", {"pack": pack})
-        return int(row["bytes"])
+        return _size(self._store, pack)
+
+
+def _size(store: Store, pack: str) -> int:
+    [row] = store.read("pack_size", {"pack": pack})
+    return int(row["bytes"])
 
 
 class _Parts(io.RawIOBase):
@@ -152,9 +153,8 @@ class _Parts(io.RawIOBase):
 class _Slices(io.RawIOBase):
     """Reads a pack, each time just the bytes that are asked for."""
 
-    def __init__(self, store: Store, pack: str, size: int) -> None:
+    def __init__(self, store: Store, pack: str) -> None:
         self._store = store
-        self._size = size
         self._position = 0
         self.name = pack
 
@@ -165,20 +165,19 @@ class _Slices(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
-        self._position = base[whence] + offset
-        return self._position
+        if whence == io.SEEK_CUR:
+            offset += self._position
+        self._position = offset
+        return offset
 
     def readinto(self, buffer: Any) -> int:
         part, begin = divmod(self._position, PART)
-        count = min(len(buffer), PART - begin, self._size - self._position)
-        if count <= 0:
-            return 0
+        count = min(len(buffer), PART - begin)
         wanted = {"pack": self.name, "part": part, "begin": begin + 1, "count": count}
         rows = self._store.read("pack_slice", wanted)
-        if not rows:  # it was collected while we read
+        if not rows and not _size(self._store, self.name):
             raise FileNotFoundError(self.name)
-        data = rows[0]["data"]
+        data = rows[0]["data"] if rows else b""
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
