@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import msgspec
 
@@ -155,6 +157,14 @@ class Blobs:
         limit), also what nobody relied on for two hours. With `dry_run`, only count it."""
         floor = now - LEAST_GRACE
         return self._collector.collect(now - grace, limit=limit, floor=floor, dry_run=dry_run)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """No collection happens within the block."""
+        return self._collector.paused()
+
+    def open_pack(self, pack: str) -> BinaryIO:
+        """The bytes of a pack; FileNotFoundError."""
+        return self._files.open(pack)
 
     def check(self, *, deep: bool) -> list[Found]:
         """Whether the packs are all there, and, `deep`, whether every blob is what it says. No
