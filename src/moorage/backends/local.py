@@ -17,6 +17,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 AGENT = (sys.executable, "-X", "utf8", "-m", "moorage.agent.main")
@@ -79,6 +80,7 @@ class LocalBackend:
         self._secrets = secrets
         self._home = home
         self._command = [*command, *options]
+        self._name = _after("--name", options)
         self._directory = home / "agent"
         self._process: _Process | None = None
 
@@ -124,7 +126,7 @@ class LocalBackend:
         """The agent that runs, if it serves this address, else a new one."""
         found = self._find()
         if found is not None:
-            if _serves(found.pid, url):
+            if _serves(found.pid, url, self._name):
                 _log.info("the agent with pid %d goes on", found.pid)
                 return found
             _log.info("the agent with pid %d belongs to another address: replaced", found.pid)
@@ -171,13 +173,18 @@ class LocalBackend:
         return _Process(child.pid, os.pidfd_open(child.pid), child)
 
 
-def _serves(pid: int, url: str) -> bool:
-    """Whether a process was started for this address."""
+def _serves(pid: int, url: str, name: str) -> bool:
+    """Whether a process was started for this address, under this name."""
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return False
-    return url.encode() in arguments
+    return url in arguments and _after("--name", arguments) == name
+
+
+def _after(option: str, arguments: Sequence[str]) -> str:
+    """What follows an option; empty where it is not there."""
+    return dict(pairwise(arguments)).get(option, "")
 
 
 async def _end(process: _Process) -> None:

@@ -11,16 +11,24 @@ import fcntl
 import os
 import select
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from moorage.cli.home import Address, from_home, is_alive
 from moorage.cli.transport import Transport
-from moorage.errors import Unavailable, Unreachable
+from moorage.errors import InvalidInput, Unavailable, Unreachable
+
+if TYPE_CHECKING:
+    import subprocess
 
 START_TIMEOUT = 60.0
 """Seconds in which a server must be ready; a cold start on a busy two-core machine takes 3."""
+END_TIMEOUT = 5.0
+"""Seconds in which a server that did not start must end by itself."""
 LOG_LINES = 8
 """How much of the log a failed start shows."""
 
@@ -30,7 +38,7 @@ def running(home: Path) -> Address | None:
     address = from_home(home)
     if address is None or not is_alive(address.pid):
         return None
-    transport = Transport(address)
+    transport = Transport(replace(address, others=()))  # another one is not this home's
     try:
         transport.connect()
     except Unreachable:
@@ -40,10 +48,11 @@ def running(home: Path) -> Address | None:
     return address
 
 
-def ensure(home: Path) -> tuple[Address, bool]:
-    """The server of this home, and whether this call had to start it.
+def ensure(home: Path, options: Sequence[str] = ()) -> tuple[Address, bool]:
+    """The server of this home, and whether this call had to start it, with these options.
 
-    Unreachable, with the last lines of its log, where it does not come up.
+    Unreachable, with the last lines of its log, where it does not come up; InvalidInput where
+    it refuses its options or settings.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +62,7 @@ def ensure(home: Path) -> tuple[Address, bool]:
         address = running(home)
         if address is not None:
             return address, False
-        _start(home)
+        _start(home, options)
         address = from_home(home)
         if address is None:
             raise Unreachable(f"the server started, but wrote no address to {home}/server.json")
@@ -88,7 +97,7 @@ def _starting(home: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _start(home: Path) -> None:
+def _start(home: Path, options: Sequence[str]) -> None:
     import subprocess  # 3 ms, and most commands find a server
 
     log_path = home / "server.log"
@@ -98,7 +107,7 @@ def _start(home: Path) -> None:
     try:
         # The child is never waited for: it outlives this process.
         child = subprocess.Popen(
-            [*server_command(home), "--ready-fd", str(tell)],
+            [*server_command(home), "--ready-fd", str(tell), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -109,8 +118,8 @@ def _start(home: Path) -> None:
         os.close(tell)
         tell = -1
         if not _is_ready(ready):
-            child.kill()  # it is ending already, unless it hangs
-            child.wait()
+            if _ended(child) == InvalidInput.exit_code:
+                raise InvalidInput(_last_line(log_path, began))
             raise Unreachable(_why(log_path, began))
         child.returncode = 0  # ours no longer: without it, Popen warns that it still runs
     finally:
@@ -119,16 +128,35 @@ def _start(home: Path) -> None:
                 os.close(descriptor)
 
 
+def _ended(child: subprocess.Popen[bytes]) -> int:
+    """The exit code of a server that is ending already, unless it hangs."""
+    import subprocess
+
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(END_TIMEOUT)
+    child.kill()
+    return child.wait()
+
+
 def _is_ready(ready: int) -> bool:
     readable, _, _ = select.select([ready], [], [], START_TIMEOUT)
     return bool(readable and os.read(ready, 1))
 
 
-def _why(log_path: Path, began: int) -> str:
+def _last_line(log_path: Path, began: int) -> str:
+    lines = _written(log_path, began)
+    return lines[-1].removeprefix("moorage server: ") if lines else "see " + str(log_path)
+
+
+def _written(log_path: Path, began: int) -> list[str]:
     with log_path.open("rb") as log:
         log.seek(began)
         written = log.read().decode(errors="replace").splitlines()
-    lines = [line for line in written if line.strip()][-LOG_LINES:]
+    return [line for line in written if line.strip()][-LOG_LINES:]
+
+
+def _why(log_path: Path, began: int) -> str:
+    lines = _written(log_path, began)
     reason = f"the server did not start; the end of {log_path}:"
     if not lines:
         return f"the server did not start within {START_TIMEOUT:.0f} s and wrote no log"

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from moorage.cli.home import Address, checked, from_environment, from_home, home_directory
 from moorage.cli.streams import Output, follow_events
 from moorage.cli.transport import Transport, segment
@@ -46,6 +48,8 @@ PAGE = 1000
 """Rows asked for at once: the most that the server gives."""
 LONG_POLL = 50.0
 """Seconds that one request of `wait` may last."""
+SHORT_POLL = 10.0
+"""The same where there are several servers: one that is frozen is left after some silence."""
 
 
 class Client:
@@ -55,9 +59,11 @@ class Client:
             [run] = client.submit(moorage_task)
             print(client.wait(run.id).summary.state)
 
-    The server is `url` with `token`, else `$MOORAGE_URL` with `$MOORAGE_TOKEN`, else the server of
-    this machine that the command started (`server.json` in `home` or `$MOORAGE_HOME`). Methods
-    block, and raise the errors of `moorage.errors`: NotFound for an unknown run, Unreachable where
+    The server is `url` (or several, with commas between) with `token`, else `$MOORAGE_URL` with
+    `$MOORAGE_TOKEN`, else the server of this machine that the command started (`server.json` in
+    `home` or `$MOORAGE_HOME`). Where there are several, a request goes to the next one when one
+    does not answer, as far as it may be repeated. Methods block, and raise the errors of
+    `moorage.errors`: NotFound for an unknown run, Unreachable where
     no server answers, Forbidden for a wrong token, InvalidInput with every problem of a spec.
     Times are Unix seconds. One client may be used by several threads.
     """
@@ -105,12 +111,12 @@ class Client:
         so a caller that lost the reply may repeat it. Local files must be uploaded before.
         """
         body = SubmitRequest(request_id or os.urandom(16).hex(), _requests(runs))
-        return self.transport.call("POST", "/v1/runs", SubmitReply, body=body).runs
+        return self.transport.call("POST", "/v1/runs", SubmitReply, body=body, again=True).runs
 
     def plan(self, *runs: Task | RunRequest) -> list[RunPlan]:
         """What a submit of these runs would do, and what stands against it; changes nothing."""
         body = PlanRequest(_requests(runs))
-        return self.transport.call("POST", "/v1/plan", PlanReply, body=body).runs
+        return self.transport.call("POST", "/v1/plan", PlanReply, body=body, again=True).runs
 
     def runs(
         self, *, active: bool = False, state: str | None = None, name: str | None = None
@@ -147,7 +153,8 @@ class Client:
         """Ask a run to end: SIGTERM and, after its `stop_duration`, SIGKILL; `abort` kills at
         once. Returns before it has ended; stopping an ended run changes nothing."""
         path = f"/v1/runs/{segment(ref)}/stop"
-        return self.transport.call("POST", path, RunSummary, body=StopRequest(abort))
+        body = StopRequest(abort)
+        return self.transport.call("POST", path, RunSummary, body=body, again=True)
 
     def delete(self, ref: Ref) -> RunSummary:
         """Delete a run that has ended, with its output. Conflict while it has not."""
@@ -158,10 +165,11 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         path = f"/v1/runs/{segment(ref)}/wait"
         while True:
-            left = LONG_POLL if deadline is None else max(0.0, deadline - time.monotonic())
-            query = {"timeout": min(LONG_POLL, left)}
+            poll = SHORT_POLL if self.transport.several else LONG_POLL
+            left = poll if deadline is None else max(0.0, deadline - time.monotonic())
+            query = {"timeout": min(poll, left)}
             view = self.transport.call("GET", path, RunView, query=query)
-            if view.summary.state in FINAL_STATES or (deadline and left <= LONG_POLL):
+            if view.summary.state in FINAL_STATES or (deadline and left <= poll):
                 return view
 
     def logs(
@@ -258,4 +266,4 @@ def _locate(url: str | None, token: str | None, home: os.PathLike[str]) -> Addre
     address = from_environment() or from_home(home_directory(home))
     if address is None:
         raise Unreachable("no server is configured; start one: moorage server start")
-    return Address(address.url, token, address.pid) if token is not None else address
+    return replace(address, token=token) if token is not None else address

@@ -19,6 +19,8 @@ class Address(Struct, frozen=True):
     token: str
     pid: int | None = None
     """Process of the server that runs for this MOORAGE_HOME; None for one found by its URL."""
+    others: tuple[str, ...] = ()
+    """Where other servers on the same database are."""
 
     def __repr__(self) -> str:
         return f"Address({self.url!r}, pid={self.pid})"
@@ -47,7 +49,15 @@ def from_environment() -> Address | None:
 
 
 def checked(url: str, token: str) -> Address:
-    """An address from its parts; InvalidInput where the URL cannot be one."""
+    """An address from its parts, of which the first may be several URLs with commas between;
+    InvalidInput where one cannot be one."""
+    first, *others = [_checked(one.strip()) for one in url.split(",") if one.strip()] or [
+        _checked(url)
+    ]
+    return Address(first, token, others=tuple(others))
+
+
+def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -58,7 +68,7 @@ def checked(url: str, token: str) -> Address:
         raise InvalidInput(
             Problem(f"{url!r} is not the URL of a server", "write http://HOST:PORT", "MOORAGE_URL")
         )
-    return Address(url.rstrip("/"), token)
+    return url.rstrip("/")
 
 
 def from_home(home: Path) -> Address | None:

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -72,23 +73,68 @@ def status(as_json: bool) -> None:
     process = f", process {address.pid}" if address.pid else ""
     up = coarse(max(0.0, time.time() - info.started_at))
     click.echo(f"running at {address.url}{process}, for {up}")
-    click.echo(f"version {info.version}, store {info.store}, user {info.user}")
+    click.echo(f"version {info.version}, store {info.database}, user {info.user}")
+    if info.store != "sqlite":
+        click.echo(f"role {info.role}, epoch {info.epoch}")
+        for line in _servers(info):
+            click.echo(line)
     live = ", ".join(f"{count} {state}" for state, count in info.runs.items() if count)
     click.echo(f"runs: {live or 'none'}")
     if address.pid:
         click.echo(f"home {home}, log {home / 'server.log'}")
 
 
+def _servers(info: Info) -> list[str]:
+    """A line for each server on the database, the leader first."""
+    return [
+        f"  {view.url}  {'leads' if view.leads else 'stands by'}, version {view.version}, "
+        f"heard of {coarse(max(0.0, view.age))} ago"
+        for view in info.servers
+    ]
+
+
+def server_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How a server is to run; remembered in its home."""
+    for option in (
+        click.option(
+            "--node-name", default="", metavar="NAME", help="Of this machine: its hostname."
+        ),
+        click.option(
+            "--database",
+            default="",
+            metavar="URL",
+            help="postgresql://HOST/DATABASE, for several servers; sqlite is the default.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _arguments(database: str, node_name: str) -> list[str]:
+    given = (("--database", database), ("--node-name", node_name))
+    return [word for option, value in given if value for word in (option, value)]
+
+
 @server.command()
-def start() -> None:
+@server_options
+def start(database: str, node_name: str) -> None:
     """Start the server in the background, unless it runs.
 
+    The database and the name are remembered for the next start. A password does not belong into
+    the URL here: use ~/.pgpass, PGPASSWORD, $MOORAGE_DATABASE or `database` in config.yml.
+
     \b
-    Example:
+    Examples:
       moorage server start
+      moorage server start --database postgresql://db.example/moorage
     """
     home = home_directory()
-    address, started = autostart.ensure(home)
+    address, started = autostart.ensure(home, _arguments(database, node_name))
+    if not started and (database or node_name):
+        raise Unavailable(
+            f"a server runs already on {address.place}, perhaps with other options; stop it "
+            "first: moorage server stop"
+        )
     if started:
         with Client(home=home) as client:
             await_node(client)
@@ -134,12 +180,14 @@ def _end(address: Address, pid: int) -> None:
 
 
 @server.command()
-def run() -> None:
+@server_options
+def run(database: str, node_name: str) -> None:
     """Run the server in the foreground, until Ctrl-C.
 
     \b
-    Example:
+    Examples:
       moorage server run
+      moorage server run --database postgresql://db.example/moorage
     """
     home = home_directory()
     address = autostart.running(home)
@@ -148,7 +196,7 @@ def run() -> None:
             f"a server runs already on {address.place}; stop it first: moorage server stop"
         )
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _become(autostart.server_command(home))
+    _become([*autostart.server_command(home), *_arguments(database, node_name)])
 
 
 @server.command()

@@ -29,9 +29,8 @@ NODE_PATIENCE = 10.0
 def connect(*, node: bool = False) -> Client:
     """A client of the configured server; without one, this machine's is started if need be, and
     with `node` its node waited for."""
-    address = from_environment()
-    if address is not None:
-        return Client(address.url, address.token)
+    if from_environment() is not None:
+        return Client()
     home = home_directory()
     address = from_home(home)
     if address is not None and is_alive(address.pid):

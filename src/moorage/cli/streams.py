@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from select import select
 
@@ -13,6 +14,8 @@ from moorage.protocol.api import Event
 
 DELAYS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each try to reach a server that went away: half a minute covers its restart."""
+LASTING = 5.0
+"""Seconds after which a reply that breaks off is no failure to reach the server."""
 OFFSET_HEADER = "Moorage-Log-Offset"
 """Where in the output the first byte of a reply lies."""
 
@@ -22,6 +25,11 @@ class Reconnect:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._opened: float | None = None
+
+    def opened(self) -> None:
+        """A reply has begun. One that lasts counts, also where it brings nothing."""
+        self._opened = time.monotonic()
 
     def succeeded(self) -> None:
         """The server answers again."""
@@ -34,6 +42,9 @@ class Reconnect:
 
     def pause(self, error: Unreachable) -> None:
         """Wait before the next try."""
+        if self._opened is not None and time.monotonic() - self._opened > LASTING:
+            self._failures = 0
+        self._opened = None
         if self._failures >= len(DELAYS):
             raise error
         delay = self.delay
@@ -69,7 +80,7 @@ class Output:
         over = self._is_over is None
         while True:
             try:
-                for chunk in self._read():
+                for chunk in self._read(tries):
                     tries.succeeded()
                     yield chunk
                 if over or self._is_over is None:
@@ -80,12 +91,13 @@ class Output:
                     raise
                 tries.pause(error)
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self, tries: Reconnect) -> Iterator[bytes]:
         query: Query = self._query
         if self.offset is not None:
             query = {**query, "since": None, "offset": self.offset}
         with self._transport.stream(self._path, query=query) as stream:
             expected = self.offset or 0
+            tries.opened()
             began = int(stream.header(OFFSET_HEADER) or expected)
             if self._on_gap and query.get("since") is None and began > expected:
                 self._on_gap(began - expected)
@@ -107,6 +119,7 @@ def follow_events(
         query = {"since": since, "run": run, "follow": True}
         try:
             with transport.stream("/v1/events", query=query) as stream:
+                tries.opened()
                 if on_open:
                     on_open()
                 for event in decode_events(stream):

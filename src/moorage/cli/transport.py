@@ -7,8 +7,10 @@ importing it costs a third of what the asynchronous libraries cost.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from select import select
 from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -36,6 +38,27 @@ REPLY_TIMEOUT = 120.0
 """Seconds; the longest honest wait is `GET .../wait` with 60."""
 STALE = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 """How a server that closed an idle connection looks; RemoteDisconnected is one of them."""
+PATIENCE = 30.0
+"""Seconds for which a server is looked for among several."""
+SILENCE = 30.0
+"""Seconds without a byte after which one of several servers is left: it may be frozen."""
+_DIAL_TIMEOUT = 4.0
+_DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_NOT_LEADING = "Moorage-Not-Leading"
+"""On a refusal: nothing was done, another server may."""
+
+
+class _Setback(Exception):
+    """One server did not answer, or not with an answer."""
+
+    def __init__(self, error: MoorageError, *, done: bool, passing: bool = False) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.done = done
+        """It may have carried the request out."""
+        self.passing = passing
+        """It said that it will be better soon."""
 
 
 class Transport:
@@ -46,16 +69,22 @@ class Transport:
     ) -> None:
         self._relocate = relocate
         """Where the server is now, asked when nobody answers: a restart may change the port."""
-        self._move_to(address)
+        self._home = address
         self._idle: list[HTTPConnection] = []
-
-    def _move_to(self, address: Address) -> None:
         self.address = address
-        parts = urlsplit(address.url)
-        self._host = parts.hostname or "127.0.0.1"
-        self._port = parts.port
-        self._tls = parts.scheme == "https"
-        self._prefix = parts.path
+        """The server that is asked at present, and the others."""
+
+    @property
+    def several(self) -> bool:
+        """Whether another server can be asked."""
+        return bool(self.address.others)
+
+    def leave(self, url: str) -> None:
+        """The server at `url` does not answer: ask the next one from now on."""
+        first, *others = (self.address.url, *self.address.others)
+        if others and first == url:
+            pid = self._home.pid if others[0] == self._home.url else None
+            self.address = Address(others[0], self.address.token, pid, (*others[1:], first))
 
     def close(self) -> None:
         """Close the idle connections; the transport can still be used."""
@@ -65,7 +94,7 @@ class Transport:
     def connect(self) -> None:
         """Open the connection that the first request will use; Unreachable if nobody listens."""
         if not self._idle:
-            self._idle.append(self._open())
+            self._idle.append(self._somewhere(self._open, True, PATIENCE))
 
     def call(
         self,
@@ -76,13 +105,21 @@ class Transport:
         body: object = None,
         query: Query | None = None,
         media: str = JSON,
+        again: bool | None = None,
     ) -> T:
-        """One request with a decoded reply. `body` is bytes, or anything that msgspec encodes."""
+        """One request with a decoded reply. `body` is bytes, or anything that msgspec encodes.
+        `again`: doing it twice is as good as once, so that it may be repeated where nobody knows
+        what became of it; None: where the method says so."""
         content = body if isinstance(body, bytes) else b""
         if body is not None and not isinstance(body, bytes):
             content = msgspec.json.encode(body)
-        connection, response = self._exchange(method, path, query, content, media)
-        data = self._read_all(connection, response)
+        again = method in ("GET", "PUT") if again is None else again
+
+        def once() -> bytes:
+            connection, response = self._once(method, path, query, content, media)
+            return self._read_all(connection, response)
+
+        data = self._somewhere(once, again, PATIENCE)
         try:
             return msgspec.json.decode(data, type=reply)
         except msgspec.DecodeError as error:
@@ -96,38 +133,73 @@ class Transport:
     ) -> Stream:
         """One GET whose reply lasts: read it with `for chunk in stream`, then close it. Silence
         for longer than `patience` seconds breaks it."""
-        connection, response = self._exchange("GET", path, query, b"", JSON)
-        if connection.sock is not None:
-            connection.sock.settimeout(patience)
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return Stream(connection, response)
+        url = ""
 
-    def _exchange(
+        def once() -> tuple[HTTPConnection, HTTPResponse]:
+            nonlocal url
+            url = self.address.url
+            return self._once("GET", path, query, b"", JSON)
+
+        # One round: whoever reads a stream asks again by itself.
+        connection, response = self._somewhere(once, True, 0.0)
+        if connection.sock is not None:
+            connection.sock.settimeout(patience or (SILENCE if self.several else None))
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return Stream(connection, response, lambda: self.leave(url))
+
+    def _somewhere(self, once: Callable[[], T], again: bool, patience: float) -> T:
+        """Ask one server after the other, as far as that is safe, for `patience` seconds in all
+        once each was tried."""
+        tried: set[str] = set()
+        deadline = None
+        delays = iter(_DELAYS)
+        while True:
+            url = self.address.url
+            try:
+                return once()
+            except _Setback as setback:
+                if (setback.done and not again) or not (self.several or setback.passing):
+                    raise setback.error from None
+                tried.add(url)
+                self.leave(url)
+                deadline = deadline or time.monotonic() + patience
+                if self.address.url in tried:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise Unreachable(f"no server could answer: {setback.error}") from None
+                    tried.clear()
+                    # Nothing tells a client that a server is there again.
+                    select([], [], [], min(left, next(delays, _DELAYS[-1])))
+
+    def _once(
         self, method: str, path: str, query: Query | None, body: bytes, media: str
     ) -> tuple[HTTPConnection, HTTPResponse]:
+        """One request to the present server. _Setback where another one may be asked."""
         while True:
-            reused = bool(self._idle)
-            connection = self._idle.pop() if reused else self._open()
+            connection, reused = self._connected()
             headers = {"Authorization": f"Bearer {self.address.token}", "Accept": "*/*"}
             if body:
                 headers["Content-Type"] = media
             try:
-                target = self._prefix + path + query_string(query)
+                target = urlsplit(self.address.url).path + path + query_string(query)
                 connection.request(method, target, body or None, headers)
                 response = connection.getresponse()
                 break
             except STALE as error:
                 connection.close()
                 if not reused:
-                    raise self._unreachable(error) from None
+                    raise _Setback(self._unreachable(error), done=True) from None
             except (OSError, HTTPException) as error:
                 connection.close()
-                raise self._unreachable(error) from None
+                raise _Setback(self._unreachable(error), done=True) from None
             except BaseException:  # Ctrl-C: half a reply would be taken for the next one
                 connection.close()
                 raise
         if response.status >= 400:
             refusal = error_of(response.status, self._read_all(connection, response))
+            if response.status == 503 and response.getheader("Retry-After"):
+                done = response.getheader(_NOT_LEADING) is None
+                raise _Setback(refusal, done=done, passing=True)
             if isinstance(refusal, Forbidden) and not self.address.token:
                 raise Forbidden(f"{self.address.url} wants a token; set MOORAGE_TOKEN")
             raise refusal
@@ -138,7 +210,7 @@ class Transport:
             data = response.read()
         except (OSError, HTTPException) as error:
             connection.close()
-            raise self._unreachable(error) from None
+            raise _Setback(self._unreachable(error), done=True) from None
         except BaseException:
             connection.close()
             raise
@@ -146,35 +218,57 @@ class Transport:
             self._idle.append(connection)
         return data
 
+    def _connected(self) -> tuple[HTTPConnection, bool]:
+        """A connection to the present server, and whether it was used before."""
+        parts = urlsplit(self.address.url)
+        while self._idle:
+            connection = self._idle.pop()
+            if (connection.host, connection.port) == (parts.hostname, _port(self.address.url)):
+                return connection, True
+            connection.close()
+        return self._open(), False
+
     def _open(self) -> HTTPConnection:
+        """_Setback where nobody listens."""
         connection = self._connection()
         try:
             connection.connect()
             self._recognize(connection)
         except OSError as error:
             connection.close()
-            moved = self._relocate() if self._relocate else None
-            if moved is None or moved.url == self.address.url:
-                raise self._unreachable(error) from None
+            if not self._relocated():
+                raise _Setback(self._unreachable(error), done=False) from None
         else:
+            if connection.sock is not None:
+                connection.sock.settimeout(SILENCE if self.several else REPLY_TIMEOUT)
             return connection
-        self._move_to(moved)
         return self._open()
 
+    def _relocated(self) -> bool:
+        """Whether this home's server is elsewhere by now; it is asked from now on."""
+        moved = self._relocate() if self._relocate else None
+        if moved is None or moved.url == self._home.url:
+            return False
+        self._home = self.address = moved
+        return True
+
     def _recognize(self, connection: HTTPConnection) -> None:
-        """OSError where the port of this user's own server is somebody else's by now."""
-        if self.address.pid is None:
+        """OSError where the port of one of this user's own servers is somebody else's by now."""
+        if self._home.pid is None or connection.host not in _LOOPBACK:
             return
         reason = stranger(connection.sock)
         if reason is not None:
             raise ConnectionRefusedError(reason)
 
     def _connection(self) -> HTTPConnection:
-        if not self._tls:
-            return HTTPConnection(self._host, self._port, timeout=REPLY_TIMEOUT)
+        parts = urlsplit(self.address.url)
+        timeout = _DIAL_TIMEOUT if self.several else REPLY_TIMEOUT
+        host = parts.hostname or "127.0.0.1"
+        if parts.scheme != "https":
+            return HTTPConnection(host, parts.port, timeout=timeout)
         from http.client import HTTPSConnection
 
-        return HTTPSConnection(self._host, self._port, timeout=REPLY_TIMEOUT)
+        return HTTPSConnection(host, parts.port, timeout=timeout)
 
     def _unreachable(self, error: Exception) -> Unreachable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -187,9 +281,12 @@ class Stream:
     Iteration raises Unreachable when the connection breaks instead. A context manager.
     """
 
-    def __init__(self, connection: HTTPConnection, response: HTTPResponse) -> None:
+    def __init__(
+        self, connection: HTTPConnection, response: HTTPResponse, broken: Callable[[], None]
+    ) -> None:
         self._connection = connection
         self._response = response
+        self._broken = broken
 
     def header(self, name: str) -> str | None:
         """A header of the reply."""
@@ -201,6 +298,7 @@ class Stream:
                 chunk = self._response.read1(65_536)
             except (OSError, HTTPException, ValueError) as error:
                 # ValueError: http.client met the end of the connection inside a chunk's length
+                self._broken()
                 raise Unreachable(f"the connection broke: {error}") from None
             if not chunk:
                 return
@@ -216,6 +314,11 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def segment(value: object) -> str:

@@ -33,12 +33,14 @@ class Blobs:
     def missing(self, digests: Sequence[Digest], trees: Sequence[Digest]) -> MissingReply:
         """Which of these does the server lack?"""
         body = MissingRequest(list(digests), list(trees))
-        return self._transport.call("POST", "/v1/blobs/missing", MissingReply, body=body)
+        return self._transport.call(
+            "POST", "/v1/blobs/missing", MissingReply, body=body, again=True
+        )
 
     def put_pack(self, pack: bytes) -> int:
         """Store a pack; how many blobs of it are durable now."""
         reply = self._transport.call(
-            "POST", "/v1/blobs/packs", PackReply, body=bytes(pack), media=BYTES
+            "POST", "/v1/blobs/packs", PackReply, body=bytes(pack), media=BYTES, again=True
         )
         return reply.stored
 

@@ -24,6 +24,8 @@ from moorage.protocol.packs import CHUNK_LIMIT
 _BATCH = 10_000
 """Digests in one question."""
 _PART = 8 * 1024 * 1024
+_RESTARTS = 5
+"""How often a file may begin anew because servers took over from each other."""
 
 
 class Transport(Protocol):
@@ -195,6 +197,7 @@ class _Job:
     def _part_by_part(self, content: Content) -> None:
         reply = self._transport.part(content.digest)
         self._advance(0, reply.received, 0)
+        restarts = 0
         while not reply.complete:
             try:
                 data = read_part(content, reply.received, _PART)
@@ -204,6 +207,9 @@ class _Job:
             before = reply.received
             reply = self._transport.put_part(content.digest, before, content.size, data)
             if reply.received <= before and not reply.complete:
+                restarts += 1
+                if restarts <= _RESTARTS:  # another server took over, which has less of it
+                    continue
                 raise Unavailable(f"the server does not take {content.shown}; try again")
             self._advance(0, len(data), len(data))
         self._advance(1, 0, 0)

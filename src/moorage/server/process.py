@@ -155,6 +155,6 @@ async def _until_told(site: Site, url: str, house: House, stop: asyncio.Event) -
 
 def _backend(site: Site) -> LocalBackend:
     options = ["--log-limit", str(site.settings.log_limit)]
-    if site.options.node_name:
-        options += ["--name", site.options.node_name]
+    if site.node_name:
+        options += ["--name", site.node_name]
     return LocalBackend(site.options.home, options=options, secrets=(VARIABLE, "PGPASSWORD"))

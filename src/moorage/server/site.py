@@ -28,6 +28,8 @@ class Site:
     directory: Path
     """`server/` in its home."""
     settings: Settings
+    node_name: str
+    """Of this machine's node, as it was once given; empty: the host's name."""
     id: str
     """Random; the same after a restart."""
     user: str
@@ -62,7 +64,8 @@ def settle(options: Options, version: str, now: float) -> Site:
         options=options,
         directory=directory,
         settings=settings.load(home),
-        id=_identity(directory / "id"),
+        node_name=_remembered(directory / "node-name", options.node_name),
+        id=_remembered(directory / "id", "") or _made(directory / "id"),
         user=_account(),
         secret=tokens.read_or_make(directory / "token", "user"),
         node_secret=tokens.read_or_make(home / "agent" / "token", "node"),
@@ -71,14 +74,18 @@ def settle(options: Options, version: str, now: float) -> Site:
     )
 
 
-def _identity(path: Path) -> str:
+def _remembered(path: Path, given: str) -> str:
+    """What is given, and kept for the next start; else what was kept."""
+    kept = ""
     with suppress(FileNotFoundError):
         kept = path.read_text("utf-8").strip()
-        if kept:
-            return kept
-    made = secrets.token_hex(8)
-    tokens.write_secret(path, made + "\n")
-    return made
+    if given and given != kept:
+        tokens.write_secret(path, given + "\n")
+    return given or kept
+
+
+def _made(path: Path) -> str:
+    return _remembered(path, secrets.token_hex(8))
 
 
 def _account() -> str:
