@@ -35,6 +35,17 @@ class Cluster:
     counts: Counter[RunState] = field(default_factory=Counter)
     """Live runs by state."""
 
+    restored_jobs: int = 0
+    """Jobs up to this number are older than the last restore of the store from a backup: attempts
+    of them that the store does not know may have been begun."""
+    restored_attempt: int = 1
+    """The first attempt that no such job can have had."""
+
+    def next_attempt(self, job: Job) -> int:
+        """The number of the attempt after the present one; never one that was given before."""
+        number = job.state.attempt + 1
+        return max(number, self.restored_attempt) if job.id <= self.restored_jobs else number
+
     def new_run_id(self) -> RunId:
         self.next_run += 1
         return RunId(self.next_run - 1)

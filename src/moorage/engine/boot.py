@@ -26,7 +26,7 @@ def start(
 
 def last_epoch(store: Store) -> int:
     """The epoch of the latest start, by whichever server; 0 before the first."""
-    return sum(int(row["value"]) for row in store.read("meta", {"key": "epoch"}))
+    return _number(store, "epoch")
 
 
 def noted(epoch: int) -> list[Statement]:
@@ -38,7 +38,7 @@ def noted(epoch: int) -> list[Statement]:
 def recall(store: Store) -> Cluster:
     """What the store says of the work that is left. May take a while, and be called in a
     thread."""
-    return boot.restore(
+    cluster = boot.restore(
         runs=store.read("live_runs"),
         jobs=store.read("live_jobs"),
         attempts=store.read("live_attempts"),
@@ -46,6 +46,14 @@ def recall(store: Store) -> Cluster:
         ids=store.read("max_ids")[0],
         dropped_logs=store.read("dropped_logs"),
     )
+    if jobs := _number(store, "restored_jobs"):
+        cluster.restored_jobs = jobs
+        cluster.restored_attempt = _number(store, "restored_attempt")
+    return cluster
+
+
+def _number(store: Store, key: str) -> int:
+    return sum(int(row["value"]) for row in store.read("meta", {"key": key}))
 
 
 def begin(

@@ -121,7 +121,7 @@ def _end(cluster: Cluster, run: Run, job: Job, held: Held, now: float) -> list[E
         last = verdict.ending
         job.queued_at = now
         job.started_at = None
-        cluster.move(job, Event.RETRY, Queued(state.attempt + 1, at, last))
+        cluster.move(job, Event.RETRY, Queued(cluster.next_attempt(job), at, last))
         told = [rows.update_job(job), *settle(cluster, run, now), job_event(job)]
         return [*told, Arm(Timer("retry", job.id), at), Wake()]
     if isinstance(state, Live):
