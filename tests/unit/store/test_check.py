@@ -260,11 +260,8 @@ def test_a_damaged_manifest_is_found(content: Content) -> None:
 
 
 def test_blobs_outside_their_pack_are_found(content: Content) -> None:
-    raw(
-        content.store,
-        "UPDATE blobs SET start = 100000 WHERE digest = :d",
-        d=_name(content.files[0]),
-    )
+    digest = _name(content.files[0])
+    raw(content.store, "UPDATE blobs SET start = 100000 WHERE digest = :d", d=digest)
     [told] = problems(content.store)
     assert told.startswith(f"blob {digest} lies outside its pack")
     repair(content.store)
