@@ -341,7 +341,8 @@ class Engine:
 
     def _fail(self, error: MoorageError) -> None:
         if self.failure is None:
-            _log.critical("the engine stops: %s", error)
+            level = logging.INFO if self.feed.closed else logging.CRITICAL
+            _log.log(level, "the engine stops: %s", error)
             self.failure = error
             self.stopped.set()
             self.close()

@@ -105,6 +105,8 @@ class Shared:
 
     async def _end_term(self) -> None:
         assert self._forward is not None
+        if self._peers.leading:
+            _log.warning("leading no longer")
         self._peers.leading = False
         self._peers.doubt(self._peers.own)
         self._door.application = blind(self._peers, self._forward, True)
