@@ -47,6 +47,9 @@ _PAUSES = (0.0, 0.05, 15.0)  # first retry, base and bound of the others, in sec
 _BOUND_AMONG_SEVERAL = 3.0
 """Seconds: one of several servers takes over within a few; a single one is restarted by hand."""
 _LASTING = 5.0
+_BROKEN = 3
+"""Failures that count at most where a server that had greeted is gone without a word: it crashed,
+and is back sooner than a pause that grew with each of its crashes would end."""
 _WELCOME_TIMEOUT = 10.0
 _DIAL_TIMEOUT = 10.0
 _STANDBY = 1013
@@ -118,16 +121,19 @@ class Link:
         failures = 0
         loop = asyncio.get_running_loop()
         while True:
-            hinted = False
+            hinted = broken = False
             try:
                 await self._connection()
             except (OSError, EOFError, _Refused, InvalidHandshake, ConnectionClosed) as error:
                 self._complain(_reason(error))
                 hinted = self._hinted(error)
+                broken = self._up and isinstance(error, ConnectionClosed) and error.rcvd is None
             # A connection that does not last counts as none: two agents under one name would
             # otherwise push each other out as fast as they can.
             lasted = self._up and loop.time() - self._since > _LASTING
             failures = 0 if lasted else failures + 1
+            if broken:
+                failures = min(failures, _BROKEN)
             self._hang_up()
             if not hinted:
                 self._addresses.next()

@@ -145,6 +145,28 @@ def test_a_standby_names_the_leader_which_is_dialled_at_once(tmp_path: Path) -> 
     asyncio.run(main())
 
 
+def test_a_server_that_crashes_again_and_again_is_found_again_soon(tmp_path: Path) -> None:
+    async def main() -> None:
+        connections = 0
+        enough = asyncio.Event()
+
+        async def script(socket: ServerConnection) -> None:
+            nonlocal connections
+            connections += 1
+            await socket.recv()
+            await socket.send(encode(WELCOME))
+            if connections == 12:  # by then the pauses of failures would have grown to 15 s
+                enough.set()
+                await socket.wait_closed()
+            await socket.send(encode(Forget(["1.1.0"])))
+            socket.transport.abort()
+
+        async with linked(tmp_path, script):
+            await asyncio.wait_for(enough.wait(), 10)
+
+    asyncio.run(main())
+
+
 def test_a_broken_connection_is_made_again_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         connections = 0
