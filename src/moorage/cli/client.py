@@ -17,6 +17,7 @@ from moorage.cli.transport import Transport, segment
 from moorage.errors import InvalidInput, Unreachable
 from moorage.protocol.api import (
     FINAL_STATES,
+    CheckReply,
     CollectReply,
     Event,
     EventPage,
@@ -249,6 +250,10 @@ class Client:
             raise InvalidInput(*gathered.problems)
         send(self.transport, gathered.contents, progress)
         return gathered.spec
+
+    def check(self, *, deep: bool = False) -> CheckReply:
+        """Prove the server's store; `deep` reads all content. May take minutes."""
+        return self.transport.call("POST", "/v1/check", CheckReply, query={"deep": deep})
 
     def collect(self, *, dry_run: bool = False) -> CollectReply:
         """Remove what was kept for long enough (`dry_run`: only say what), and say what."""

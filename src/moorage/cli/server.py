@@ -18,6 +18,8 @@ from moorage.cli import autostart
 from moorage.cli.client import Client
 from moorage.cli.home import Address, from_environment, home_directory
 from moorage.cli.render import coarse
+from moorage.cli.server_backup import backup, restore
+from moorage.cli.server_check import check
 from moorage.cli.server_collect import collect
 from moorage.cli.session import await_node, json_option, print_json
 from moorage.errors import NotFound, Unavailable, Unreachable
@@ -217,7 +219,8 @@ def logs(follow: bool) -> None:
     _print_file(path)
 
 
-server.add_command(collect)
+for command in (collect, check, backup, restore):
+    server.add_command(command)
 
 
 def _become(command: list[str]) -> NoReturn:

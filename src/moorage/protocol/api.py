@@ -281,6 +281,17 @@ class CheckReply(Struct, frozen=True):
     deep: bool = False
 
 
+class RestoreReply(Struct, frozen=True):
+    """What was put back from a backup of `created_at`, by which version it was made, and the
+    number of the next run."""
+
+    created_at: float
+    version: str
+    runs: int
+    packs: int
+    next_run: int
+
+
 class CollectReply(Struct, frozen=True):
     """What was removed, or would be: numbers, and bytes of disk."""
 
