@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
@@ -65,7 +65,7 @@ class Backup:
         self._version = version
         self.size = 0
 
-    def chunks(self, now: float) -> Iterator[bytes]:
+    def chunks(self, now: float) -> Generator[bytes, None, None]:
         """The bytes of the file. The first comes when the snapshot is made and every pack was
         found. Unavailable, before it, for a store that cannot be backed up."""
         with (
@@ -122,7 +122,7 @@ def _compressed(source: Path, target: Path) -> Part:
 
 def _member(
     name: str, size: int, file: BinaryIO, now: float, parts: list[Part]
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     hasher, left = blake3(), size
     yield _header(name, size, now)
     file.seek(0)

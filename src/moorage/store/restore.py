@@ -145,41 +145,42 @@ def _raise_numbers(path: Path, manifest: Manifest, now: float) -> Restored:
     try:
         gap = _MARGIN + int(max(0.0, now - manifest.created_at)) * _PER_SECOND
         ids = store.read("max_ids")[0]
-        attempt = _number(store, "restored_attempt") + ATTEMPTS
-        numbers = {
-            "epoch": _number(store, "epoch") + gap,
-            "highest_run": ids["run"] + gap,
-            "highest_job": ids["job"] + gap,
-            "restored_jobs": ids["job"],
-            "restored_attempt": attempt,
-        }
-        batch = [
-            Statement("set_meta", {"key": key, "value": str(value)})
-            for key, value in numbers.items()
-        ]
-        at = {"attempt": attempt - 1, "at": now + NODES_PATIENCE}
-        restored = {"created_at": manifest.created_at}
-        event = {
-            "at": now,
-            "kind": "server.restored",
-            "data": msgspec.json.encode(restored).decode(),
-        }
-        batch += [
-            Statement("restore_queued_jobs", at),
-            Statement("restore_assigned_attempts", {}),
-            Statement("restore_prefilled_attempts", {}),
-            Statement("restore_nodes", {}),
-            Statement("insert_event", event),
-        ]
-        newest: int = store.read("max_seq")[0]["seq"]
-        batch.insert(-1, Statement("restore_event_numbers", {"seq": newest + gap}))
-        store.write(batch)
+        store.write(_raising(store, gap, ids["run"], ids["job"], manifest.created_at, now))
         runs: int = store.read("restore_count")[0]["total"]
         return Restored(manifest, runs, ids["run"] + gap + 1)
     finally:
         store.close()
         for name in ("-wal", "-shm", ".lock"):
             path.with_name(path.name + name).unlink(missing_ok=True)
+
+
+def _raising(
+    store: Store, gap: int, run: int, job: int, created_at: float, now: float
+) -> list[Statement]:
+    attempt = _number(store, "restored_attempt") + ATTEMPTS
+    numbers = {
+        "epoch": _number(store, "epoch") + gap,
+        "highest_run": run + gap,
+        "highest_job": job + gap,
+        "restored_jobs": job,
+        "restored_attempt": attempt,
+    }
+    newest: int = store.read("max_seq")[0]["seq"]
+    event = {
+        **dict.fromkeys(("run_id", "job_id", "node_id")),
+        "at": now,
+        "kind": "server.restored",
+        "data": msgspec.json.encode({"created_at": created_at}).decode(),
+    }
+    return [
+        *(Statement("set_meta", {"key": key, "value": str(n)}) for key, n in numbers.items()),
+        Statement("restore_queued_jobs", {"attempt": attempt - 1, "at": now + NODES_PATIENCE}),
+        Statement("restore_assigned_attempts", {}),
+        Statement("restore_prefilled_attempts", {}),
+        Statement("restore_nodes", {}),
+        Statement("restore_event_numbers", {"seq": newest + gap}),
+        Statement("insert_event", event),
+    ]
 
 
 def _number(store: Store, key: str) -> int:

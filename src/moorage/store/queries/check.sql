@@ -193,3 +193,12 @@ DELETE FROM blobs WHERE digest = :digest AND pack = :pack;
 -- name: repair_pack_length
 -- What lay beyond is lost.
 UPDATE packs SET bytes = :bytes WHERE id = :id;
+
+-- name: check_counts
+-- How much there is.
+SELECT (SELECT count(*) FROM runs) AS runs,
+    (SELECT count(*) FROM jobs) AS jobs,
+    (SELECT count(*) FROM attempts) AS attempts,
+    (SELECT count(*) FROM events) AS events,
+    (SELECT count(*) FROM blobs) AS blobs,
+    (SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM packs) AS content_bytes;
