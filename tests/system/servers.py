@@ -55,6 +55,8 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
     token: str = ""
+    environment: dict[str, str] | None = None
+    """Of the process; None: this one's."""
 
     def start(self) -> None:
         """Start and wait until it says that it is ready."""
@@ -67,6 +69,7 @@ class Server:
                 pass_fds=[tell],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
+                env=self.environment,
             )
         finally:
             os.close(tell)

@@ -1,0 +1,53 @@
+"""The points of an agent."""
+
+from __future__ import annotations
+
+import os
+
+import faultpoints
+from faultpoints import Counter, FirstStep, Patches, around
+
+
+def _claims(module):
+    around(module.Claims, "take", "agent.take")
+    around(module.Claims, "forget", "agent.forget")
+    claim = module.Claim
+    around(claim, "begin", lambda _claim, phase: f"agent.begin.{phase}", before=False)
+    around(claim, "end", lambda _claim, phase, *_: f"agent.end.{phase}")
+    around(claim, "decide", "agent.decide")
+    around(claim, "finish", "agent.finish")
+
+
+def _upkeep(module):
+    around(module.Processes, "spawn", "agent.spawn")
+    around(module.Processes, "wait", "agent.wait", before=False)
+    around(module.Processes, "forget", "agent.keeper-forget")
+
+
+def _keeping(module):
+    spawn = module.Keeper.spawn
+
+    async def asked(self, request):
+        return await FirstStep(spawn(self, request), "agent.spawn-asked")
+
+    module.Keeper.spawn = asked
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+    module._BOOT = (
+        f"import sys; sys.path.insert(0, {here!r}); import keeper_faults; {module._BOOT}"
+    )
+
+
+def _link(module):
+    around(module.Link, "_next", "agent.report", before=False)
+
+
+Patches(
+    {
+        "moorage.agent.job": faultpoints.boot_id,
+        "moorage.agent.claims": _claims,
+        "moorage.agent.upkeep": _upkeep,
+        "moorage.agent.keeping": _keeping,
+        "moorage.agent.link": _link,
+    }
+)
+Counter("agent")

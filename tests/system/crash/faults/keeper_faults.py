@@ -1,0 +1,31 @@
+"""The points of a keeper."""
+
+from __future__ import annotations
+
+import faultpoints
+from faultpoints import Counter, Patches, around
+
+
+def _job(module):
+    faultpoints.boot_id(module)
+    around(module.Job, "note_pid", "keeper.note")
+    around(module.Job, "save", "keeper.save")
+    around(module.Job, "ended", "keeper.ended", before=False)
+
+
+def _spawning(module):
+    around(module, "spawn", "keeper.clone")
+
+
+def _keeper(module):
+    around(module.Keeper, "_exited", "keeper.tell")
+
+
+Patches(
+    {
+        "moorage.agent.job": _job,
+        "moorage.agent.spawning": _spawning,
+        "moorage.agent.keeper": _keeper,
+    }
+)
+Counter("keeper")
