@@ -21,6 +21,7 @@ from moorage.cli.render import coarse
 from moorage.cli.server_backup import backup, restore
 from moorage.cli.server_check import check
 from moorage.cli.server_collect import collect
+from moorage.cli.server_migrate import migrate_store
 from moorage.cli.session import await_node, json_option, print_json
 from moorage.errors import NotFound, Unavailable, Unreachable
 from moorage.protocol.api import Info
@@ -221,6 +222,7 @@ def logs(follow: bool) -> None:
 
 for command in (collect, check, backup, restore):
     server.add_command(command)
+server.add_command(migrate_store)
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -24,8 +24,15 @@ def open_postgres(url: str) -> PostgresStore:
     its session is lost. InvalidInput for what is no such address; Unavailable without the driver;
     StoreBroken, with the remedy, when the database cannot be reached or used.
     """
+    require_driver()
+    from moorage.store.postgres_store import PostgresStore
+
+    return PostgresStore(url)
+
+
+def require_driver() -> None:
+    """Unavailable where no driver is installed, or none that finds libpq."""
     try:
-        from moorage.store.postgres_store import PostgresStore
+        import psycopg  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise Unavailable(_WITHOUT_DRIVER) from error
-    return PostgresStore(url)

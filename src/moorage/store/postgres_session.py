@@ -31,9 +31,7 @@ _TRANSPORT = {
 }
 """A database machine that vanishes is noticed within about ten seconds."""
 _ALWAYS = "SET idle_session_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
-_SIDE = (
-    _ALWAYS + "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan"
-)
+_SIDE = _ALWAYS + "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan"
 _WRITER = (
     _ALWAYS + "SET statement_timeout = 0; SET lock_timeout = 0; "
     # A dead leader's machine must not keep the lock: the database looks whether we are there.
@@ -107,11 +105,7 @@ class WriterSession:
     def lock(self, key: int, place: int) -> None:
         """Wait for an advisory lock of two numbers, as long as it takes; see
         `Leadership.acquire`. It is held to the end of the session."""
-        if self._value(b"SELECT pg_backend_pid()") != b"%d" % self._link.backend_pid:
-            raise self._place.broken(
-                "a connection pooler stands between, and the leader's lock needs a session of its "
-                "own: give the address of the database itself"
-            )
+        self._require_own_session()
         try:
             self._link.send_query_params(
                 b"SELECT pg_advisory_lock($1::int, $2::int)", [b"%d" % key, b"%d" % place]
@@ -125,6 +119,26 @@ class WriterSession:
         except psycopg.Error as error:
             raise meaning_of(self._place, error) from error
         self._command(_PATIENCE_FOR_LOCKS)
+
+    def try_lock(self, key: int, place: int) -> bool:
+        """Take the same lock if it is free, or about to be: a session that just ended holds it
+        for a moment longer. Whether it was."""
+        self._require_own_session()
+        self._command(b"SET lock_timeout = '3s'")
+        result = self._link.exec_(b"SELECT pg_advisory_lock(%d, %d)" % (key, place))
+        if result.error_field(pq.DiagnosticField.SQLSTATE) == b"55P03":
+            return False
+        if result.status not in _DONE:
+            raise self._failed(result)
+        self._command(_PATIENCE_FOR_LOCKS)
+        return True
+
+    def _require_own_session(self) -> None:
+        if self._value(b"SELECT pg_backend_pid()") != b"%d" % self._link.backend_pid:
+            raise self._place.broken(
+                "a connection pooler stands between, and the leader's lock needs a session of its "
+                "own: give the address of the database itself"
+            )
 
     def _await_reply(self) -> None:
         while self._link.is_busy():

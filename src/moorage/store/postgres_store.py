@@ -58,6 +58,15 @@ class PostgresStore:
             self._writer.lock(LEADER_LOCK, self._schema)
             self._leads.set()
 
+    def seize(self) -> psycopg.Connection:
+        """The writer's own connection, with the leader's lock taken at once, for work that no
+        server does. StoreBroken while a server leads."""
+        with self._writing:
+            self._require_open()
+            if not self._writer.try_lock(LEADER_LOCK, self._schema):
+                raise self._place.broken("a server leads there: stop all its servers first")
+            return self._writer.connection
+
     def interrupt(self) -> None:
         """See `Leadership.interrupt`."""
         self._writer.interrupt()
