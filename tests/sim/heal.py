@@ -11,8 +11,9 @@ from sim.promises import require
 if TYPE_CHECKING:
     from sim.world import World
 
-ROUNDS = 400
-"""More than enough: each lets every attempt get on by one state, and every delay pass."""
+ROUNDS = 1000
+PATIENCE = 6
+"""Rounds without any event: each lets every attempt get on by one state, every delay pass."""
 
 
 def heal(world: World) -> None:
@@ -22,9 +23,12 @@ def heal(world: World) -> None:
     for run in list(world.leader.cluster.runs.values()):
         if run.task.schedule is not None or "forever" in run.task.commands:
             world.do_cancel(run.name, False)
+    still, before = 0, None
     for _ in range(ROUNDS):
         _round(world)
-        if _quiet(world):
+        now = world.disk.rows("max_seq")[0]["seq"]
+        still, before = (still + 1, before) if now == before else (0, now)
+        if _quiet(world) or still > PATIENCE:
             break
     world.promises.everything()
     _nothing_is_left(world)

@@ -51,7 +51,6 @@ class Promises:
         self._states = {row["id"]: row["state"] for row in rows}
         self._counts = Counter(self._states.values())
         self._reached.clear()
-        self.everything()
 
     # after a decision of the leader
 

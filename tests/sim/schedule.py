@@ -21,13 +21,15 @@ FAULTS = {
     "agent": 5.0,
     "reboot": 2.0,
     "keeper": 2.0,
-    "full": 2.0,
+    "full": 0.7,
     "clock": 3.0,
-    "crash": 3.0,
-    "takeover": 2.0,
+    "crash": 0.5,
+    "takeover": 0.5,
     "again": 6.0,
     "connect": 1.0,
 }
+ON_SERVER = frozenset({"crash", "takeover"})
+AMBUSHED = frozenset({"deliver", "go", "connect", "commit", "write", "submit", "begin"})
 BUSY = 8
 """Live runs per node up to which users submit."""
 
@@ -43,7 +45,11 @@ class Schedule:
         self.world = world(self.nodes)
         self.steps: list[Step] = []
         self.faults = {kind: weight * dice.choice((0, 0.5, 1, 3)) for kind, weight in FAULTS.items()}
-        self.pace = dice.choice((0.3, 1.0, 1.0, 3.0)) * 6.0 / nodes
+        self.faults["crash"] *= min(4.0, 20 / nodes)  # what they cost grows with the cluster
+        self.faults["takeover"] *= min(4.0, 20 / nodes)
+        self.ambush = dice.choice((0.0, 0.01, 0.03))
+        """How often a fault follows right after a step, where it happened."""
+        self.pace = dice.choice((0.3, 1.0, 1.0, 3.0)) * 12.0 / nodes
         """Mean seconds between two faults: a node meets one every few seconds."""
         self.time = 0.0
         self._heap: list[tuple[float, int, tuple[Any, ...]]] = []
@@ -76,6 +82,9 @@ class Schedule:
         if not did:
             self.steps.pop()
         self._react()
+        if did and kind in AMBUSHED and self.dice.random() < self.ambush:
+            name = arguments[0] if kind in ("deliver", "go", "connect") else ""
+            self.push(self.latency() / 2, "ambushes", name)
         return did
 
     def push(self, delay: float, *what: Any) -> None:
@@ -219,11 +228,19 @@ class Schedule:
 
     def _fault(self) -> None:
         self.push(self.dice.expovariate(1 / self.pace), "fault")
-        weights = list(self.faults.values())
+        self._strike(self.faults, self.dice.choice(self.names))
+
+    def _ambushes(self, name: str) -> None:
+        """On the node where something has just happened, or on the server."""
+        struck = {kind: w for kind, w in self.faults.items() if (kind in ON_SERVER) != bool(name)}
+        self._strike(struck, name)
+
+    def _strike(self, faults: dict[str, float], name: str) -> None:
+        weights = list(faults.values())
         if not any(weights):
             return
-        (kind,) = self.dice.choices(list(self.faults), weights)
-        name, yes = self.dice.choice(self.names), self.dice.random() < 0.5
+        (kind,) = self.dice.choices(list(faults), weights)
+        yes = self.dice.random() < 0.5
         match kind:
             case "break":
                 self.step("break", name, yes)
@@ -231,7 +248,7 @@ class Schedule:
                 self.step("reboot", name, yes)
             case "full":
                 self.step("full", name, True)
-                self.push(self.dice.expovariate(0.2), "full", name, False)
+                self.push(self.dice.expovariate(1.0), "full", name, False)
             case "clock":
                 who = "server" if yes else name
                 by = self.dice.choice((-100.0, -1.0, 0.1, 1.0, 100.0))

@@ -33,6 +33,7 @@ class Tables:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.row_factory = sqlite3.Row
         self.connection.execute("PRAGMA foreign_keys = ON")
+        self.connection.execute("PRAGMA journal_mode = OFF")
         self.connection.executescript(sql.for_sqlite(sql.schema()))
 
     def close(self) -> None:
@@ -41,6 +42,7 @@ class Tables:
     def apply(self, effects: Iterable[Effect], now: float) -> None:
         """What a batch writes, in its order."""
         execute = self.connection.execute
+        execute("BEGIN")
         for effect in effects:
             if isinstance(effect, Write):
                 execute(QUERIES[effect.query].text, effect.params)
@@ -57,6 +59,7 @@ class Tables:
                         "data": data,
                     },
                 )
+        execute("COMMIT")
 
     def copy_to(self, other: Tables) -> None:
         self.connection.backup(other.connection)

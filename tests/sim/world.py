@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from moorage.core.effects import Effect, Write
 from moorage.protocol.agent import GpuDevice, NodeResources, Outcome, ToAgent
 from moorage.protocol.api import RunRequest
@@ -82,6 +84,7 @@ class World:
         self.accepted = 0
         self.deposed: Server | None = None
         self.promises = Promises(self)
+        self.disk.epoch = 1
         self.leader = self.new_server(1)
         for name in nodes:
             self.do_connect(name)
@@ -89,6 +92,7 @@ class World:
         self.do_commit(len(nodes))
         for name in nodes:
             self.do_deliver(name)
+        assert all(node.welcomed for node in self.nodes.values())
 
     def new_server(self, epoch: int) -> Server:
         return Server(self, epoch)
@@ -131,7 +135,7 @@ class World:
         """A user knows that the request was accepted."""
         self.answers.add(label)
         (row,) = self.disk.rows("request", user="ann", id=label)
-        for run in self.disk.connection.execute("SELECT id FROM runs WHERE name GLOB ?", (f"{label}.*",)):
+        for run in msgspec.json.decode(row["runs"]):
             self.acknowledged.add(run["id"])
 
     # users

@@ -1,0 +1,44 @@
+"""One seed: a schedule of so many events, healing, and the shortest replay where it fails."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import NamedTuple
+
+from sim.heal import heal
+from sim.replay import Failure, Recording, Shrinking, failure, replay
+from sim.schedule import Schedule
+from sim.world import World
+
+
+class Found(NamedTuple):
+    """What a seed found."""
+
+    seed: int
+    failure: Failure
+    recording: Recording
+
+    def __str__(self) -> str:
+        why = f"seed {self.seed}, event {self.failure.steps}: {self.failure.detail}"
+        return f"{why}\n\n{self.recording.dumps(why[:200])}"
+
+
+def explore(
+    seed: int, nodes: int, events: int, world_type: type[World] = World, *, shrink: bool = True
+) -> Found | None:
+    """None where every promise held."""
+    schedule = Schedule(seed, nodes, world_type)
+    with closing(schedule.world) as world:
+        try:
+            schedule.run(events)
+            world.promises.everything()
+            heal(world)
+            return None
+        except Exception as error:
+            failed = failure(error, len(schedule.steps))
+    recording = Recording(schedule.nodes, schedule.steps)
+    if not shrink:
+        return Found(seed, failed, recording)
+    if replay(recording, world_type) is None:
+        raise RuntimeError(f"seed {seed} failed ({failed.detail}) and its replay does not")
+    return Found(seed, failed, Shrinking(recording, failed.promise, world_type).run())
