@@ -59,7 +59,7 @@ def restore(file: Path, as_json: bool) -> None:
     """
     home = home_directory()
     offline.require_stopped(home, "nothing is restored")
-    reply = offline.call(home, "restore", RestoreReply, str(file.absolute()))
+    reply = offline.call(home, "restore", RestoreReply, "--file", str(file.absolute()))
     if as_json:
         print_json(reply)
         return

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("check", "repair", "restore"))
     parser.add_argument("--home", required=True, type=Path)
     parser.add_argument("--deep", action="store_true")
-    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("--file", type=Path)
     given = parser.parse_args(arguments)
     try:
         if given.what == "restore":
