@@ -320,15 +320,17 @@ def decode(raw: str | bytes) -> ToAgent:
 
 
 def pause(failures: int, servers: int = 1) -> float:
-    """Seconds before the next try: none until each server has failed once, then longer and
-    longer, never the same for two agents that lost the same server."""
+    """Seconds before the next try: none until each server has failed once; later little from one
+    server to the next, and longer and longer after the last. Never the same for two agents that
+    lost the same server."""
     first, base, bound = _PAUSES
-    rounds = -(-failures // servers)
-    if rounds <= 1:
+    rounds, rest = divmod(failures, servers)
+    if rounds + bool(rest) <= 1:
         return first
     if servers > 1:
         bound = _BOUND_AMONG_SEVERAL
-    return min(bound, base * 2.0 ** min(rounds - 2, 16)) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+    longest = base if rest else min(bound, base * 2.0 ** min(rounds - 2, 16))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
 def _reason(error: Exception) -> str:

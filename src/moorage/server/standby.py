@@ -3,15 +3,17 @@ everything else to the leader."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from moorage.server.app import Guard, assemble
-from moorage.server.door import turn_away
+from moorage.server.door import RETRY, turn_away
 from moorage.server.forward import Forwarder
 from moorage.server.peers import Peers
+from moorage.server.replies import http_reply
 from moorage.server.services import Services
 
 _OWN = frozenset(
@@ -24,6 +26,9 @@ _OWN = frozenset(
     }
 )
 
+Own = Callable[[str, str, bytes], bool]
+"""Method, path, query: does this server answer by itself?"""
+
 
 def standby(services: Services, peers: Peers, forward: Forwarder) -> ASGIApp:
     """The application of a standby that can read the database."""
@@ -31,29 +36,42 @@ def standby(services: Services, peers: Peers, forward: Forwarder) -> ASGIApp:
 
 
 def blind(peers: Peers, forward: Forwarder, loopback: bool) -> ASGIApp:
-    """The application of a server that has lost the database."""
-    return Guard(Standby(forward, peers, forward), loopback)
+    """The application of a server that has lost the database: only of itself it can speak."""
+    return Guard(Standby(_lost, peers, forward, is_health), loopback)
+
+
+async def _lost(scope: Scope, receive: Receive, send: Send) -> None:
+    reply = http_reply(503, "this server has no connection to the database", RETRY)
+    await reply(scope, receive, send)
 
 
 class Standby:
     """Decides who answers; an ASGI application."""
 
-    def __init__(self, own: ASGIApp, peers: Peers, forward: Forwarder) -> None:
+    def __init__(
+        self, own: ASGIApp, peers: Peers, forward: Forwarder, is_own: Own | None = None
+    ) -> None:
         self._own = own
         self._peers = peers
         self._forward = forward
+        self._is_own = is_own or is_of_the_past
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
         if scope["type"] == "websocket":
             await turn_away(WebSocket(scope, receive, send), self._peers.leader or "")
-        elif is_own(scope["method"], scope["path"], scope["query_string"]):
+        elif self._is_own(scope["method"], scope["path"], scope["query_string"]):
             await self._own(scope, receive, send)
         else:
             await self._forward(scope, receive, send)
 
 
-def is_own(method: str, path: str, query: bytes) -> bool:
+def is_health(method: str, path: str, query: bytes) -> bool:
+    """Whether it is asked how this very server is."""
+    return path == "/v1/health"
+
+
+def is_of_the_past(method: str, path: str, query: bytes) -> bool:
     """Whether a standby answers this by itself."""
     if (method, path) in _OWN:
         return True
