@@ -99,7 +99,21 @@ class History:
         else:
             wanted = {"since": since, "run": min(run, _LARGEST_NUMBER), "limit": limit}
             rows = self._store.read("run_events_since", wanted)
-        return EventPage([_event(row) for row in rows])
+        found = [_event(row) for row in rows]
+        # Numbers follow each other: a page that begins with the next one lacks none.
+        if run is None and found and found[0].seq == since + 1:
+            return EventPage(found)
+        return EventPage([*self._removed(since, run, found), *found][:limit])
+
+    def _removed(self, since: int, run: int | None, found: list[Event]) -> list[Event]:
+        """What stands for the events after `since` that retention removed, if it removed any."""
+        trimmed: int = self._store.read("events_trimmed")[0]["seq"]
+        if since >= trimmed:
+            return []
+        if run is not None and self._store.read("first_event_of_run", {"run": run})[0]["seq"]:
+            return []  # from its submission on, all is there
+        at = found[0].at if found else 0.0
+        return [Event(trimmed, at, "feed.trimmed", run=run, data={"after": since})]
 
     def _row(self, ref: str) -> Row:
         rows: list[Row] = []

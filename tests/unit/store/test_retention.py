@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from contract import rows
 from moorage.ids import NodeId, RunId
+from moorage.protocol.api import Event
 from moorage.store.base import Params, Row, Statement, Store
+from moorage.store.history import History
 from moorage.store.retention import JOBS_AT_ONCE, Limits, Retention
 from moorage.store.sqlite import open_sqlite
 from moorage.store.writer import Writer
@@ -121,6 +124,25 @@ def test_events_go_from_the_oldest_and_their_end_is_known(store: Store, writer: 
     assert Retention(store, writer, Limits()).trim_events(NOW) == 0
     assert Retention(store, writer, Limits(event_age=1.0)).trim_events(NOW) == 500
     assert store.read("max_seq") == [{"seq": 3000}]
+
+
+def test_who_asks_for_removed_events_is_told(store: Store, writer: Writer) -> None:
+    store.write([rows.run(1), rows.run(2)])
+    store.write([rows.event("run.submitted", run_id=1), *(rows.event(run_id=1) for _ in range(9))])
+    store.write([rows.event("run.submitted", run_id=2)])
+    history = History(store)
+    assert Retention(store, writer, Limits(events=5)).trim_events(NOW) == 6
+    told = Event(6, 100.0, "feed.trimmed", data={"after": 0})
+    assert [event.seq for event in history.events().events] == [6, 7, 8, 9, 10, 11]
+    assert history.events().events[0] == told
+    assert history.events(limit=1).events == [told]
+    assert [event.seq for event in history.events(since=5).events][:2] == [6, 7]
+    assert [event.seq for event in history.events(since=6).events][:2] == [7, 8]
+    assert history.events(run=1).events[0] == msgspec.structs.replace(told, run=1)
+    assert [event.seq for event in history.events(run=2).events] == [11]
+    Retention(store, writer, Limits(event_age=1.0)).trim_events(NOW)
+    assert [event.kind for event in history.events(since=3).events] == ["feed.trimmed"]
+    assert history.events(since=11).events == []
 
 
 def test_requests_go_by_age(store: Store, writer: Writer) -> None:
