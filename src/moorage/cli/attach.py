@@ -29,7 +29,7 @@ def copy_output(chunks: Iterable[bytes]) -> None:
 
 def report_gap(lost: int) -> None:
     """The cap on logs dropped the beginning."""
-    say(f"the first {format_size(lost)} of this output are gone: the log has reached its limit")
+    say(f"the first {format_size(lost)} of this output are gone: it was more than is kept")
 
 
 def attach(client: Client, run: RunRef) -> int:

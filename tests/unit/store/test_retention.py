@@ -128,7 +128,9 @@ def test_events_go_from_the_oldest_and_their_end_is_known(store: Store, writer: 
 
 def test_who_asks_for_removed_events_is_told(store: Store, writer: Writer) -> None:
     store.write([rows.run(1), rows.run(2)])
-    store.write([rows.event("run.submitted", run_id=1), *(rows.event(run_id=1) for _ in range(9))])
+    store.write(
+        [rows.event("run.submitted", run_id=1), *(rows.event("x", run_id=1) for _ in range(9))]
+    )
     store.write([rows.event("run.submitted", run_id=2)])
     history = History(store)
     assert Retention(store, writer, Limits(events=5)).trim_events(NOW) == 6
