@@ -31,6 +31,7 @@ from moorage.protocol.agent import (
     Probe,
     ProbeResult,
     ReadLog,
+    Retract,
     Start,
     Stop,
     Sweep,
@@ -101,14 +102,16 @@ class Agent:
 
     def _hello(self) -> Hello:
         assert self._greeting is not None
-        return msgspec.structs.replace(self._greeting, held=self._claims.held())
+        return msgspec.structs.replace(self._greeting, held=self._attempts.all_held())
 
     def _take(self, message: ToAgent) -> None:
         match message:
-            case Start(launch=launch):
-                self._attempts.start(launch)
+            case Start(launch=launch, wait=wait):
+                self._attempts.start(launch, wait)
             case Stop(key=key, grace=grace, abort=abort):
                 self._attempts.stop(key, grace, abort)
+            case Retract(keys=keys):
+                self._attempts.retract(keys)
             case Forget(keys=keys):
                 self._attempts.forget(keys)
             case ReadLog():

@@ -1,4 +1,4 @@
-"""All attempts of this node: begun, stopped, picked up after a restart, forgotten."""
+"""All attempts of this node: begun, in line, stopped, picked up after a restart, forgotten."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
-from moorage.agent.claims import Claim, Claims
+from moorage.agent.claims import Claim, Claims, key_of
+from moorage.agent.lines import Lines
 from moorage.agent.stage import Attempt, Node, reason
-from moorage.ids import AttemptKey, JobId
 from moorage.protocol.agent import Held, Launch, Outcome
 
 log = logging.getLogger("moorage.agent")
@@ -22,6 +22,7 @@ class Attempts:
         self._claims = claims
         self._node = node
         self._tell = tell
+        self._lines = Lines()
         self._live: dict[str, Attempt] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -29,28 +30,27 @@ class Attempts:
         """Go on with what earlier agents left; `running` is what the keeper has."""
         for claim in left:
             if claim.state != "done":
-                attempt = Attempt(claim, self._node)
+                attempt = Attempt(claim, self._node, self._hand_over)
                 self._begin(claim.key, attempt, attempt.resume(claim.key in running))
 
-    def start(self, launch: Launch) -> None:
-        """Claim and run; where it was claimed before, say what became of it."""
-        key = str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank))
-        try:
-            claim = self._claims.take(launch)
-        except OSError as error:
-            message = reason(error)
-            log.error("%s cannot be claimed: %s", key, message)
-            outcome = Outcome("phase-failed", phase="claim", message=message)
-            self._tell(Held(key, "done", outcome=outcome))
-            return
-        if claim is None:
+    def start(self, launch: Launch, wait: bool = False) -> None:
+        """Claim and run, or stand in line; where it was claimed before, say what became of it."""
+        key = key_of(launch)
+        if self._claims.get(key) is not None:
             self._node.changed(key, True)
-            return
-        with suppress(OSError):  # the walk will meet it again
-            # Before the next message is looked at, which may ask for the output.
-            self._node.logs.open(key)
-        attempt = Attempt(claim, self._node)
-        self._begin(key, attempt, attempt.walk())
+        elif wait:
+            self._lines.join(launch)
+        else:
+            self._lines.leave(key)
+            self._claim(key, launch)
+
+    def retract(self, keys: list[str]) -> None:
+        """Give back what is in line still; say how the others are."""
+        for key in keys:
+            if not self._lines.leave(key) and self._claims.get(key) is not None:
+                self._node.changed(key, True)
+            else:
+                self._tell(Held(key, "retracted"))
 
     def stop(self, key: str, grace: float | None, abort: bool) -> None:
         """End an attempt; one that is unknown here has ended already, as far as can be told."""
@@ -60,13 +60,18 @@ class Attempts:
         elif self._claims.get(key) is not None:
             self._node.changed(key, True)
         else:
-            outcome = Outcome("stopped", message="not known to its node")
+            message = "" if self._lines.leave(key) else "not known to its node"
+            outcome = Outcome("aborted" if abort else "stopped", message=message)
             self._tell(Held(key, "done", outcome=outcome))
 
     def forget(self, keys: list[str]) -> None:
         """The server knows these ends for good."""
         for key in keys:
             self._claims.forget(key)
+
+    def all_held(self) -> list[Held]:
+        """The full inventory, for `Hello`."""
+        return [*self._claims.held(), *self._lines.held()]
 
     def held(self, key: str) -> Held | None:
         """The present state of a claim."""
@@ -82,6 +87,36 @@ class Attempts:
         for attempt in live:
             attempt.let_go()
         self._claims.close()
+
+    def _claim(self, key: str, launch: Launch) -> bool:
+        """False where it has come to its end at once."""
+        try:
+            claim = self._claims.take(launch)
+        except OSError as error:
+            message = reason(error)
+            log.error("%s cannot be claimed: %s", key, message)
+            outcome = Outcome("phase-failed", phase="claim", message=message)
+            self._tell(Held(key, "done", outcome=outcome))
+            return False
+        if claim is None:
+            self._node.changed(key, True)
+            return False
+        with suppress(OSError):  # the walk will meet it again
+            # Before the next message is looked at, which may ask for the output.
+            self._node.logs.open(key)
+        attempt = Attempt(claim, self._node, self._hand_over)
+        self._begin(key, attempt, attempt.walk())
+        return True
+
+    def _hand_over(self, ended: Claim) -> None:
+        """The place of an attempt that is `done` goes to the next in its line. Called in the step
+        that tells of the end, so that one report tells both."""
+        line = "" if ended.launch is None else ended.launch.line
+        while line and (launch := self._lines.first(line)) is not None:
+            key = key_of(launch)
+            if self._claim(key, launch):
+                self._node.changed(key, True)
+                return
 
     def _begin(self, key: str, attempt: Attempt, way: Coroutine[None, None, None]) -> None:
         self._live[key] = attempt

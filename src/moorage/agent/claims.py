@@ -190,7 +190,7 @@ class Claims:
     def take(self, launch: Launch) -> Claim | None:
         """Claim this attempt; None where it was claimed before. OSError: the disk refuses, and
         nothing of the claim is left."""
-        key = str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank))
+        key = key_of(launch)
         directory = self.root / key
         try:
             directory.mkdir(mode=0o700)
@@ -227,6 +227,11 @@ class Claims:
         """Close what is open; the records stay."""
         for claim in self._known.values():
             claim.close()
+
+
+def key_of(launch: Launch) -> str:
+    """The name of the attempt."""
+    return str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank))
 
 
 def _printable(text: str) -> str:

@@ -71,11 +71,12 @@ class _Stopped(Exception):
 
 class Attempt:
     """One claim on its way. `walk` and `resume` never raise but for cancellation, which leaves
-    everything to the next agent."""
+    everything to the next agent. `ended` is called when nothing of it is left."""
 
-    def __init__(self, claim: Claim, node: Node) -> None:
+    def __init__(self, claim: Claim, node: Node, ended: Callable[[Claim], None]) -> None:
         self._claim = claim
         self._node = node
+        self._ended = ended
         self._phase: PhaseName = "claim"
         self._wish: _Wish | None = None
         self._stopper = stopping.Stopper()
@@ -111,6 +112,7 @@ class Attempt:
         await self._backward()
         claim.finish(claim.outcome)
         self._node.changed(claim.key, True)
+        self._ended(claim)
         if claim.ended("run"):
             await self._node.processes.forget(claim.key)
 

@@ -14,6 +14,7 @@ from moorage.core.job import (
     Finishing,
     Job,
     JobState,
+    Prefilled,
     Queued,
     Running,
     Starting,
@@ -51,7 +52,9 @@ def restore(
         cluster.add_run(_run(row))
     live = {(row["job_id"], row["attempt"]): row for row in attempts}
     for row in jobs:
-        _add_job(cluster, row, live.get((row["id"], row["attempt"])))
+        # A job in line is stored as queued; its row of `attempts` tells.
+        number = row["attempt"] + (row["state"] == "queued")
+        _add_job(cluster, row, live.get((row["id"], number)))
     return cluster
 
 
@@ -120,6 +123,8 @@ def _add_job(cluster: Cluster, row: Row, attempt: Row | None) -> None:
 
 
 def _state(row: Row, attempt: Row | None) -> JobState:
+    if attempt is not None and attempt["state"] == "prefilled":
+        return Prefilled(NodeId(attempt["node_id"]), attempt["attempt"], _ending(row))
     if row["state"] == "queued" or attempt is None:
         return Queued(row["attempt"] + 1, row["not_before"], _ending(row))
     node, number = NodeId(attempt["node_id"]), row["attempt"]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from moorage.core.job import Event, Job, JobState, Live, Queued, check
+from moorage.core.job import Event, Job, JobState, Live, Prefilled, Queued, check, shown
 from moorage.core.node import Node, Reservation
 from moorage.core.queue import Queue
 from moorage.core.run import Run
+from moorage.core.shape import Shape
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Hello
 from moorage.protocol.api import FINAL_STATES, RunState
@@ -34,6 +35,10 @@ class Cluster:
     queue: Queue = field(default_factory=Queue)
     counts: Counter[RunState] = field(default_factory=Counter)
     """Live runs by state."""
+    hosts: dict[Shape, dict[NodeId, int]] = field(default_factory=dict)
+    """How many jobs of a shape each node runs."""
+    lines: dict[Shape, set[NodeId]] = field(default_factory=dict)
+    """Nodes with a line of that shape."""
 
     restored_jobs: int = 0
     """Jobs up to this number are older than the last restore of the store from a backup: attempts
@@ -66,11 +71,14 @@ class Cluster:
         before = run.state
         self.jobs[job.id] = job
         run.live.add(job.id)
-        run.count(None, job.state.name)
+        run.count(None, shown(job.state.name))
         if isinstance(job.state, Queued):
             self.queue.add(job, delayed=job.state.not_before is not None)
+        elif isinstance(job.state, Prefilled):
+            self._enqueue(job, job.state.node)
         elif isinstance(job.state, Live) and claim is not None:
             self.nodes[job.state.node].restore(job.id, claim)
+            self._host(job, job.state.node, 1)
         self.recount(run, before)
 
     def move(self, job: Job, event: Event, state: JobState) -> None:
@@ -80,14 +88,22 @@ class Cluster:
         run, old = self.runs[job.run], job.state
         before = run.state
         job.state = state
-        run.count(old.name, state.name)
+        run.count(shown(old.name), shown(state.name))
         if isinstance(old, Queued):
             self.queue.remove(job.id)
+        elif isinstance(old, Prefilled):
+            self._dequeue(job, old.node)
         elif isinstance(old, Live) and not isinstance(state, Live):
             self.nodes[old.node].release(job.id)
+            self._host(job, old.node, -1)
         if isinstance(state, Queued):
             self.queue.add(job, delayed=state.not_before is not None)
-        elif not isinstance(state, Live):
+        elif isinstance(state, Prefilled):
+            self._enqueue(job, state.node)
+        elif isinstance(state, Live):
+            if not isinstance(old, Live):
+                self._host(job, state.node, 1)
+        else:
             del self.jobs[job.id]
             run.live.discard(job.id)
         self.recount(run, before)
@@ -123,13 +139,13 @@ class Cluster:
         self.node_names[node.name] = node.id
 
     def attempt(self, key: str, node: NodeId) -> Job | None:
-        """The job whose present attempt this is, if that is live on this node."""
+        """The job whose present attempt this is, if that is live, or in line, on this node."""
         try:
             number, attempt, _ = AttemptKey.parse(key)
         except ValueError:
             return None
         job = self.jobs.get(number)
-        if job is None or not isinstance(job.state, Live):
+        if job is None or not isinstance(job.state, Live | Prefilled):
             return None
         return job if (job.state.node, job.state.attempt) == (node, attempt) else None
 
@@ -142,6 +158,25 @@ class Cluster:
         if run.state != before:
             self._count(before, -1)
             self._count(run.state, 1)
+
+    def _enqueue(self, job: Job, node: NodeId) -> None:
+        self.nodes[node].enqueue(job.id, job.shape)
+        self.lines.setdefault(job.shape, set()).add(node)
+
+    def _dequeue(self, job: Job, node: NodeId) -> None:
+        self.nodes[node].dequeue(job.id, job.shape)
+        if job.shape not in self.nodes[node].lines:
+            self.lines[job.shape].discard(node)
+            if not self.lines[job.shape]:
+                del self.lines[job.shape]
+
+    def _host(self, job: Job, node: NodeId, change: int) -> None:
+        hosts = self.hosts.setdefault(job.shape, {})
+        hosts[node] = hosts.get(node, 0) + change
+        if not hosts[node]:
+            del hosts[node]
+            if not hosts:
+                del self.hosts[job.shape]
 
     def _count(self, state: RunState, change: int) -> None:
         self.counts[state] += change

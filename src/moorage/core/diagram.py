@@ -15,6 +15,7 @@ any more, the worst of their ends; a run with a `schedule` is `scheduled` betwee
 """
 _STATES = {
     "queued": "waits for room on a node, or for the delay before a retry",
+    "prefilled": "shown as `queued`: it is in line on a full node, for the place of another job",
     "starting": "a node has it: its claim is made, its files and volumes are provided",
     "running": "its commands run",
     "finishing": "no process of it is left; its data is saved, its directories are removed",

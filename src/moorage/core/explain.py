@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moorage.core.cluster import Cluster
-from moorage.core.job import Job, Queued
+from moorage.core.job import Job, Prefilled, Queued
 from moorage.core.node import Node
 from moorage.core.shape import GpuShape, Shape, shape_of
 from moorage.errors import Problem
@@ -30,6 +30,10 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
     """What the job waits for, to be read after these words; empty where it is not queued. `brief`
     does not count who is ahead, which takes as long as the queue is."""
     state = job.state
+    if isinstance(state, Prefilled):
+        node = cluster.nodes[state.node]
+        away = "" if node.up else ", which is not connected"
+        return f"its turn: it is in line on node {node.name}{away}"
     if not isinstance(state, Queued):
         return ""
     if state.not_before is not None and state.not_before > now:

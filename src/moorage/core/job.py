@@ -1,17 +1,19 @@
 """A job's states, each with exactly its own data, and the table of what may follow what.
 
     queued -> starting -> running -> finishing -> succeeded | failed | cancelled
+    queued -> prefilled -> starting              given to a full node, in line for a place there
     starting, running, finishing -> queued       a retry, after the attempt is known to be over
-    queued -> cancelled                          at once: nothing runs
+    prefilled -> queued                          taken back out of the line: nothing ran
+    queued, prefilled -> cancelled               nothing runs
 
-A cancelled live attempt only gets `stopping`; its final state comes with the agent's report that
-nothing of it is left.
+To users a job in line is `queued`: it waits, and holds no resources. A cancelled live attempt only
+gets `stopping`; its final state comes with the agent's report that nothing of it is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -20,15 +22,18 @@ from moorage.core.shape import Shape
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Held
 
-JobStateName = Literal[
+ShownState = Literal[
     "queued", "starting", "running", "finishing", "succeeded", "failed", "cancelled"
 ]
+JobStateName = Literal[ShownState, "prefilled"]
 
 
 class Event(Enum):
     """What can happen to a job."""
 
     ASSIGN = "a node has room for it"
+    PREFILL = "no node has room: it stands in line on one"
+    RETRACT = "taken out of the line before its turn came"
     SPAWN = "its process started"
     EXIT = "its process ended, or will never start"
     SUCCEED = "all is done, exit code 0"
@@ -62,6 +67,18 @@ class Queued:
     attempt: int
     not_before: float | None = None
     last: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """In line on a node for the place of another job of its shape; nothing is reserved for it.
+    `last` as in `Queued`. `retracting`: the node is asked to give it back."""
+
+    name: ClassVar[Literal["prefilled"]] = "prefilled"
+    node: NodeId
+    attempt: int
+    last: Ending | None = None
+    retracting: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +140,18 @@ class Cancelled:
 
 Live = Starting | Running | Finishing
 Final = Succeeded | Failed | Cancelled
-JobState = Queued | Live | Final
+Waiting = Queued | Prefilled
+"""`queued`, to users."""
+JobState = Waiting | Live | Final
 
 TRANSITIONS: Mapping[tuple[JobStateName, Event], JobStateName] = MappingProxyType(
     {
         ("queued", Event.ASSIGN): "starting",
+        ("queued", Event.PREFILL): "prefilled",
         ("queued", Event.CANCEL): "cancelled",
+        ("prefilled", Event.ASSIGN): "starting",
+        ("prefilled", Event.RETRACT): "queued",
+        ("prefilled", Event.CANCEL): "cancelled",
         ("starting", Event.SPAWN): "running",
         ("starting", Event.EXIT): "finishing",
         ("running", Event.EXIT): "finishing",
@@ -144,6 +167,11 @@ sees the same order. An attempt found lost walks through `finishing` too."""
 
 class IllegalTransition(Exception):
     """A decision that the table does not allow: a defect of the reactor, never of a user."""
+
+
+def shown(state: JobStateName) -> ShownState:
+    """What users see of it."""
+    return "queued" if state == "prefilled" else state
 
 
 def check(before: JobStateName, event: Event, after: JobStateName) -> None:

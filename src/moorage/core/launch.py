@@ -34,6 +34,7 @@ def build_launch(run: Run, job: Job, claim: Reservation) -> Launch:
         limits=limits_of(task.resources, claim.gpus),
         max_duration=task.max_duration,
         stop_duration=task.stop_duration,
+        line=job.shape.line,
     )
 
 

@@ -8,6 +8,9 @@ from moorage.core.shape import Shape
 from moorage.ids import JobId, NodeId
 from moorage.protocol.agent import GpuDevice, Hello, Isolation, NodeResources
 
+QUICK = 10.0
+"""Seconds. What runs longer gains nothing from a line, and is better left free to go elsewhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
@@ -35,6 +38,10 @@ class Node:
     last_seen: float | None
     claims: dict[JobId, Reservation] = field(default_factory=dict)
     """Jobs that are starting, running or finishing here. Changed by `reserve` and `release`."""
+    lines: dict[Shape, dict[JobId, None]] = field(default_factory=dict)
+    """Jobs that wait here for the place of another of their shape, in their order."""
+    quick: set[Shape] = field(default_factory=set, compare=False)
+    """Shapes of which the latest attempt here was short: only there a line is worth having."""
     dropped_logs: list[str] = field(default_factory=list)
     """Attempts of deleted runs whose output it is to delete when it is back."""
     used_millicpus: int = 0
@@ -73,6 +80,13 @@ class Node:
             and (shape.gpu is None or shape.gpu.pick(self.free_gpus) is not None)
         )
 
+    def times(self, shape: Shape) -> int:
+        """How many jobs of a shape that `fits` have room, as far as it asks for no GPUs."""
+        times = self.free_millicpus // shape.millicpus
+        if shape.memory:
+            times = min(times, self.free_memory // shape.memory)
+        return min(times, self.free_disk // shape.disk) if shape.disk else times
+
     def fits_empty(self, shape: Shape) -> bool:
         """Would there be room if nothing else ran?"""
         has = self.resources
@@ -106,6 +120,24 @@ class Node:
         self.used_memory -= claim.memory
         self.used_disk -= claim.disk
         self.used_gpus.difference_update(claim.gpus)
+
+    def enqueue(self, job: JobId, shape: Shape) -> None:
+        """Put it at the end of the line of its shape."""
+        self.lines.setdefault(shape, {})[job] = None
+
+    def dequeue(self, job: JobId, shape: Shape) -> None:
+        """Take it out of the line."""
+        line = self.lines[shape]
+        del line[job]
+        if not line:
+            del self.lines[shape]
+
+    def learn(self, shape: Shape, lasted: float) -> None:
+        """An attempt of this shape ran so many seconds here."""
+        if shape.line and lasted <= QUICK:
+            self.quick.add(shape)
+        else:
+            self.quick.discard(shape)
 
     def greet(self, hello: Hello, now: float) -> None:
         """Its agent connected and said what the node is now."""

@@ -31,6 +31,21 @@ class Places:
         """False when no node could take anything: a pass over a full cluster costs nothing."""
         return bool(self._nodes)
 
+    def roomy(self) -> Iterable[Node]:
+        """Nodes that had some room when the pass began."""
+        return self._nodes.values()
+
+    def count(self, shape: Shape, limit: int) -> int:
+        """How many more jobs of this shape the nodes have room for, up to `limit`. Not for shapes
+        with GPUs."""
+        found = 0
+        for node in self._nodes.values():
+            if node.fits(shape):
+                found += node.times(shape)
+                if found >= limit:
+                    return limit
+        return found
+
     def find(self, shape: Shape) -> Node | None:
         """The node for one more job of this shape."""
         scores = self._candidates.get(shape)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from moorage.core.effects import Write
-from moorage.core.job import Ending, Final, Job, JobState, Live, Queued
+from moorage.core.job import Ending, Final, Job, JobState, Live, Prefilled, Queued, Waiting, shown
 from moorage.core.node import Node, Reservation
 from moorage.core.run import Run
 from moorage.ids import NodeId
@@ -76,12 +76,12 @@ def update_job(job: Job) -> Write:
     ending = _ending(state) or NO_ENDING
     params = {
         "id": job.id,
-        "state": state.name,
+        "state": shown(state.name),
         "reason": ending.reason,
         "message": ending.message,
         "exit_code": ending.exit_code,
-        "attempt": state.attempt - 1 if isinstance(state, Queued) else state.attempt,
-        "node_id": None if isinstance(state, Queued) else state.node,
+        "attempt": state.attempt - 1 if isinstance(state, Waiting) else state.attempt,
+        "node_id": None if isinstance(state, Waiting) else state.node,
         "not_before": state.not_before if isinstance(state, Queued) else None,
         "stopping": int(job.stopping),
         "failed_at": job.failed_at,
@@ -93,16 +93,28 @@ def update_job(job: Job) -> Write:
 
 
 def insert_attempt(job: Job, node: NodeId, claim: Reservation, now: float) -> Write:
-    """`gpus` says which were reserved: after a restart the same must be taken again."""
+    """`gpus` says which were reserved: after a restart the same must be taken again. The row of a
+    job in line is all that is written of it: to users it is queued as before."""
     params = {
         "job_id": job.id,
         "attempt": job.state.attempt,
         "node_id": node,
-        "state": "assigned",
+        "state": "prefilled" if isinstance(job.state, Prefilled) else "assigned",
         "gpus": text(list(claim.gpus)),
         "assigned_at": now,
     }
     return Write("insert_attempt", params)
+
+
+def assign_attempt(job: Job, now: float) -> Write:
+    """A job in line got room from the server."""
+    params = {"job_id": job.id, "attempt": job.state.attempt, "assigned_at": now}
+    return Write("assign_attempt", params)
+
+
+def delete_attempt(job: Job, attempt: int) -> Write:
+    """It left the line before its turn: nothing of it ran, or ever will."""
+    return Write("delete_attempt", {"job_id": job.id, "attempt": attempt})
 
 
 def update_attempt(job: Job, state: Live, held: Held, now: float) -> Write:
@@ -135,6 +147,6 @@ def upsert_node(node: Node) -> Write:
 
 
 def _ending(state: JobState) -> Ending | None:
-    if isinstance(state, Queued):
+    if isinstance(state, Waiting):
         return state.last
     return state.ending if isinstance(state, Final) else None

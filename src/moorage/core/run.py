@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from moorage.core.job import Ending, JobStateName, Stopping
+from moorage.core.job import Ending, ShownState, Stopping
 from moorage.ids import JobId, RunId
 from moorage.protocol.api import RunState
 from moorage.specs.task import Task
 
-_BUSIEST: tuple[JobStateName, ...] = ("running", "finishing", "starting", "queued")
-_WORST: tuple[JobStateName, ...] = ("failed", "cancelled")
+_BUSIEST: tuple[ShownState, ...] = ("running", "finishing", "starting", "queued")
+_WORST: tuple[ShownState, ...] = ("failed", "cancelled")
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Run:
     jobs: int = 0
     """How many jobs it has had: the index of the next one."""
     live: set[JobId] = field(default_factory=set)
-    counts: Counter[JobStateName] = field(default_factory=Counter)
+    counts: Counter[ShownState] = field(default_factory=Counter)
     """Jobs by state. Of a scheduled run, only the live ones: earlier firings are history."""
     stopping: Stopping = Stopping.NO
     last: Ending | None = None
@@ -52,14 +52,14 @@ class Run:
                 return state
         return "succeeded"
 
-    def count(self, before: JobStateName | None, after: JobStateName) -> None:
+    def count(self, before: ShownState | None, after: ShownState) -> None:
         """One job went from `before` (None: it is new) to `after`."""
         if before is not None:
             self._change(before, -1)
         if self.task.schedule is None or after in _BUSIEST:
             self._change(after, 1)
 
-    def _change(self, state: JobStateName, by: int) -> None:
+    def _change(self, state: ShownState, by: int) -> None:
         """Zeros are dropped, so that equal runs compare equal."""
         self.counts[state] += by
         if not self.counts[state]:

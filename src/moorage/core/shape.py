@@ -58,6 +58,14 @@ class Shape:
     arch: str | None
     gpu: GpuShape | None
 
+    @property
+    def line(self) -> str:
+        """The name of the line in which jobs of this shape wait on a full node; empty for those
+        that never do: which GPUs a successor gets is the server's to choose."""
+        if self.gpu is not None:
+            return ""
+        return f"{self.millicpus}-{self.memory}-{self.disk}-{self.arch or 'any'}"
+
 
 def shape_of(resources: Resources) -> Shape:
     """The lower bounds of a request; where only an upper one is given, nothing is reserved

@@ -3,7 +3,11 @@
 Delivery is at least once and every message may be repeated. A `Start` is idempotent by its key; a
 `Report` is repeated, on the same or the next connection, until an `Ack` names its sequence number.
 After each connect the agent sends `Hello` with all claims that it holds; the server answers with
-the difference (`Start`, `Stop`, `Forget`), so neither side replays a log.
+the difference (`Start`, `Stop`, `Forget`, `Retract`), so neither side replays a log.
+
+A node without room may be given jobs beforehand (`Start.wait`). They stand in line, and when an
+attempt of their line is `done` the first takes its place at once; one report tells both, so the
+server never counts a place twice. A place that falls free with nobody in line is the server's.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from moorage.specs.mounts import Mount
 PHASES = ("claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean")
 PhaseName = Literal["claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean"]
 
-AttemptState = Literal["staging", "running", "finishing", "done"]
-"""`staging`: claim to prolog; `finishing`: flush to clean; `done`: nothing of it is left."""
+AttemptState = Literal["waiting", "retracted", "staging", "running", "finishing", "done"]
+"""`waiting`: in line, not claimed; `retracted`: it left the line before its turn, and will never
+begin; `staging`: claim to prolog; `finishing`: flush to clean; `done`: nothing of it is left."""
 
 OutcomeKind = Literal[
     "exited",  # the process ended by itself; `exit_code`
@@ -102,6 +107,8 @@ class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
     limits: Limits = Limits()
     max_duration: float | None = None
     stop_duration: float | None = None
+    line: str = ""
+    """Attempts of one line reserve the same; empty: never in line."""
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
@@ -209,10 +216,12 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     """Addresses of all servers that live, to be tried when this one is gone."""
 
 
-class Start(Struct, frozen=True, tag="start"):
-    """Run this, unless its key was ever claimed here."""
+class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
+    """Run this, unless its key was ever claimed here. `wait`: not yet, but when the place of an
+    earlier attempt of its line falls free; a later `Start` without it gives it a place now."""
 
     launch: Launch
+    wait: bool = False
 
 
 class Stop(Struct, frozen=True, tag="stop"):
@@ -222,6 +231,13 @@ class Stop(Struct, frozen=True, tag="stop"):
     key: str
     grace: float | None
     abort: bool = False
+
+
+class Retract(Struct, frozen=True, tag="retract"):
+    """Give these back if they are still in line. Each is answered with a report: `retracted`, or
+    the state of an attempt that has begun meanwhile."""
+
+    keys: list[str]
 
 
 class Ack(Struct, frozen=True, tag="ack"):
@@ -279,7 +295,19 @@ class Probe(Struct, frozen=True, tag="probe"):
 
 
 ToServer = Hello | Report | LogData | ProbeResult | Swept
-ToAgent = Welcome | Start | Stop | Ack | Forget | ReadLog | CancelRead | DropLogs | Probe | Sweep
+ToAgent = (
+    Welcome
+    | Start
+    | Stop
+    | Retract
+    | Ack
+    | Forget
+    | ReadLog
+    | CancelRead
+    | DropLogs
+    | Probe
+    | Sweep
+)
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_server = msgspec.msgpack.Decoder(ToServer).decode

@@ -38,7 +38,7 @@ def test_an_undo_that_breaks_does_not_keep_an_attempt_from_its_end(
         )
         assert claim is not None
         claim.decide(Outcome("stopped"))
-        await Attempt(claim, node).resume(False)
+        await Attempt(claim, node, lambda _: None).resume(False)
         assert claim.state == "done"
         assert claim.phases[-1].detail == "too many open files"
         assert changed

@@ -31,6 +31,7 @@ from moorage.protocol.agent import (
     Outcome,
     Phase,
     Report,
+    Retract,
     Start,
     Stop,
 )
@@ -96,6 +97,14 @@ class Desk:
         return self.cluster.jobs[JobId(number)]
 
 
+def in_line(key: str) -> Held:
+    return Held(key, "waiting")
+
+
+def retracted(key: str) -> Held:
+    return Held(key, "retracted")
+
+
 def staging(key: str) -> Held:
     return Held(key, "staging", [Phase("claim", 1.0)])
 
@@ -134,8 +143,10 @@ def _line(effect: Effect) -> str:
             return " ".join([query, *keys])
         case Emit(kind):
             return f"! {kind}"
-        case Send(node, Start(launch)):
-            return f"-> {node} start {launch.job}.{launch.attempt}"
+        case Send(node, Start(launch, wait)):
+            return f"-> {node} {'wait' if wait else 'start'} {launch.job}.{launch.attempt}"
+        case Send(node, Retract(keys)):
+            return f"-> {node} retract {' '.join(keys)}"
         case Send(node, Stop(key, grace, abort)):
             return f"-> {node} stop {key} {grace}{' abort' if abort else ''}"
         case Send(node, Forget(keys)):
@@ -158,6 +169,8 @@ class Words:
     """What tests need of this file, which they cannot import."""
 
     brief = staticmethod(brief)
+    in_line = staticmethod(in_line)
+    retracted = staticmethod(retracted)
     staging = staticmethod(staging)
     running = staticmethod(running)
     finishing = staticmethod(finishing)

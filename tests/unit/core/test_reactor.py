@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moorage.core.effects import Emit, Send, Write
-from moorage.core.job import Finishing, Queued, Running, Starting
+from moorage.core.job import Finishing, Prefilled, Queued, Running, Starting
 from moorage.core.reactor import on_cancel, on_delete, on_expire, on_submit
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import RunId
@@ -433,7 +433,7 @@ def test_a_retry_keeps_its_place(desk, say):
     desk.schedule()
     retried(desk, say)
     assert isinstance(desk.job(1).state, Starting)
-    assert isinstance(desk.job(2).state, Queued)
+    assert isinstance(desk.job(2).state, Prefilled)
 
 
 def test_a_retry_that_waits_can_be_stopped(desk, say):

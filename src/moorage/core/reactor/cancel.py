@@ -5,7 +5,7 @@ from __future__ import annotations
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send
-from moorage.core.job import Cancelled, Event, Job, Live, Queued, Stopping
+from moorage.core.job import Cancelled, Event, Job, Live, Prefilled, Queued, Stopping
 from moorage.core.reactor.feed import job_event, settle
 from moorage.core.reasons import schedule_stopped, stopped_before_start
 from moorage.core.run import Run
@@ -15,7 +15,7 @@ from moorage.protocol.agent import Stop
 
 
 def on_cancel(cluster: Cluster, run: RunId, abort: bool, now: float) -> list[Effect]:
-    """Queued jobs are cancelled at once, live ones when their agent says that nothing is left.
+    """Queued jobs are cancelled at once, those on a node when its agent says that nothing is left.
 
     An abort may follow a stop; anything else repeated changes nothing. NotFound for a run that is
     not live.
@@ -41,7 +41,7 @@ def on_cancel(cluster: Cluster, run: RunId, abort: bool, now: float) -> list[Eff
 
 def _stop(cluster: Cluster, run: Run, job: Job, now: float) -> list[Effect]:
     state = job.state
-    if isinstance(state, Live):
+    if isinstance(state, Live | Prefilled):  # one in line may be about to begin
         return [rows.update_job(job), stop(run, job, state.node)]
     ending = stopped_before_start(state.last if isinstance(state, Queued) else None)
     run.note(ending)

@@ -7,7 +7,7 @@ from typing import Any
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit
-from moorage.core.job import Ending, Final, Job, Live, Queued
+from moorage.core.job import Ending, Final, Job, Live, Prefilled, Queued
 from moorage.core.run import Run
 
 
@@ -22,6 +22,7 @@ def job_event(job: Job) -> Emit:
     if isinstance(state, Live):
         data = {"attempt": state.attempt}
         return Emit(f"job.{state.name}", job.run, job.id, state.node, data)
+    assert not isinstance(state, Prefilled), "nothing to tell: to users it is queued as before"
     return _job_ended(job, state)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Wake, Write
-from moorage.core.job import Job, Starting
+from moorage.core.job import Job, Prefilled, Starting
 from moorage.core.launch import build_launch
 from moorage.core.node import Node
 from moorage.core.reactor.cancel import stop
 from moorage.core.reactor.reports import absorb, lose
+from moorage.core.reactor.turns import requeue, wait
 from moorage.ids import NodeId
-from moorage.protocol.agent import DropLogs, Forget, Hello, Start
+from moorage.protocol.agent import DropLogs, Forget, Hello, Retract, Start
 
 
 def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
@@ -36,9 +37,12 @@ def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
         effects.append(Send(node.id, DropLogs(node.dropped_logs)))
         effects.append(Write("delete_dropped_logs", {"node_id": node.id}))
         node.dropped_logs = []
-    held = {claim.key for claim in hello.held}
+    held = {claim.key for claim in hello.held if claim.state != "waiting"}
     for number in sorted(node.claims):
         effects += _difference(cluster, node, cluster.jobs[number], held, rebooted, now)
+    waiting = {claim.key for claim in hello.held if claim.state == "waiting"}
+    for number in [number for line in node.lines.values() for number in line]:
+        effects += _in_line(cluster, node, cluster.jobs[number], waiting, rebooted, now)
     return [*effects, Wake()]
 
 
@@ -59,6 +63,24 @@ def _difference(
             return [stop(run, job, node.id)]
         return [Send(node.id, Start(build_launch(run, job, node.claims[job.id])))]
     return lose(cluster, job, f"node {node.name} no longer knows of it", now)
+
+
+def _in_line(
+    cluster: Cluster, node: Node, job: Job, waiting: set[str], rebooted: bool, now: float
+) -> list[Effect]:
+    """What a job that should be in line on this node needs."""
+    assert isinstance(job.state, Prefilled)
+    run = cluster.runs[job.run]
+    if job.key in waiting:
+        if job.stopping:
+            return [stop(run, job, node.id)]
+        return [Send(node.id, Retract([job.key]))] if job.state.retracting else []
+    # Not claimed, and nothing that was sent before can arrive any more: it has not begun. After a
+    # reboot that is no longer sure (the claim may have been lost with the page cache), but nothing
+    # of it lives: the next attempt gets a number of its own.
+    if job.stopping or job.state.retracting or rebooted:
+        return requeue(cluster, job, now)
+    return [wait(cluster, job, node.id)]
 
 
 def on_node_down(cluster: Cluster, node: NodeId, now: float) -> list[Effect]:

@@ -19,12 +19,14 @@ from moorage.core.job import (
     Finishing,
     Job,
     Live,
+    Prefilled,
     Queued,
     Running,
     Starting,
     Succeeded,
 )
 from moorage.core.reactor.feed import job_event, settle
+from moorage.core.reactor.turns import leave_line, take_place
 from moorage.core.reasons import Verdict, judge
 from moorage.core.run import Run
 from moorage.ids import NodeId
@@ -49,11 +51,15 @@ def absorb(
     """Take over the states of claims; and the keys that the node may forget."""
     effects: list[Effect] = []
     forget: list[str] = []
-    for claim in held:
+    # Ends first: what took the place of one that ended must find it released.
+    for claim in sorted(held, key=_not_over):
         job = cluster.attempt(claim.key, node)
         if job is not None:
             effects += _advance(cluster, job, claim, now)
-        elif claim.state != "done":  # not to be here: end it, and its `done` is forgotten
+        elif claim.state not in (
+            "done",
+            "retracted",
+        ):  # not to be here: end it, and its `done` is forgotten
             effects.append(Send(node, Stop(claim.key, grace=0, abort=True)))
         if claim.state == "done":
             forget.append(claim.key)
@@ -71,10 +77,14 @@ def lose(cluster: Cluster, job: Job, message: str, now: float) -> list[Effect]:
 
 def _advance(cluster: Cluster, job: Job, held: Held, now: float) -> list[Effect]:
     """Walk the job to the state that the report says, through every state between."""
+    events: list[Effect] = []
+    if isinstance(job.state, Prefilled):
+        if (left := leave_line(cluster, job, held, now)) is not None:
+            return left
+        events = take_place(cluster, job)
     state, run = job.state, cluster.runs[job.run]
     if not isinstance(state, Live) or not _newer(held, state.report):
         return []
-    events: list[Effect] = []
     began = _began(held)
     if isinstance(job.state, Starting) and (held.state == "running" or began is not None):
         job.started_at = now if began is None else began
@@ -87,15 +97,19 @@ def _advance(cluster: Cluster, job: Job, held: Held, now: float) -> list[Effect]
         events.append(job_event(job))
     attempt = rows.update_attempt(job, state, held, now)
     if held.state == "done":
+        cluster.nodes[state.node].learn(job.shape, _lasted(held))
         return [attempt, *events, *_end(cluster, run, job, held, now)]
+    if isinstance(job.state, Starting) or not events:
+        job.state = type(state)(state.node, state.attempt, held)
     if events:
         return [attempt, rows.update_job(job), *settle(cluster, run, now), *events]
-    job.state = type(state)(state.node, state.attempt, held)
     return [attempt]
 
 
 def _newer(held: Held, known: Held | None) -> bool:
     """Within one attempt, states and phases are only ever added."""
+    if held.state not in _ORDER:
+        return False
     return known is None or _progress(held) > _progress(known)
 
 
@@ -107,6 +121,16 @@ def _progress(held: Held) -> tuple[int, int, int, bool]:
 def _began(held: Held) -> float | None:
     """When its process started; None if there is none yet, or never was."""
     return next((phase.began for phase in held.phases if phase.name == "run"), None)
+
+
+def _lasted(held: Held) -> float:
+    """Seconds from its process's start to its end, by the node's clock; 0 where none ran."""
+    run = next((phase for phase in held.phases if phase.name == "run"), None)
+    return 0.0 if run is None or run.ended is None else run.ended - run.began
+
+
+def _not_over(held: Held) -> bool:
+    return held.state != "done"
 
 
 def _end(cluster: Cluster, run: Run, job: Job, held: Held, now: float) -> list[Effect]:

@@ -6,17 +6,22 @@ from heapq import heappop, heapreplace
 
 from moorage.core import rows
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Send
+from moorage.core.effects import Effect, Send, Wake
 from moorage.core.job import Event, Job, Starting
 from moorage.core.launch import build_launch
 from moorage.core.node import Node
 from moorage.core.place import Places
+from moorage.core.reactor import lines
 from moorage.core.reactor.feed import job_event, settle
 from moorage.protocol.agent import Start
 
+LARGEST_PASS = 2000
+"""Jobs placed in one pass: the loop serves others before the next one."""
 
-def schedule(cluster: Cluster, now: float) -> list[Effect]:
-    """Place what fits: by priority, then in the order of submission.
+
+def schedule(cluster: Cluster, now: float, limit: int = LARGEST_PASS) -> list[Effect]:
+    """Place what fits: by priority, then in the order of submission; then fill the lines of full
+    nodes, and take back from lines what is better elsewhere.
 
     First fit: a job that must wait holds nothing back, and smaller ones behind it may start. So a
     large job can starve beside an endless supply of small ones; reservations for it are left to a
@@ -24,22 +29,38 @@ def schedule(cluster: Cluster, now: float) -> list[Effect]:
     again at any lower priority.
     """
     places = Places(cluster.nodes.values())
-    groups = cluster.queue.groups()
+    effects = lines.admit_first(cluster, places, now)
+    placed, tired = _place(cluster, places, now, limit)
+    effects += placed
+    if tired:
+        return [*effects, Wake()]
+    effects += lines.admit_rest(cluster, places, now)
+    effects += lines.yield_to_priority(cluster)
+    effects += lines.fill(cluster, now, limit)
+    effects += lines.balance(cluster, places)
+    return effects
+
+
+def _place(cluster: Cluster, places: Places, now: float, limit: int) -> tuple[list[Effect], bool]:
+    """Up to `limit` jobs; True where more might be placed."""
+    groups = cluster.queue.groups() if places.any_room else []
     effects: list[Effect] = []
-    while groups and places.any_room:
+    while groups:
         order, number, shape = groups[0]
         node = places.find(shape)
         if node is None:
             heappop(groups)
             continue
-        job = cluster.jobs[number]
-        effects += _assign(cluster, job, node, now)
+        if not limit:
+            return effects, True
+        limit -= 1
+        effects += _assign(cluster, cluster.jobs[number], node, now)
         following = cluster.queue.head((-order, shape))
         if following is None:
             heappop(groups)
         else:
             heapreplace(groups, (order, following, shape))
-    return effects
+    return effects, False
 
 
 def _assign(cluster: Cluster, job: Job, node: Node, now: float) -> list[Effect]:

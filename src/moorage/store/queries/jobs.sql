@@ -29,6 +29,15 @@ UPDATE attempts SET
     outcome = :outcome, usage = :usage
 WHERE job_id = :job_id AND attempt = :attempt AND state <> 'done';
 
+-- name: assign_attempt
+-- A job in line got room: from now on its node may run it at once.
+UPDATE attempts SET state = 'assigned', assigned_at = :assigned_at
+WHERE job_id = :job_id AND attempt = :attempt AND state = 'prefilled';
+
+-- name: delete_attempt
+-- It left the line before its turn came: nothing of it ever ran.
+DELETE FROM attempts WHERE job_id = :job_id AND attempt = :attempt AND state = 'prefilled';
+
 -- name: live_jobs
 -- Boot: every job that has not ended, in the order of its number.
 SELECT id, run_id, idx, state, reason, message, exit_code, attempt, node_id, not_before, stopping,
