@@ -6,13 +6,15 @@ What only the living cluster knows (why a job waits, what a node has left) is ad
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import NamedTuple, cast, get_args
 
 import msgspec
 
 from moorage.errors import InvalidInput, NotFound
+from moorage.ids import JobId
 from moorage.protocol.agent import Outcome, Phase, Usage
 from moorage.protocol.api import (
+    COUNTED,
     FINAL_STATES,
     AttemptView,
     Event,
@@ -27,10 +29,9 @@ from moorage.specs.task import Task
 from moorage.store.base import Row, Store
 
 LARGEST_PAGE = 1000
+LIVE_STATES = frozenset(get_args(RunState)) - FINAL_STATES
 _LARGEST_NUMBER = 2**63 - 1
 _CURSOR = re.compile(r"r[0-9a-f]{1,15}")
-_ACTIVE = ("active_runs_page", "count_active_runs")
-_ALL = ("runs_page", "count_runs")
 
 _spec = msgspec.json.Decoder(Task).decode
 _tags = msgspec.json.Decoder(dict[str, str]).decode
@@ -38,6 +39,21 @@ _phases = msgspec.json.Decoder(list[Phase]).decode
 _outcome = msgspec.json.Decoder(Outcome).decode
 _usage = msgspec.json.Decoder(Usage).decode
 _data = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class Try(NamedTuple):
+    """One attempt: the name of its node, and whether nothing of it is left there."""
+
+    node: str
+    over: bool
+
+
+class JobTries(NamedTuple):
+    """A job with its attempts by number; `over`: there will be no other."""
+
+    id: JobId
+    over: bool
+    tries: dict[int, Try]
 
 
 class History:
@@ -52,27 +68,37 @@ class History:
         active: bool = False,
         state: str | None = None,
         name: str | None = None,
-        user: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> RunPage:
-        """Runs that pass all filters given, newest first; `total` counts those of all pages.
+        """Runs that pass all filters given, newest first; `total` counts those of all pages, up
+        to COUNTED.
 
         `active` leaves out what has ended. InvalidInput for a cursor that no page gave.
         """
         limit = max(1, min(limit, LARGEST_PAGE))
-        filters = {"state": state, "name": name, "user": user}
-        # Few are live among many: with a live state, too, their own index answers.
-        active = active or (state is not None and state not in FINAL_STATES)
-        page, count = _ACTIVE if active else _ALL
+        before = _position(cursor)
+        if active and state in FINAL_STATES:
+            return RunPage([], 0)
+        if name is not None and (active or state in LIVE_STATES):
+            return self._live_of(name, state, before)
+        kind, filters = _kind(active, state, name)
         # One more than asked for tells whether another page follows.
-        wanted = {**filters, "before": _position(cursor), "limit": limit + 1}
-        rows = self._store.read(page, wanted)
-        if not active and set(filters.values()) == {None}:
-            count = "count_all_runs"
-        total = cast(int, self._store.read(count, filters)[0]["total"])
+        wanted = {**filters, "before": before, "limit": limit + 1}
+        rows = self._store.read(f"{kind}runs_page", wanted)
+        total = self._store.read(f"count_{kind}runs", {**filters, "most": COUNTED})[0]["total"]
         following = _cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
-        return RunPage([_summary(row) for row in rows[:limit]], total, following)
+        return RunPage([_summary(row) for row in rows[:limit]], cast(int, total), following)
+
+    def _live_of(self, name: str, state: str | None, before: int) -> RunPage:
+        """Live runs never share a name, and a name in use is taken: only its newest can be live,
+        however many had it."""
+        found = [
+            _summary(row)
+            for row in self._store.read("run_by_name", {"name": name})
+            if row["state"] not in FINAL_STATES and state in (None, row["state"])
+        ]
+        return RunPage([run for run in found if run.id < before], len(found))
 
     def summary(self, ref: str) -> RunSummary:
         """The run of that number, or the newest of that name; NotFound."""
@@ -89,6 +115,21 @@ class History:
             _job(job, attempts.get(job["id"], [])) for job in self._store.read("jobs_of_run", run)
         ]
         return RunView(_summary(row), _spec(row["spec"]), jobs, row["source"], row["dialect"])
+
+    def tries(self, run: int, index: int | None) -> JobTries | None:
+        """Where the job at a position of a run (None: its newest) was tried; None without one."""
+        if index is None:
+            jobs = self._store.read("last_job", {"run_id": run})
+        else:
+            jobs = self._store.read("job_at", {"run_id": run, "idx": index})
+        if not jobs:
+            return None
+        job = jobs[0]
+        tries = {
+            row["attempt"]: Try(row["node"], row["state"] == "done")
+            for row in self._store.read("attempts_of_job", {"job_id": job["id"]})
+        }
+        return JobTries(JobId(job["id"]), job["state"] in FINAL_STATES, tries)
 
     def events(self, *, since: int = 0, run: int | None = None, limit: int = 100) -> EventPage:
         """What happened after event number `since`, to one run or to all, oldest first."""
@@ -130,9 +171,18 @@ def _cursor(run: int) -> str:
     return f"r{run:x}"
 
 
-def _position(cursor: str | None) -> int | None:
+def _kind(active: bool, state: str | None, name: str | None) -> tuple[str, dict[str, str | None]]:
+    """Which family of queries answers from an index of its own, and with which parameters."""
+    if name is not None:
+        return "named_", {"name": name, "state": state}
+    if state is not None:
+        return "state_", {"state": state}
+    return ("active_" if active else ""), {}
+
+
+def _position(cursor: str | None) -> int:
     if cursor is None:
-        return None
+        return _LARGEST_NUMBER
     if _CURSOR.fullmatch(cursor) is None:
         raise InvalidInput("the cursor is not one that an earlier page gave")
     return int(cursor[1:], 16)

@@ -74,6 +74,7 @@ CREATE TABLE runs (
 
 CREATE INDEX runs_by_name ON runs (name, id);
 CREATE INDEX runs_live ON runs (id) WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
+CREATE INDEX runs_by_state ON runs (state, id);
 
 -- Never a foreign key: a repeated request gets its first reply also when its runs were deleted.
 CREATE TABLE requests (

@@ -10,11 +10,12 @@ import pytest
 
 from contract import rows
 from moorage.errors import InvalidInput, NotFound
+from moorage.ids import JobId
 from moorage.protocol.agent import Outcome, Phase, Usage
 from moorage.protocol.api import AttemptView, Event, JobView, RunSummary
 from moorage.specs.task import Task
 from moorage.store.base import Store
-from moorage.store.history import History
+from moorage.store.history import History, JobTries, Try
 from moorage.store.sqlite import open_sqlite
 
 
@@ -136,7 +137,36 @@ def test_the_last_page_has_no_cursor(store: Store, history: History) -> None:
     assert history.runs(limit=4).cursor is None
     assert history.runs(limit=3).cursor is not None
     assert len(history.runs(limit=0).runs) == 1
-    assert history.runs(user="bob").total == 0
+
+
+def test_totals_count_so_far_and_no_further(
+    store: Store, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorage.store.history.COUNTED", 3)
+    store.write([rows.run(n, name="same", state="failed") for n in range(1, 6)])
+    for filters in ({}, {"state": "failed"}, {"name": "same"}):
+        assert history.runs(limit=1, **filters).total == 3
+    assert history.runs(active=True).total == 0
+    assert history.runs(active=True, state="failed").total == 0
+
+
+def test_where_a_job_was_tried(store: Store, history: History) -> None:
+    store.write(
+        [
+            rows.node(1),
+            rows.run(1),
+            rows.job(4, 1, state="failed"),
+            rows.job(5, 1, idx=1),
+            rows.attempt(4),
+            rows.progress(4, "done"),
+            rows.attempt(4, 2),
+        ]
+    )
+    assert history.tries(1, 0) == JobTries(
+        JobId(4), True, {1: Try("node-1", True), 2: Try("node-1", False)}
+    )
+    assert history.tries(1, None) == JobTries(JobId(5), False, {})
+    assert history.tries(1, 2) is None
 
 
 @pytest.mark.parametrize("cursor", ["", "7", "r", "rx", "r-1", "r" + "f" * 40, "r1\n"])

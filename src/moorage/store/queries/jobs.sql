@@ -71,3 +71,19 @@ JOIN attempts AS a ON a.job_id = j.id
 JOIN nodes AS n ON n.id = a.node_id
 WHERE j.run_id = :run_id
 ORDER BY a.job_id, a.attempt;
+
+-- name: job_at
+-- The job of a run with this index.
+SELECT id, state FROM jobs WHERE run_id = :run_id AND idx = :idx;
+
+-- name: last_job
+-- The newest job of a run.
+SELECT id, state FROM jobs WHERE run_id = :run_id ORDER BY idx DESC LIMIT 1;
+
+-- name: attempts_of_job
+-- Where the attempts of a job ran, the first one first.
+SELECT a.attempt, n.name AS node, a.state
+FROM attempts AS a
+JOIN nodes AS n ON n.id = a.node_id
+WHERE a.job_id = :job_id
+ORDER BY a.attempt;

@@ -59,15 +59,11 @@ INSERT INTO requests ("user", id, runs, at) VALUES (:user, :id, :runs, :at);
 SELECT runs FROM requests WHERE "user" = :user AND id = :id;
 
 -- name: runs_page
--- Rows of `ps`, newest first, below the id :before. Each of :before, :state, :name, :user may be
--- NULL: no such filter.
+-- Rows of `ps`, newest first, below the id :before.
 SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
     submitted_at, started_at, ended_at, next_at, stopping, node, attempt
 FROM runs
-WHERE (CAST(:before AS BIGINT) IS NULL OR id < :before)
-    AND (CAST(:state AS TEXT) IS NULL OR state = :state)
-    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
-    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user)
+WHERE id < :before
 ORDER BY id DESC
 LIMIT :limit;
 
@@ -76,34 +72,52 @@ LIMIT :limit;
 SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
     submitted_at, started_at, ended_at, next_at, stopping, node, attempt
 FROM runs
-WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
-    AND (CAST(:before AS BIGINT) IS NULL OR id < :before)
+WHERE state NOT IN ('succeeded', 'failed', 'cancelled') AND id < :before
+ORDER BY id DESC
+LIMIT :limit;
+
+-- name: state_runs_page
+-- As runs_page, of the runs in one state.
+SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
+    submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE state = :state AND id < :before
+ORDER BY id DESC
+LIMIT :limit;
+
+-- name: named_runs_page
+-- As runs_page, of the runs of one name; :state may be NULL: any.
+SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
+    submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE name = :name AND id < :before
     AND (CAST(:state AS TEXT) IS NULL OR state = :state)
-    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
-    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user)
 ORDER BY id DESC
 LIMIT :limit;
 
 -- name: count_runs
--- How many runs the filters of runs_page leave.
-SELECT count(*) AS total
-FROM runs
-WHERE (CAST(:state AS TEXT) IS NULL OR state = :state)
-    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
-    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user);
-
--- name: count_all_runs
--- As count_runs without filters: the smallest index answers, not the rows.
-SELECT count(*) AS total FROM runs;
+-- How many runs there are, counted up to :most: the smallest index answers, not the rows.
+SELECT count(*) AS total FROM (SELECT 1 FROM runs LIMIT :most) AS counted;
 
 -- name: count_active_runs
--- How many runs the filters of active_runs_page leave.
-SELECT count(*) AS total
-FROM runs
-WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
-    AND (CAST(:state AS TEXT) IS NULL OR state = :state)
-    AND (CAST(:name AS TEXT) IS NULL OR name = :name)
-    AND (CAST(:user AS TEXT) IS NULL OR "user" = :user);
+-- How many runs have not ended, counted up to :most.
+SELECT count(*) AS total FROM (
+    SELECT 1 FROM runs WHERE state NOT IN ('succeeded', 'failed', 'cancelled') LIMIT :most
+) AS counted;
+
+-- name: count_state_runs
+-- How many runs are in one state, counted up to :most.
+SELECT count(*) AS total FROM (
+    SELECT 1 FROM runs WHERE state = :state LIMIT :most
+) AS counted;
+
+-- name: count_named_runs
+-- How many runs named_runs_page leaves, counted up to :most.
+SELECT count(*) AS total FROM (
+    SELECT 1 FROM runs
+    WHERE name = :name AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+    LIMIT :most
+) AS counted;
 
 -- name: max_ids
 -- Boot: the highest number ever given to a run, a job and a node (0: none yet), those of deleted

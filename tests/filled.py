@@ -1,0 +1,74 @@
+"""A store that was in use for a long time: any number of finished and of waiting runs, written
+past the server, with all rows that a real run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from contract import rows
+from moorage.store.base import Statement, Store
+
+SPEC = '{"type":"task","commands":["true"]}'
+WAITING_SPEC = '{"type":"task","commands":["true"],"priority":%d,"resources":{"cpu":"%d"}}'
+BATCH = 1000
+NODE = 1
+_BEGAN = 1_700_000_000.0
+_PHASES = "[%s]" % ",".join(
+    f'{{"name":"{name}","began":{_BEGAN + n},"ended":{_BEGAN + n + 0.5}}}'
+    for n, name in enumerate(
+        ("claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean")
+    )
+)
+_STATES = ("succeeded",) * 17 + ("failed",) * 2 + ("cancelled",)
+
+
+def fill(store: Store, *, finished: int = 0, waiting: int = 0, cpus: int = 2) -> None:
+    """Add runs to an empty store: the finished ones first, each with its job, attempt and events;
+    then waiting ones, of a lower priority than usual and for `cpus` CPUs each."""
+    store.write([rows.node(NODE, name="long-gone", state="down", resources=_RESOURCES)])
+    batch: list[Statement] = []
+    for number in range(1, finished + waiting + 1):
+        batch += _finished(number) if number <= finished else _waiting(number, cpus)
+        if number % BATCH == 0:
+            store.write(_in_order(batch))
+            batch = []
+    if batch:
+        store.write(_in_order(batch))
+
+
+_RESOURCES = '{"cpus":1,"arch":"x86","memory":1000000000,"disk":1000000000}'
+
+
+def _in_order(batch: list[Statement]) -> list[Statement]:
+    """Neighbours that share a query are quicker; events keep their order."""
+    order = ("insert_run", "insert_job", "insert_attempt", "update_attempt", "insert_event")
+    return sorted(batch, key=lambda statement: order.index(statement.query))
+
+
+def _finished(number: int) -> Iterator[Statement]:
+    at = _BEGAN + number
+    state = _STATES[number % len(_STATES)]
+    end = {"state": state, "started_at": at + 0.1, "ended_at": at + 0.2, "attempt": 1}
+    if state != "succeeded":
+        end |= {"reason": "exit-code", "message": "exited with code 1", "exit_code": 1}
+    yield rows.run(number, name=f"old-{number}", submitted_at=at, node="long-gone", **end)
+    yield rows.job(number, number, node_id=NODE, queued_at=at, **end)
+    yield rows.attempt(number, node_id=NODE, assigned_at=at)
+    usage = '{"cpu_seconds":0.002,"memory_peak":778240}'
+    outcome = '{"kind":"exited","exit_code":0}'
+    yield rows.progress(number, "done", ended_at=at, phases=_PHASES, outcome=outcome, usage=usage)
+    told = '{"name":"old-%d","user":"ada","state":"queued"}' % number
+    yield rows.event("run.submitted", run_id=number, at=at, data=told)
+    for kind in ("job.queued", "job.starting", "job.running", "job.finishing", "job.ended"):
+        job = {"run_id": number, "job_id": number, "node_id": NODE}
+        yield rows.event(kind, at=at, data='{"attempt":1}', **job)
+    yield rows.event("run.ended", run_id=number, at=at, data='{"state":"%s"}' % state)
+
+
+def _waiting(number: int, cpus: int) -> Iterator[Statement]:
+    at = _BEGAN + number
+    spec = WAITING_SPEC % (-10, cpus)
+    yield rows.run(number, name=f"waits-{number}", submitted_at=at, priority=-10, spec=spec)
+    yield rows.job(number, number, queued_at=at)
+    yield rows.event("run.submitted", run_id=number, at=at)
+    yield rows.event("job.queued", run_id=number, job_id=number, at=at)
