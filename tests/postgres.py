@@ -31,7 +31,8 @@ import pytest
 
 ACCOUNTS = ("postgres", "nobody")
 """PostgreSQL refuses to run as root: the first of these that exists runs it instead."""
-READY = "database system is ready to accept connections"
+READY = "database system is ready to accept"
+"""Connections, or read-only connections."""
 STOP_SIGNALS = {
     "smart": signal.SIGTERM,
     "fast": signal.SIGINT,

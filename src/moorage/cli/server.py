@@ -220,9 +220,8 @@ def logs(follow: bool) -> None:
     _print_file(path)
 
 
-for command in (collect, check, backup, restore):
+for command in (collect, check, backup, restore, migrate_store):
     server.add_command(command)
-server.add_command(migrate_store)
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -7,8 +7,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from moorage.errors import InvalidInput, MoorageError, Problem
@@ -41,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def move(home: Path, given_source: str, given_target: str) -> list[str]:
     """Move the store of a home; what to tell the user. The next server of this home uses the new
     one. InvalidInput where an end cannot be used, with the remedy; then nothing has changed."""
-    source = database.choose(given_source, {}, "", home)
     configured = settings.load(home).database
-    target = database.choose(given_target, os.environ, configured, home)
+    with _naming("--from"):
+        source = database.choose(given_source, {}, "", home)
+    with _naming("--to"):
+        target = database.choose(given_target, os.environ, configured, home)
     if source == target:
         raise InvalidInput(
             Problem(
@@ -57,6 +59,23 @@ def move(home: Path, given_source: str, given_target: str) -> list[str]:
             moved = transfer(old, new, line.show)
         database.remember(home, target)
     return _report(moved, source, target, configured)
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Says our own option's name where the server's is meant."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(
+            *(
+                problem._replace(
+                    field=problem.field.replace("--database", option),
+                    message=problem.message.replace("--database", option),
+                )
+                for problem in error.problems
+            )
+        ) from None
 
 
 def _opened(home: Path, chosen: str, *, must_exist: bool = False) -> End:

@@ -59,6 +59,8 @@ def place_of(url: str) -> Place:
         parts = conninfo_to_dict(url)
     except psycopg.Error:  # whose text repeats parts of the address, perhaps of the password
         raise InvalidInput(Problem("the database's address cannot be understood", fix)) from None
+    if not str(parts.get("port") or "0").replace(",", "").isdigit():
+        raise InvalidInput(Problem("the port in the database's address is no number", fix))
     host = parts.get("host") or parts.get("hostaddr") or parts.get("service") or "local socket"
     port = f":{parts['port']}" if parts.get("port") else ""
     name = parts.get("dbname") or parts.get("user") or ""
@@ -115,4 +117,5 @@ def _without_state(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
+    first, _, _ = text.partition("\n\tIs the server running")  # libpq's question, not ours
+    return " ".join(first.split()).removeprefix("connection failed: ").rstrip(".")

@@ -33,7 +33,8 @@ _TRANSPORT = {
 _ALWAYS = "SET idle_session_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
 _SIDE = _ALWAYS + "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan"
 _WRITER = (
-    _ALWAYS + "SET statement_timeout = 0; SET lock_timeout = 0; "
+    _ALWAYS + "SET default_transaction_read_only = off; "
+    "SET statement_timeout = 0; SET lock_timeout = 0; "
     # A dead leader's machine must not keep the lock: the database looks whether we are there.
     "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; "
     "SET tcp_user_timeout = 10000; SET client_connection_check_interval = 2000"

@@ -37,6 +37,10 @@ class End(Protocol):
     def place(self) -> str:
         """Which one, in words."""
 
+    @property
+    def remedy(self) -> str:
+        """How to get an empty one in its place."""
+
     def columns(self, table: str) -> tuple[str, ...]:
         """Names in the order of the table."""
 
@@ -107,7 +111,7 @@ def _require_empty(target: End) -> None:
     ]
     if filled:
         raise InvalidInput(
-            Problem(f"{target.place} is not empty ({', '.join(filled)})", "choose an empty one")
+            Problem(f"{target.place} is not empty ({', '.join(filled)})", target.remedy)
         )
 
 

@@ -37,6 +37,11 @@ class PostgresEnd:
         """See `End.place`."""
         return self._where.text
 
+    @property
+    def remedy(self) -> str:
+        """See `End.remedy`."""
+        return "make an empty one: createdb"
+
     def columns(self, table: str) -> tuple[str, ...]:
         """See `End.columns`."""
         with self._translated():

@@ -38,6 +38,11 @@ class SqliteEnd:
         """See `End.place`."""
         return str(self._path)
 
+    @property
+    def remedy(self) -> str:
+        """See `End.remedy`."""
+        return f"move {self._path.parent} away, all but `database`, or delete it"
+
     def columns(self, table: str) -> tuple[str, ...]:
         """See `End.columns`."""
         with self._translated():

@@ -146,7 +146,7 @@ def test_an_empty_store_moves_too(tmp_path: Path, database: str) -> None:
 def test_a_target_that_is_not_empty_is_refused(full: Path, database: str, tmp_path: Path) -> None:
     with closing(leading(database)) as shared:
         shared.write([rows.run(9)])
-    with pytest.raises(InvalidInput, match=r"not empty \(1 runs\); choose an empty one"):
+    with pytest.raises(InvalidInput, match=r"not empty \(1 runs\); make an empty one"):
         move(SqliteEnd(full), PostgresEnd(database))
     with closing(leading(database)) as shared:
         assert [row["id"] for row in shared.read("live_runs")] == [9]
