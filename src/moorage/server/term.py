@@ -128,7 +128,6 @@ class Term:
         epoch = await self._in_thread(lambda: boot.last_epoch(self._store)) + 1
         begun = [*boot.noted(epoch), self._leadership.begin(epoch)]
         await asyncio.wrap_future(self._writer.submit(begun))
-        _log.info("leading, epoch %d", epoch)
         beating = asyncio.ensure_future(self._beat())
         try:
             cluster = await self._in_thread(lambda: boot.recall(self._store))
@@ -143,6 +142,7 @@ class Term:
         services = self._services(engine, "leader")
         self._door.application = build(services)
         self._peers.leading = True
+        _log.info("leading, epoch %d", engine.epoch)
         await self._look()
         failing = asyncio.ensure_future(engine.stopped.wait())
         ends: list[asyncio.Future[Any]] = [failing, beating]
