@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
 from moorage.store import sql
 from moorage.store.base import Params, Row, Statement, StatementRefused, StoreBroken
@@ -128,9 +129,9 @@ def open_sqlite(path: Path) -> SqliteStore:
     lock = FileLock(path.with_name(path.name + ".lock"), f"the database {path}")
     try:
         _create(path)
+        _recognize(path)
         connection = _connect(path, read_only=False)
         try:
-            _check(connection, path)
             _migrate(connection, path)
             _convert(path)
             connection.execute("PRAGMA foreign_keys = ON")
@@ -166,6 +167,20 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StoreBroken(f"cannot open the database {path}: {error.strerror}") from error
+
+
+def _recognize(path: Path) -> None:
+    """StoreBroken for a file of another program, a newer one, and one that is damaged: before the
+    journal's mode or anything else of it is changed."""
+    if not path.stat().st_size:
+        return
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        _check(connection, path)
+        _version(connection, path)
+    finally:
+        connection.close()
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -221,12 +236,19 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     if not tables:
         return 0
+    row = None
     if "meta" in tables:
         query = sql.queries("sqlite")["meta"].text
         row = connection.execute(query, {"key": "schema_version"}).fetchone()
-        if row is not None:
-            return int(row[0])
-    raise StoreBroken(f"{path} is a database, but not moorage's: use another MOORAGE_HOME")
+    if row is None:
+        raise StoreBroken(f"{path} is a database, but not moorage's: use another MOORAGE_HOME")
+    version, known = int(row[0]), len(sql.migrations())
+    if version > known:
+        raise StoreBroken(
+            f"{path} was written by a newer moorage (schema {version}, this one knows "
+            f"{known}): install that version, or use another MOORAGE_HOME"
+        )
+    return version
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -236,11 +258,6 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(connection, path)
-        if version > len(known):
-            raise StoreBroken(
-                f"{path} was written by a newer moorage (schema {version}, this one knows "
-                f"{len(known)}): install that version, or use another MOORAGE_HOME"
-            )
         for step in known[version:]:
             for statement in statements(sql.for_sqlite(step.text)):
                 connection.execute(statement)

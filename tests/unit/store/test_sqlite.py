@@ -90,8 +90,10 @@ def test_someone_elses_database_is_refused(path: Path) -> None:
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE meta (key, value)")
     other.close()
+    before = path.read_bytes()
     with pytest.raises(StoreBroken, match="not moorage's"):
         open_sqlite(path)
+    assert path.read_bytes() == before, "not even its journal's mode"
 
 
 def test_a_newer_database_is_refused(path: Path) -> None:
@@ -100,8 +102,10 @@ def test_a_newer_database_is_refused(path: Path) -> None:
     changed.execute("UPDATE meta SET value = '999' WHERE key = 'schema_version'")
     changed.commit()
     changed.close()
+    before = path.read_bytes()
     with pytest.raises(StoreBroken, match=r"newer moorage \(schema 999"):
         open_sqlite(path)
+    assert path.read_bytes() == before
 
 
 def test_a_migration_that_fails_changes_nothing(
