@@ -23,6 +23,7 @@ from moorage.server.site import Site
 from moorage.server.standby import standby
 from moorage.store.base import StoreBroken
 from moorage.store.blobs import Blobs
+from moorage.store.databasepacks import DatabasePacks
 from moorage.store.leader import Identity, Server
 from moorage.store.postgres_store import PostgresStore
 from moorage.store.writer import Writer
@@ -58,7 +59,11 @@ class Term:
         self._leadership = store.leadership(identity)
         self._admission = Admission(store)
         self._blobs = Blobs(
-            site.directory, store, self._writer, upload_limit=site.settings.upload_limit
+            site.directory,
+            store,
+            self._writer,
+            packs=DatabasePacks(store, self._writer),
+            upload_limit=site.settings.upload_limit,
         )
         self._engine: Engine | None = None
         # Threads of its own: those of the loop may all be busy with uploads.
