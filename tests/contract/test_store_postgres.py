@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from contract.blob_suite import BlobSuite
@@ -14,22 +15,24 @@ from moorage.store.leader import Identity
 from moorage.store.packs import Packs
 from moorage.store.postgres import open_postgres
 from moorage.store.writer import Writer
-from postgres import Postgres
 
 
 class OnPostgres:
-    """Opens a database for each directory; the one server that writes leads."""
+    """A schema of the test's database for each directory, and a server that leads there."""
 
     dialect = "postgres"
 
     @pytest.fixture(autouse=True)
-    def databases(self, postgres_server: Postgres) -> None:
-        self._server = postgres_server
+    def schemas(self, database: str) -> None:
+        self._database = database
         self._urls: dict[Path, str] = {}
 
     def open(self, directory: Path) -> Store:
         if directory not in self._urls:
-            self._urls[directory] = self._server.new_database()
+            schema = f"s{len(self._urls)}"
+            with psycopg.connect(self._database) as connection:
+                connection.execute(f"CREATE SCHEMA {schema}".encode())
+            self._urls[directory] = f"{self._database}?options=-csearch_path%3D{schema}"
         store = open_postgres(self._urls[directory])
         store.leadership(Identity("one", "http://127.0.0.1:1", "1")).acquire()
         return store
