@@ -13,7 +13,7 @@ WAITING_SPEC = '{"type":"task","commands":["true"],"priority":%d,"resources":{"c
 BATCH = 1000
 NODE = 1
 _BEGAN = 1_700_000_000.0
-_PHASES = "[%s]" % ",".join(
+_PHASES = ",".join(
     f'{{"name":"{name}","began":{_BEGAN + n},"ended":{_BEGAN + n + 0.5}}}'
     for n, name in enumerate(
         ("claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean")
@@ -56,13 +56,15 @@ def _finished(number: int) -> Iterator[Statement]:
     yield rows.attempt(number, node_id=NODE, assigned_at=at)
     usage = '{"cpu_seconds":0.002,"memory_peak":778240}'
     outcome = '{"kind":"exited","exit_code":0}'
-    yield rows.progress(number, "done", ended_at=at, phases=_PHASES, outcome=outcome, usage=usage)
-    told = '{"name":"old-%d","user":"ada","state":"queued"}' % number
+    yield rows.progress(
+        number, "done", ended_at=at, phases=f"[{_PHASES}]", outcome=outcome, usage=usage
+    )
+    told = f'{{"name":"old-{number}","user":"ada","state":"queued"}}'
     yield rows.event("run.submitted", run_id=number, at=at, data=told)
     for kind in ("job.queued", "job.starting", "job.running", "job.finishing", "job.ended"):
         job = {"run_id": number, "job_id": number, "node_id": NODE}
         yield rows.event(kind, at=at, data='{"attempt":1}', **job)
-    yield rows.event("run.ended", run_id=number, at=at, data='{"state":"%s"}' % state)
+    yield rows.event("run.ended", run_id=number, at=at, data=f'{{"state":"{state}"}}')
 
 
 def _waiting(number: int, cpus: int) -> Iterator[Statement]:

@@ -2,7 +2,8 @@
 
 The newest events are kept once, in memory; a follower is only a position. One that is too slow, or
 that begins in the past, reads what it lacks from the store, so no follower can hold up another or
-make the server grow.
+make the server grow. While only a few runs are followed, nothing is kept at all: reading a few
+runs' events costs less than reading those of everybody.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Callable
 from types import TracebackType
+
+import msgspec
 
 from moorage.ids import RunId
 from moorage.protocol.api import Event
@@ -21,6 +24,8 @@ Reader = Callable[[int, RunId | None, int], list[Event]]
 RECENT = 4096
 """Events kept in memory."""
 PAGE = 500
+FEW = 4
+"""Runs that are followed at once without keeping the events of all."""
 
 
 class Follower:
@@ -65,6 +70,9 @@ class Feed:
         self._recent: list[Event] = []
         self._from = 0
         """Every event after this number is in `_recent`, as far as `_pump` came."""
+        self._encoded: dict[int, bytes] = {}
+        """JSON of events in `_recent`, by number: made once, however many follow."""
+        self._collecting = False
         self._followers: dict[RunId | None, set[Follower]] = {}
         self._pumping = False
         self.closed = False
@@ -75,11 +83,11 @@ class Feed:
 
     def add(self, follower: Follower) -> None:
         """Wake this follower from now on."""
-        if not self._followers:
-            # Nobody listened, so nothing was collected: begin after what is committed by now.
-            self._recent.clear()
-            self._from = self._newest()
         self._followers.setdefault(follower.run, set()).add(follower)
+        if not self._collecting and self._many():
+            # Nothing was collected so far: begin after what is committed by now.
+            self._collecting = True
+            self._from = self._newest()
 
     def remove(self, follower: Follower) -> None:
         """Wake it no longer."""
@@ -87,6 +95,13 @@ class Feed:
         group.discard(follower)
         if not group:
             self._followers.pop(follower.run, None)
+        if self._collecting and not self._many():
+            self._collecting = False
+            self._recent.clear()
+            self._encoded.clear()
+
+    def _many(self) -> bool:
+        return None in self._followers or len(self._followers) > FEW
 
     def committed(self) -> None:
         """Events were committed. Costs nothing while nobody follows."""
@@ -96,21 +111,33 @@ class Feed:
 
     def after(self, since: int, run: RunId | None) -> list[Event]:
         """Up to a page of events after `since`: from memory where it reaches back so far."""
-        if since < self._from:
+        if not self._collecting or since < self._from:
             return self._read(since, run, PAGE)
         start = bisect_right(self._recent, since, key=lambda event: event.seq)
         chosen = self._recent[start:]
         return [e for e in chosen if run is None or e.run == run][:PAGE]
 
+    def encoded(self, event: Event) -> bytes:
+        """The event as JSON."""
+        if (known := self._encoded.get(event.seq)) is not None:
+            return known
+        text = msgspec.json.encode(event)
+        if self._collecting and event.seq > self._from:
+            self._encoded[event.seq] = text
+        return text
+
     def close(self) -> None:
         """Let every follower end."""
         self.closed = True
         for group in self._followers.values():
-            for follower in group:
-                follower.news.set()
+            _wake(group)
 
     def _pump(self) -> None:
         self._pumping = False
+        if not self._collecting:
+            for group in self._followers.values():
+                _wake(group)
+            return
         newest = self._recent[-1].seq if self._recent else self._from
         fresh = self._read(newest, None, PAGE)
         self._recent.extend(fresh)
@@ -118,10 +145,16 @@ class Feed:
             dropped = self._recent[:-RECENT]
             self._recent = self._recent[-RECENT:]
             self._from = dropped[-1].seq
+            for event in dropped:
+                self._encoded.pop(event.seq, None)
         runs = {event.run for event in fresh}
         for key, group in self._followers.items():
             if key is None or key in runs:
-                for follower in group:
-                    follower.news.set()
+                _wake(group)
         if len(fresh) == PAGE:
             self.committed()
+
+
+def _wake(group: set[Follower]) -> None:
+    for follower in group:
+        follower.news.set()

@@ -16,8 +16,8 @@ from moorage.engine.loop import Engine
 from moorage.errors import NotFound
 from moorage.ids import AttemptKey, JobId, RunId
 from moorage.protocol.agent import LogData, ReadLog
-from moorage.protocol.api import FINAL_STATES, AttemptView, JobView
 from moorage.server.stream import CutOff
+from moorage.store.history import JobTries, Try
 
 PAGE = 262_144
 """Bytes asked for at once."""
@@ -48,17 +48,18 @@ class Output:
         self._since = wanted.since
         self._attempt = wanted.attempt or 1
         self._held: bytes = b""
+        self._job: JobTries | None = None
 
-    def job(self) -> JobView | None:
+    def job(self) -> JobTries | None:
         """The job as it is now; None where a schedule has not made one yet. NotFound for a
         position that the run does not have."""
-        jobs = self._engine.history.run(str(self._wanted.run)).jobs
-        if self._wanted.job is None:
-            return jobs[-1] if jobs else None
-        for job in jobs:
-            if job.index == self._wanted.job:
-                return job
-        raise NotFound(f"run {self._wanted.run} has no job {self._wanted.job}")
+        history = self._engine.history
+        job = history.tries(self._wanted.run, self._wanted.job)
+        if job is None:
+            history.summary(str(self._wanted.run))
+            if self._wanted.job is not None:
+                raise NotFound(f"run {self._wanted.run} has no job {self._wanted.job}")
+        return job
 
     async def first(self) -> int:
         """Go to where the bytes wanted begin; their offset. NotFound for an attempt that never
@@ -68,7 +69,7 @@ class Output:
         if self._wanted.attempt is not None and not _find(job, self._wanted.attempt):
             raise NotFound(f"the job had no attempt {self._wanted.attempt}")
         while job is not None and (attempt := _find(job, self._attempt)) is not None:
-            page = await self._read(job, attempt, wait=False)
+            page = await self._read(job.id, attempt, wait=False)
             if not self._skips(job, page):
                 self._since = None
                 self._held = page.data
@@ -81,6 +82,7 @@ class Output:
         waits for more, also for a node to come back. CutOff when the server stops meanwhile."""
         if self._held:
             yield self._held
+            self._held = b""  # a reader may stay for days
         with self._engine.feed.follow(None, self._wanted.run) as follower:
             while not self._engine.feed.closed:
                 try:
@@ -97,24 +99,33 @@ class Output:
 
     async def _turn(self, follower: Follower) -> bytes | None:
         """The next bytes; empty if there is news to look at first, None at the end."""
-        job = self.job()
+        job = self._present(follower)
         attempt = _find(job, self._attempt)
         if job is None or attempt is None:
             return await self._news(follower, job)
-        page = await self._read(job, attempt, wait=self._wanted.follow)
+        page = await self._read(job.id, attempt, wait=self._wanted.follow)
         if page.data:
             self._since = None
             self._offset = page.offset + len(page.data)
             return page.data
-        if self._skips(self.job(), page):
+        job = self._present(follower)
+        if self._skips(job, page):
             return b""
         if not page.ended and not page.missing:
             return b"" if self._wanted.follow else None
-        if self._wanted.attempt is not None and attempt.state == "done":
+        if self._wanted.attempt is not None and attempt.over:
             return None
         return await self._news(follower, job)
 
-    def _skips(self, job: JobView | None, page: LogData) -> bool:
+    def _present(self, follower: Follower) -> JobTries | None:
+        """The job, asked for anew only where something happened to its run: a page of output
+        should not cost three questions to the database."""
+        if self._job is None or follower.news.is_set():
+            follower.news.clear()
+            self._job = self.job()
+        return self._job
+
+    def _skips(self, job: JobTries | None, page: LogData) -> bool:
         """Go on to the next attempt if there is one and the page says that this one has no more.
         What was asked for beyond its end counts in the next."""
         if page.data or not (page.ended or page.missing) or self._wanted.attempt is not None:
@@ -128,9 +139,9 @@ class Output:
 
     async def _until_back(self, follower: Follower) -> bytes | None:
         """Wait for the node, or for news of the run; None if nobody waits or it has ended."""
-        job = self.job()
+        job = self._present(follower)
         attempt = _find(job, self._attempt)
-        if not self._wanted.follow or job is None or job.state in FINAL_STATES or not attempt:
+        if not self._wanted.follow or job is None or job.over or not attempt:
             return None
         node = self._engine.cluster.node_names[attempt.node]
         waits = [
@@ -142,21 +153,23 @@ class Output:
         finally:
             for wait in waits:
                 wait.cancel()
+        self._job = None  # the follower may have read, and so put away, the news
         return b""
 
-    async def _news(self, follower: Follower, job: JobView | None) -> bytes | None:
-        if not self._wanted.follow or (job is not None and job.state in FINAL_STATES):
+    async def _news(self, follower: Follower, job: JobTries | None) -> bytes | None:
+        if not self._wanted.follow or (job is not None and job.over):
             return None
         await follower.next()
+        self._job = None
         return b""
 
-    async def _read(self, job: JobView, attempt: AttemptView, *, wait: bool) -> LogData:
+    async def _read(self, job: JobId, attempt: Try, *, wait: bool) -> LogData:
         node = self._engine.cluster.node_names.get(attempt.node)
         if node is None:
             raise NotConnected(f"node {attempt.node} is not known any more")
         read = ReadLog(
             request=0,
-            key=str(AttemptKey(JobId(job.id), attempt.attempt, 0)),
+            key=str(AttemptKey(job, self._attempt, 0)),
             offset=self._offset,
             limit=PAGE,
             since=self._since,
@@ -165,6 +178,5 @@ class Output:
         return await self._engine.read_log(node, read)
 
 
-def _find(job: JobView | None, attempt: int) -> AttemptView | None:
-    attempts = [] if job is None else job.attempts
-    return next((found for found in attempts if found.attempt == attempt), None)
+def _find(job: JobTries | None, attempt: int) -> Try | None:
+    return None if job is None else job.tries.get(attempt)

@@ -126,3 +126,50 @@ def test_close_ends_followers() -> None:
             assert await waiting == []
 
     asyncio.run(scenario())
+
+
+def test_while_few_runs_are_followed_the_others_events_are_not_read() -> None:
+    async def scenario() -> None:
+        log = Log()
+        asked: list[RunId | None] = []
+
+        def read(since: int, run: RunId | None, limit: int) -> list[Event]:
+            asked.append(run)
+            return log.read(since, run, limit)
+
+        feed = Feed(read, log.newest)
+        with feed.follow(None, RunId(1)) as follower:
+            waiting = asyncio.ensure_future(follower.next())
+            await asyncio.sleep(0)
+            for run in (2, 3, 1):
+                log.append(run)
+                feed.committed()
+                await asyncio.sleep(0)
+            assert [e.run for e in await waiting] == [1]
+            assert set(asked) == {RunId(1)}
+            with feed.follow(None):
+                log.append(1)
+                feed.committed()
+                await asyncio.sleep(0)
+                assert [e.seq for e in await follower.next()] == [4]
+                assert asked[-1] is None
+            assert feed._recent == []
+
+    asyncio.run(scenario())
+
+
+def test_an_event_is_encoded_once_for_all_followers() -> None:
+    async def scenario() -> None:
+        log = Log()
+        feed = Feed(log.read, log.newest)
+        log.append(1)
+        with feed.follow(None) as one, feed.follow(None) as other:
+            waiting = [asyncio.ensure_future(follower.next()) for follower in (one, other)]
+            await asyncio.sleep(0)
+            log.append(1)
+            feed.committed()
+            texts = [feed.encoded((await page)[0]) for page in waiting]
+            assert texts[0] is texts[1]
+            assert feed.encoded(log.events[0]) is not feed.encoded(log.events[0])
+
+    asyncio.run(scenario())

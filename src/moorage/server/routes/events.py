@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
@@ -67,11 +66,10 @@ async def _stream(feed: Feed, follower: Follower) -> AsyncGenerator[bytes, None]
                 yield b": keep-alive\n\n"
                 continue
             if news:
-                yield b"".join(map(_frame, news))
+                yield b"".join(_frame(event, feed.encoded(event)) for event in news)
 
 
-def _frame(event: Event) -> bytes:
-    data = msgspec.json.encode(event)
+def _frame(event: Event, data: bytes) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.kind.encode(), data)
 
 

@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from moorage.core.explain import explain
+from moorage.core.job import Queued
+from moorage.core.shape import Shape
 from moorage.engine.loop import Engine
 from moorage.errors import InvalidInput, NotFound, Problem
 from moorage.ids import JobId, RunId
@@ -29,6 +31,8 @@ from moorage.server.stream import unless_gone
 from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
 
 LONGEST_WAIT = 60.0
+
+_ENDS = frozenset({"run.ended", "run.deleted"})
 
 EXPLAINED = 100
 """Queued runs of one page that say what they wait for: each looks at every node."""
@@ -80,18 +84,24 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
         )
     )
     queued = [n for n, run in enumerate(page.runs) if run.state == "queued"]
+    told: dict[Shape, str] = {}
     for number in queued[:EXPLAINED]:
-        page.runs[number] = _waiting(engine, page.runs[number])
+        page.runs[number] = _waiting(engine, page.runs[number], told)
     return page
 
 
-def _waiting(engine: Engine, run: RunSummary) -> RunSummary:
+def _waiting(engine: Engine, run: RunSummary, told: dict[Shape, str]) -> RunSummary:
+    """`told`: what was found for others; jobs of one shape wait for the same."""
     live = engine.cluster.runs.get(RunId(run.id))
     if live is None or not live.live:
         return run
-    reason = explain(
-        engine.cluster, engine.cluster.jobs[min(live.live)], engine.clock(), brief=True
-    )
+    job = engine.cluster.jobs[min(live.live)]
+    alike = isinstance(job.state, Queued) and job.state.not_before is None
+    reason = told.get(job.shape) if alike else None
+    if reason is None:
+        reason = explain(engine.cluster, job, engine.clock(), brief=True)
+    if alike:
+        told[job.shape] = reason
     return msgspec.structs.replace(run, waits_for=reason)
 
 
@@ -119,10 +129,11 @@ async def wait_run(call: Call[WaitParams, NoBody]) -> RunView:
     with engine.feed.follow(None, run) as follower:
 
         async def ended() -> None:
+            if engine.history.summary(str(run)).state in FINAL_STATES:
+                return
             while not engine.feed.closed:
-                if engine.history.summary(str(run)).state in FINAL_STATES:
+                if any(event.kind in _ENDS for event in await follower.next()):
                     return
-                await follower.next()
 
         try:
             async with asyncio.timeout(call.params.timeout):
