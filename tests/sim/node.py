@@ -26,6 +26,7 @@ from moorage.protocol.agent import (
     Outcome,
     Phase,
     Report,
+    Retract,
     Start,
     Stop,
     ToAgent,
@@ -76,7 +77,8 @@ class Claim:
     state: str = "staging"
     alive: bool = False
     began: float | None = None
-    """When the process started, by the node's clock."""
+    ended: float | None = None
+    """When the process started and ended, by the node's clock."""
     exit: Outcome | None = None
     """What the keeper wrote down."""
     wish: Outcome | None = None
@@ -86,8 +88,8 @@ class Claim:
     def held(self, key: str) -> Held:
         phases = [Phase("claim", 1.0, 1.5)]
         if self.began is not None:
-            ended = None if self.state == "running" else self.began + 1
-            phases.append(Phase("run", self.began, ended))
+            ended = self.began if self.ended is None else self.ended
+            phases.append(Phase("run", self.began, None if self.state == "running" else ended))
         if self.state == "done":
             phases.append(Phase("clean", 2.0, 2.5))
         return Held(key, self.state, phases, self.outcome)
@@ -111,6 +113,8 @@ class Node:
         self.orphaned = False
         """The keeper died, and its processes are not buried yet."""
         self.claims: dict[str, Claim] = {}
+        self.lines: dict[str, dict[str, Launch]] = {}
+        """Sent ahead, not claimed; only in the agent's memory."""
         self.logs: set[str] = set()
         self.epoch = 0
         self.clock = 0.0
@@ -128,6 +132,7 @@ class Node:
         self.changed.clear()
         self.welcomed = False
         held = [claim.held(key) for key, claim in self.claims.items()]
+        held += [Held(key, "waiting") for line in self.lines.values() for key in line]
         return Hello(1, "0.1", self.name, f"{self.name}-{self.boot}", self.has, Isolation(), [], held)
 
     def hang_up(self) -> None:
@@ -165,8 +170,12 @@ class Node:
         match message:
             case Welcome(epoch=epoch):
                 self._welcome(epoch)
-            case Start(launch=launch):
-                self.start(launch)
+            case Start(launch=launch, wait=wait):
+                self.start(launch, wait)
+            case Retract(keys=keys):
+                for key in keys:
+                    began = not self.leave(key) and key in self.claims
+                    self.tell(key, None if began else Held(key, "retracted"))
             case Stop(key=key, abort=abort):
                 self.stop(key, abort)
             case Forget(keys=keys):
@@ -192,23 +201,45 @@ class Node:
 
     # attempts
 
-    def start(self, launch: Launch) -> None:
+    def start(self, launch: Launch, wait: bool) -> None:
         """`mkdir` is the claim: a second one finds it."""
         key = str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank))
         if key in self.claims:
             self.tell(key)
-        elif self.full:
-            self.tell(key, Held(key, "done", outcome=NO_ROOM))
+        elif wait:
+            self.lines.setdefault(launch.line, {}).setdefault(key, launch)
         else:
-            self.claims[key] = Claim(launch)
-            self.logs.add(key)
-            self.ledger.claimed(self.name, key, launch)
-            self.notice("go", self.name, launch)
+            self.leave(key)
+            self._claim(key, launch)
+
+    def _claim(self, key: str, launch: Launch) -> bool:
+        if self.full:
+            self.tell(key, Held(key, "done", outcome=NO_ROOM))
+            return False
+        self.claims[key] = Claim(launch)
+        self.logs.add(key)
+        self.ledger.claimed(self.name, key, launch)
+        self.notice("go", self.name, launch)
+        return True
+
+    def leave(self, key: str) -> bool:
+        """Out of the line, if it stands in one."""
+        return any(line.pop(key, None) is not None for line in self.lines.values())
+
+    def _hand_over(self, launch: Launch) -> None:
+        """The place of one that is done goes to the next in its line."""
+        line = self.lines.get(launch.line, {})
+        while launch.line and line:
+            key = next(iter(line))
+            if self._claim(key, line.pop(key)):
+                self.tell(key)
+                return
 
     def stop(self, key: str, abort: bool) -> None:
         claim = self.claims.get(key)
         if claim is None:
-            self.tell(key, Held(key, "done", outcome=UNKNOWN))
+            outcome = Outcome("aborted" if abort else "stopped") if self.leave(key) else UNKNOWN
+            self.tell(key, Held(key, "done", outcome=outcome))
             return
         if claim.state == "staging":
             self._finish(key, claim, KILLED[abort])
@@ -247,12 +278,13 @@ class Node:
             claim.state = "done"
             self.ledger.over(self.name, key, claim.launch)
             self.tell(key)
+            self._hand_over(claim.launch)
         else:
             return False
         return True
 
     def _exit(self, key: str, claim: Claim, end: Outcome) -> None:
-        claim.alive = False
+        claim.alive, claim.ended = False, self.time() + self.clock
         if end.kind == "exited" and end.exit_code == 0 and claim.wish is None:
             self.ledger.succeeded.add(key)
         claim.exit = claim.wish or end
@@ -270,6 +302,7 @@ class Node:
         """The agent dies; processes and disk stay."""
         self.hang_up()
         self.up = False
+        self.lines.clear()
         self.changed.clear()
         for key, claim in self.claims.items():
             if claim.state == "staging":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Write
-from moorage.core.job import TRANSITIONS, Live, Queued
+from moorage.core.job import TRANSITIONS, Live, Prefilled, Queued
 from moorage.core.node import Node
 from moorage.ids import AttemptKey
 from moorage.protocol.agent import Forget, Start, ToAgent
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sim.world import World
 
 FOLLOWS = frozenset((before, after) for (before, _), after in TRANSITIONS.items())
-ORDER = ("assigned", "staging", "running", "finishing", "done")
+ORDER = ("prefilled", "assigned", "staging", "running", "finishing", "done")
 
 
 def require(holds: bool, promise: str, detail: object = "") -> None:
@@ -129,7 +129,8 @@ class Promises:
     def _run(self, run: int) -> None:
         """Its rows rebuild it."""
         cluster, rebuilt = self.world.leader.cluster, self.world.ahead.excerpt(run)
-        jobs = {number: job for number in cluster.runs[run].live if (job := cluster.jobs.get(number))} if run in cluster.runs else {}
+        live = cluster.runs[run].live if run in cluster.runs else ()
+        jobs = {number: cluster.jobs.get(number) for number in live}
         promise = "the rows rebuild the same cluster"
         require(rebuilt.runs.get(run) == cluster.runs.get(run), promise, run)
         require(rebuilt.jobs == jobs, promise, (rebuilt.jobs, jobs))
@@ -144,7 +145,7 @@ class Promises:
     def committed(self, effects: Iterable[Effect]) -> None:
         """The feed tells states in an order that the table of transitions allows."""
         for effect in effects:
-            if isinstance(effect, Emit) and effect.job is not None:
+            if isinstance(effect, Emit) and effect.job is not None and effect.kind != "job.retracted":
                 state = effect.kind.removeprefix("job.")
                 if state == "ended":
                     state = effect.data["state"]
@@ -181,6 +182,9 @@ class Promises:
         queued = {job.id for job in cluster.jobs.values() if isinstance(job.state, Queued)}
         require(own["queue"] == queued, "the queue holds what is queued", queued)
         require(len(cluster.queue) == len(queued), "the queue holds what is queued", queued)
+        in_line = {job.id for job in cluster.jobs.values() if isinstance(job.state, Prefilled)}
+        lined = {job for n in cluster.nodes.values() for line in n.lines.values() for job in line}
+        require(lined == in_line, "lines hold what is sent ahead", (lined, in_line))
         kept = {row[0] for row in world.disk.connection.execute("SELECT id FROM requests")}
         require(world.answers <= kept, "an acknowledged run never disappears", kept)
         there = {row[0] for row in world.disk.connection.execute("SELECT id FROM runs")}
@@ -217,4 +221,5 @@ def essence(cluster: Cluster) -> dict[str, object]:
         "names": (cluster.names, cluster.node_names),
         "queue": {job for job in cluster.jobs if job in cluster.queue},
         "counts": cluster.counts,
+        "lines": (cluster.lines, cluster.hosts),
     }

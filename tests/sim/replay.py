@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sim.heal import heal
 from sim.ledger import Broken
+from sim.schedule import FAULTS
 from sim.world import Step, World
 
 PATIENCE = 2500
@@ -48,19 +49,27 @@ class Recording(NamedTuple):
 
 def replay(recording: Recording, world_type: type[World] = World) -> Failure | None:
     """Carry it out, heal, and say what broke."""
-    done = 0
+    return _play(recording, world_type)[0]
+
+
+def _play(
+    recording: Recording, world_type: type[World]
+) -> tuple[Failure | None, list[Step]]:
+    """Also the steps that did something, until it failed."""
+    steps: list[Step] = []
     try:
         with closing(world_type(recording.nodes)) as world:
             for step in recording.steps:
-                done += 1
-                world.do(step)
+                steps.append(step)
+                if not world.do(step):
+                    steps.pop()
                 world.appeared.clear()
             if world.leader.alive:
                 world.promises.everything()
             heal(world)
     except Exception as error:
-        return failure(error, done)
-    return None
+        return failure(error, len(steps)), steps
+    return None, steps
 
 
 def failure(error: Exception, done: int) -> Failure:
@@ -82,12 +91,16 @@ class Shrinking:
         self.replays = 0
 
     def run(self) -> Recording:
-        """The shortest that was found."""
+        """The shortest that was found: fewer nodes, requests, faults of a kind, then steps."""
         before = -1
         while before != self._size():
             before = self._size()
+            self._latest()
             self._nodes()
-            self._chunks()
+            self._leave_out(_label)
+            self._leave_out(_fault)
+            self._leave_out(_node)
+            self._leave_out(id)
             self._requests()
         return self.recording
 
@@ -98,37 +111,39 @@ class Shrinking:
         if self.replays > PATIENCE:
             return False
         self.replays += 1
-        failed = replay(Recording(nodes, steps), self.world_type)
+        failed, did = _play(Recording(nodes, steps), self.world_type)
         if failed is None or failed.promise != self.promise:
             return False
-        self.recording = Recording(nodes, steps[: failed.steps])
+        self.recording = Recording(nodes, did)
         return True
+
+    def _latest(self) -> None:
+        """What matters is often the last few steps: they cost least to try."""
+        size = 8
+        while size < len(self.recording.steps) and self.replays < PATIENCE:
+            if self._try(self.recording.nodes, self.recording.steps[-size:]):
+                return
+            size = size * 3 // 2
 
     def _nodes(self) -> None:
         """All but one, all but half, all but each."""
-        names = list(self.recording.nodes)
-        parts = [[n for n in names if n != name] for name in names]
-        parts += [names[: len(names) // 2], names[len(names) // 2 :]] if len(names) > 2 else []
-        for without in sorted(parts, key=len, reverse=True):
-            nodes = {n: kind for n, kind in self.recording.nodes.items() if n not in without}
-            if nodes and len(nodes) < len(self.recording.nodes):
-                kept = [step for step in self.recording.steps if step[2:3] and step[2] in without]
-                steps = [step for step in self.recording.steps if step not in kept]
-                self._try(nodes, steps)
+        for size in (len(self.recording.nodes) - 1, len(self.recording.nodes) // 2, 1):
+            for names in _chunks(list(self.recording.nodes), size):
+                nodes = {n: k for n, k in self.recording.nodes.items() if n not in names}
+                if nodes and names:
+                    steps = [step for step in self.recording.steps if _node(step) not in names]
+                    self._try(nodes, steps)
 
-    def _chunks(self) -> None:
-        """Leave out halves, quarters, and so on to single steps."""
-        size = max(1, len(self.recording.steps) // 2)
-        while True:
-            at = len(self.recording.steps) - size
-            while at > -size:
-                steps = self.recording.steps
-                at = min(at, len(steps) - size)
-                low = max(at, 0)
-                self._try(self.recording.nodes, [*steps[:low], *steps[low + size :]])
-                at -= size
-            if size == 1:
-                return
+    def _leave_out(self, key: Callable[[Step], Hashable]) -> None:
+        """Steps of one key together: half of the keys, a quarter, and so on to each alone."""
+        keys = list(dict.fromkeys(key(step) for step in self.recording.steps))
+        size = (len(keys) + 1) // 2
+        while size:
+            for chunk in _chunks(keys, size):
+                without = set(chunk) - {None}
+                steps = [step for step in self.recording.steps if key(step) not in without]
+                if len(steps) < len(self.recording.steps):
+                    self._try(self.recording.nodes, steps)
             size //= 2
 
     def _requests(self) -> None:
@@ -140,6 +155,28 @@ class Shrinking:
                     steps[at] = (*step[:3], tasks)
                     if self._try(self.recording.nodes, steps):
                         break
+
+
+def _chunks(keys: list[Any], size: int) -> Iterator[list[Any]]:
+    """From the end, where what matters least mostly is."""
+    for at in range(len(keys), 0, -max(1, size)):
+        yield keys[max(0, at - size) : at]
+
+
+def _label(step: Step) -> str | None:
+    """The request that a step is about."""
+    match step:
+        case (_, "submit" | "cancel" | "delete", str(run), *_) | (_, "go", _, str(run), *_):
+            return run.split(".")[0]
+    return None
+
+
+def _fault(step: Step) -> str | None:
+    return step[1] if step[1] in FAULTS else None
+
+
+def _node(step: Step) -> str | None:
+    return None if _label(step) and step[1] != "go" else next(iter(step[2:3]), None)
 
 
 def _plainer(tasks: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
