@@ -196,8 +196,8 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         if read_only:
             connection.execute("PRAGMA query_only = ON")
             return connection
-        # Before the first table is made; of a file that has any, it changes nothing.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if not path.stat().st_size:  # only before the first table is made
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         mode = cast(str, connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
         if mode != "wal":
             raise StoreBroken(
