@@ -126,7 +126,7 @@ def test_uploads_outlive_the_server_that_took_them(pair: Fleet, tmp_path: Path) 
     tree.mkdir()
     (tree / "small").write_text("small and good\n")
     with (tree / "large").open("wb") as file:
-        file.truncate(40 * 1024 * 1024)
+        file.seek(40 * 1024 * 1024)
         file.write(os.urandom(1024 * 1024))
     with Client(standby.url, standby.token) as client:
         task = client.upload(

@@ -10,6 +10,9 @@ from moorage.server.replies import http_reply
 NO_LEADER = 1013
 """WebSocket close code of a server that does not lead; the reason is the leader's address."""
 RETRY = {"Retry-After": "1"}
+NOT_LEADING = "Moorage-Not-Leading"
+"""On the reply of whoever does not lead: nothing was done, whatever was asked."""
+NOTHING_DONE = {**RETRY, NOT_LEADING: "1"}
 
 
 class Door:
@@ -29,7 +32,7 @@ async def closed(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await turn_away(WebSocket(scope, receive, send), "")
     else:
-        reply = http_reply(503, "this server is starting or stopping", RETRY)
+        reply = http_reply(503, "this server is starting or stopping", NOTHING_DONE)
         await reply(scope, receive, send)
 
 

@@ -17,14 +17,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.loopback import stranger
-from moorage.server.door import RETRY
+from moorage.server.door import NOT_LEADING, NOTHING_DONE, RETRY
 from moorage.server.peers import Peers
 from moorage.server.replies import http_reply
 
 HOP = "moorage-hop"
 """On a forwarded request: whoever gets it and does not lead must not forward it again."""
-NOT_LEADING = "moorage-not-leading"
-"""On the reply of whoever does not lead: nothing was done."""
 PATIENCE = 15.0
 """Seconds that a request waits for a leader."""
 _CONNECT_TIMEOUT = 4.0
@@ -69,7 +67,7 @@ class Forwarder:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI)."""
         if HOP in Headers(scope=scope):
-            reply = http_reply(503, "this server does not lead", {**RETRY, NOT_LEADING: "1"})
+            reply = http_reply(503, "this server does not lead", NOTHING_DONE)
             await reply(scope, receive, send)
             return
         call = _Call(scope, receive, send)
@@ -78,7 +76,7 @@ class Forwarder:
             left = deadline - asyncio.get_running_loop().time()
             leader = await self._peers.until_leader(left) if left > 0 else None
             if leader is None:
-                await call.refuse("no server leads at present")
+                await call.refuse("no server leads at present", NOTHING_DONE)
                 return
             if leader == self._peers.own:
                 await self._here(scope, call.replay, send)
@@ -89,10 +87,10 @@ class Forwarder:
                 self._peers.doubt(leader)
                 if call.can_repeat:
                     continue
-                await call.refuse("the server that led does so no longer")
+                await call.refuse("the server that led does so no longer", NOTHING_DONE)
             except _Lost as error:
                 self._peers.doubted.set()
-                await call.refuse(str(error))
+                await call.refuse(str(error), RETRY)
             return
 
     async def _through(self, call: _Call, leader: str) -> None:
@@ -146,10 +144,10 @@ class _Call:
             return {"type": "http.request", "body": body, "more_body": not self._complete}
         return await self._receive()
 
-    async def refuse(self, why: str) -> None:
+    async def refuse(self, why: str, headers: dict[str, str]) -> None:
         """Answer that it did not work; a reply that has begun is left without an end."""
         if not self._replying:
-            await http_reply(503, why, RETRY)(self._scope, self._receive, self._send)
+            await http_reply(503, why, headers)(self._scope, self._receive, self._send)
 
     async def until_gone(self) -> None:
         """Wait until the client has gone."""
@@ -174,7 +172,7 @@ class _Call:
             raise _Lost(f"the leader was lost before it answered ({error})") from None
         self._taken.set()
         try:
-            if any(name.lower() == NOT_LEADING.encode() for name, _ in response.headers):
+            if any(name.lower() == NOT_LEADING.lower().encode() for name, _ in response.headers):
                 raise _NotTaken("it does not lead")
             await self._pass_on(response)
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:

@@ -78,8 +78,13 @@ def _house(site: Site, door: Door) -> House:
         house = Embedded(site, door)
         remember(home, database)
         return house
-    from moorage.server.shared import Shared  # its drivers are not installed everywhere
-
+    try:
+        from moorage.server.shared import Shared
+    except ImportError as error:
+        raise Unavailable(
+            f"PostgreSQL needs packages that are not installed ({error.name}): "
+            "pip install 'moorage[postgres]'"
+        ) from None
     return Shared(site, door, database)
 
 
