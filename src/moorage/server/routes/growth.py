@@ -19,7 +19,7 @@ from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
 from moorage.store.backup import Backup
 from moorage.store.sqlite import SqliteStore
 
-QUICK = 0.5
+QUICK = 1.0
 """A step's pause as a multiple of its length where somebody waits for the whole."""
 SIZE_HEADER = "Moorage-Backup-Size"
 """About how many bytes will come."""

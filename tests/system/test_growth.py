@@ -1,0 +1,174 @@
+"""A server that is used for long: what is old goes, what is damaged is found, and a backup made
+under load becomes a server again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from moorage.cli.client import Client
+from moorage.specs.task import Task
+from moorage.store.sqlite import open_sqlite
+from system.cli_harness import Command
+
+TASK = """\
+type: task
+files: [{data}:/tmp/growth-in]
+commands: [echo hello]
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Command]:
+    with command(tmp_path / "home") as moorage:
+        yield moorage
+
+
+@contextmanager
+def command(home: Path) -> Iterator[Command]:
+    moorage = Command(home)
+    try:
+        yield moorage
+    finally:
+        moorage("server", "stop")
+
+
+@contextmanager
+def load(home: Path) -> Iterator[list[int]]:
+    """Runs are submitted and run all the time; the numbers of those acknowledged."""
+    acknowledged: list[int] = []
+    stop = threading.Event()
+
+    def submit() -> None:
+        with Client(home=home) as client:
+            while not stop.is_set():
+                for run in client.submit(*(Task(commands=["true"]) for _ in range(5))):
+                    acknowledged.append(run.id)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_backup_under_load_becomes_a_server_again(home: Command, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.write_bytes(b"x" * 100_000)
+    (tmp_path / "task.yml").write_text(TASK.format(data=data))
+    assert home("apply", "-y", "-f", str(tmp_path / "task.yml")).code == 0
+    with load(home.home) as acknowledged:
+        for number in range(2):
+            before = list(acknowledged)
+            made = home("server", "backup", str(tmp_path / f"{number}.tar"))
+            assert made.code == 0, made.err
+    assert (tmp_path / "1.tar").stat().st_mode & 0o777 == 0o600
+    with command(tmp_path / "new") as restored:
+        told = restored("server", "restore", str(tmp_path / "1.tar"), "--json")
+        assert told.code == 0, told.err
+        reply = json.loads(told.out)
+        assert reply["runs"] > len(before)
+        assert reply["next_run"] > max(acknowledged)
+        offline = restored("server", "check", "--deep")
+        assert (offline.code, "no problems" in offline.out) == (0, True), offline.out
+        assert restored("server", "start").code == 0
+        online = restored("server", "check", "--deep")
+        assert (online.code, "no problems" in online.out) == (0, True), online.out
+        with Client(home=restored.home) as client:
+            there = {run.id for run in client.runs()}
+            assert there >= set(before)
+        assert restored("run", "--", "echo", "again").out == "again\n"
+        again = restored("server", "restore", str(tmp_path / "1.tar"))
+        assert (again.code, "moorage server stop" in again.err) == (2, True)
+
+
+def test_what_is_too_much_goes_and_readers_are_told(home: Command) -> None:
+    home.home.mkdir(mode=0o700)
+    (home.home / "config.yml").write_text("run_limit: 2\nevent_limit: 5\noutput_limit: 40KB\n")
+    for number in range(4):
+        assert home("run", "--", "seq", str(5000 + number)).code == 0
+    dry = home("server", "collect", "--dry-run")
+    assert "to remove: 2 finished runs, with their output\n" in dry.out
+    assert home("ps", "-a").out.count("succeeded") == 4
+    reply = json.loads(home("server", "collect", "--json").out)
+    assert reply["runs"] == 2
+    assert reply["events"] >= 15
+    assert reply["outputs"] == 1, "the newest fits, two went with their runs"
+    assert home("ps", "-a").out.count("succeeded") == 2
+    assert home("logs", "1").code == 3
+    gone = home("logs", "3")
+    assert (gone.code, gone.out) == (0, "")
+    assert "of this output are gone" in gone.err
+    assert home("logs", "4").out.endswith("5003\n")
+    [first, *_] = home("events", "--run", "4", "--json").out.splitlines()
+    assert json.loads(first)["kind"] == "feed.trimmed"
+    assert home("server", "collect").out == "nothing removed\n"
+    assert home("run", "--", "true").code == 0
+    assert "5 " in home("ps", "-a").out, "no number comes twice"
+
+
+def test_a_backup_overwrites_nothing(home: Command, tmp_path: Path) -> None:
+    (tmp_path / "there.tar").write_text("mine")
+    there = home("server", "backup", str(tmp_path / "there.tar"))
+    assert (there.code, "nothing is overwritten" in there.err) == (2, True)
+    assert (tmp_path / "there.tar").read_text() == "mine"
+    nowhere = home("server", "backup", str(tmp_path / "none" / "b.tar"))
+    assert (nowhere.code, "its directory does not exist" in nowhere.err) == (2, True)
+
+
+def _unindex(home: Path) -> None:
+    store = open_sqlite(home / "server" / "moorage.db")
+    store._writer.execute("PRAGMA writable_schema = ON")
+    sql = "CREATE INDEX runs_by_name ON runs (name, id) WHERE id > 5"
+    store._writer.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'runs_by_name'", (sql,))
+    store.close()
+
+
+def _lose_attempt(home: Path) -> None:
+    store = open_sqlite(home / "server" / "moorage.db")
+    store._writer.execute("UPDATE jobs SET state = 'running', ended_at = NULL")
+    store.close()
+
+
+@pytest.mark.parametrize("damage", [_unindex, _lose_attempt])
+def test_damage_is_told_and_repaired(home: Command, damage: Callable[[Path], None]) -> None:
+    assert home("run", "--", "true").code == 0
+    refused = home("server", "check", "--repair")
+    assert (refused.code, "moorage server stop" in refused.err) == (2, True)
+    assert home("server", "stop").code == 0
+    damage(home.home)
+    found = home("server", "check")
+    assert found.code == 1
+    assert "repairable" in found.out
+    assert "moorage server check --repair" in found.err
+    repaired = home("server", "check", "--repair")
+    assert repaired.code == 0, repaired.out
+    assert list((home.home / "server").glob("moorage.db.before-repair-*"))
+    assert home("run", "--", "true").code == 0
+    assert home("server", "check").code == 0
+
+
+def test_a_damaged_file_is_told_with_the_remedy(home: Command) -> None:
+    assert home("run", "--", "true").code == 0
+    assert home("server", "stop").code == 0
+    path = home.home / "server" / "moorage.db"
+    content = bytearray(path.read_bytes())
+    content[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
+    path.write_bytes(content)
+    found = home("server", "check")
+    assert found.code == 1
+    assert "restore a backup: moorage server restore FILE" in found.out
+    assert path.read_bytes() == content
+
+
+def test_where_nothing_ever_ran_there_is_nothing_to_check(home: Command) -> None:
+    found = home("server", "check")
+    assert (found.code, "there is no database" in found.err) == (1, True)
+    assert not home.home.exists()
