@@ -9,7 +9,6 @@ which holds the file open, never notices. Where it cannot, the file is cut to no
 from __future__ import annotations
 
 import asyncio
-import bisect
 import ctypes
 import os
 import shutil
@@ -20,7 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from moorage.agent import retention
+from moorage.agent import marks, retention
+from moorage.agent.marks import Mark
 from moorage.agent.watch import Watch
 from moorage.ids import AttemptKey
 from moorage.protocol.agent import LogData, ReadLog, Sweep, Swept
@@ -71,8 +71,8 @@ class Output:
         the present time, because readers rather get too much than too little."""
         self.load()
         if self.end:
-            marks = self._marks()
-            self.mark(marks[-1][1] if marks else 0, time.time())
+            last = marks.newest(self.directory / MARKS)
+            self.mark(last.offset if last else 0, time.time())
 
     def load(self) -> None:
         """What an earlier agent knew. OSError where there is no output."""
@@ -95,8 +95,7 @@ class Output:
     def mark(self, offset: int, now: float) -> None:
         """Note that what begins at `offset` was written at `now`."""
         self.marked = now
-        with suppress(OSError), open(self.directory / MARKS, "a") as file:
-            file.write(f"{now:.3f} {offset}\n")
+        marks.append(self.directory / MARKS, Mark(now, offset))
 
     def trim(self, limit: int) -> None:
         """Drop the oldest part where more than `limit` bytes are kept. The cut falls on a line's
@@ -141,25 +140,15 @@ class Output:
     def _since(self, since: float) -> int:
         """Where the first line begins that was written at or after `since`. A mark stands for
         all that was written in the second after it, so up to one second too much is given."""
-        marks = self._marks()
-        later = bisect.bisect_left(marks, (since, 0))
-        if later and since <= marks[later - 1][0] + _MARK_EVERY + _QUIET_PAUSE:
-            later -= 1
-        offset = marks[later][1] if later < len(marks) else self.end
+        before, mark = marks.around(self.directory / MARKS, since)
+        if before is not None and since <= before.at + _MARK_EVERY + _QUIET_PAUSE:
+            mark = before
+        offset = self.end if mark is None else mark.offset
         if not self.first < offset < self.end:
             return min(max(offset, self.first), self.end)
         start = max(self.first, offset - _LINE_SEARCH)
         newline = self.read(start, offset - start).rfind(b"\n")
         return start + newline + 1 if newline >= 0 else offset
-
-    def _marks(self) -> list[tuple[float, int]]:
-        marks: list[tuple[float, int]] = []
-        with suppress(OSError), open(self.directory / MARKS) as file:
-            for line in file:
-                with suppress(ValueError):
-                    at, offset = line.split()
-                    marks.append((float(at), int(offset)))
-        return marks
 
     def _punch(self, length: int) -> bool:
         """Give the blocks of the first `length` bytes back; False where that is not supported."""
