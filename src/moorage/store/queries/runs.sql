@@ -100,15 +100,16 @@ LIMIT :limit;
 SELECT count(*) AS total FROM (SELECT 1 FROM runs LIMIT :most) AS counted;
 
 -- name: count_active_runs
--- How many runs have not ended, counted up to :most.
+-- How many runs have not ended, counted up to :most. The order is there for the index's sake.
 SELECT count(*) AS total FROM (
-    SELECT 1 FROM runs WHERE state NOT IN ('succeeded', 'failed', 'cancelled') LIMIT :most
+    SELECT 1 FROM runs WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
+    ORDER BY id LIMIT :most
 ) AS counted;
 
 -- name: count_state_runs
--- How many runs are in one state, counted up to :most.
+-- How many runs are in one state, counted up to :most. The order is there for the index's sake.
 SELECT count(*) AS total FROM (
-    SELECT 1 FROM runs WHERE state = :state LIMIT :most
+    SELECT 1 FROM runs WHERE state = :state ORDER BY id LIMIT :most
 ) AS counted;
 
 -- name: count_named_runs
