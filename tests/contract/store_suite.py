@@ -17,6 +17,10 @@ from hypothesis import strategies as st
 from contract import rows
 from moorage.store import sql
 from moorage.store.base import Statement, StatementRefused, Store, StoreBroken
+from moorage.store.check import Found, check_tables
+from moorage.store.history import History
+from moorage.store.retention import Limits, Retention
+from moorage.store.writer import Writer
 from moorage.store.history import History
 
 STATES = ("queued", "running", "succeeded", "failed")
@@ -234,6 +238,64 @@ class StoreSuite:
         store.write([rows.event()])
         [event] = store.read("events_since", {"since": 0, "limit": 9})
         assert event["seq"] == 11
+
+    def test_what_is_old_is_found_and_trimmed(self, store: Store) -> None:
+        store.write([rows.node(1)])
+        for number in range(1, 60):
+            end = {"state": "succeeded", "ended_at": 100.0 + number}
+            store.write([rows.run(number, **end), rows.job(number, number, **end)])
+            store.write([rows.attempt(number), rows.event(run_id=number)])
+        store.write(
+            [
+                Statement("insert_request", {"user": "a", "id": str(n), "runs": "[]", "at": n})
+                for n in range(5)
+            ]
+        )
+        limits = Limits(run_age=850.0, runs=55, event_age=1.0, events=20, request_age=997.0)
+        writer = Writer(store)
+        try:
+            retention = Retention(store, writer, limits)
+            found = [run for some in retention.runs(1000.0) for run in some]
+            assert found == list(range(1, 50))
+            [step] = retention.going(found[:3])
+            assert step.output == {1: ["1.1.0", "2.1.0", "3.1.0"]}
+            assert retention.expired_events(500.0) == retention.trim_events(500.0) == 59
+            assert retention.trim_events(500.0) == 0
+            assert retention.expired_requests(1000.0) == retention.forget_requests(1000.0) == 3
+        finally:
+            writer.close()
+        assert [event.kind for event in History(store).events().events] == ["feed.trimmed"]
+
+    def test_damage_is_found_and_every_repair_can_be_carried_out(self, store: Store) -> None:
+        store.write(
+            [
+                rows.node(1, resources='{"cpus":1,"arch":"x86","memory":1,"disk":1}'),
+                rows.node(2, resources='{"cpus":1,"arch":"x86","memory":1,"disk":1}'),
+                rows.run(1, state="failed"),
+                rows.job(1, 1, state="running", attempt=1),
+                rows.run(2, state="running", ended_at=5.0),
+                rows.job(2, 2, state="succeeded"),
+                rows.attempt(2, 3),
+                rows.run(3, state="running"),
+                rows.job(3, 3, state="running", attempt=1, node_id=2),
+                rows.attempt(3),
+                rows.run(4, state="queued"),
+                rows.job(4, 4),
+                rows.attempt(4, state="done"),
+                rows.event(run_id=99, job_id=99),
+                Statement("insert_request", {"user": "a", "id": "r", "runs": "[", "at": 1.0}),
+                rows.pack("p"),
+                rows.blob("d", "p", start=100),
+            ]
+        )
+        found = [one for _ in range(3) for one in self._repaired(store)]
+        assert len(found) >= 12
+        assert list(check_tables(store, 1000.0)) == []
+
+    def _repaired(self, store: Store) -> list[Found]:
+        found = list(check_tables(store, 1000.0))
+        store.write([statement for one in found for statement in one.repair])
+        return found
 
     def test_numbers_begin_at_nothing(self, store: Store) -> None:
         assert store.read("max_ids") == [{"run": 0, "job": 0, "node": 0}]
