@@ -21,7 +21,6 @@ from moorage.store.check import Found, check_tables
 from moorage.store.history import History
 from moorage.store.retention import Limits, Retention
 from moorage.store.writer import Writer
-from moorage.store.history import History
 
 STATES = ("queued", "running", "succeeded", "failed")
 FINAL = ("succeeded", "failed")
