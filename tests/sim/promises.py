@@ -150,6 +150,9 @@ class Promises:
                 if state == "ended":
                     state = effect.data["state"]
                 before = self.feed.get(effect.job)
+                if state == "retracted":  # out of a line: to users it is queued as before
+                    require(before == "queued", "the feed tells states in order", effect)
+                    continue
                 told = state == "queued" if before is None else (before, state) in FOLLOWS
                 require(told, "the feed tells states in order", (effect.job, before, state))
                 self.feed[effect.job] = state
