@@ -131,6 +131,11 @@ def unrun(key: str, kind: str = "phase-failed", **told: Any) -> Held:
     return Held(key, "done", [Phase("claim", 1.0, 2.0)], Outcome(kind, **told))
 
 
+def unbegun(key: str, kind: str = "stopped") -> Held:
+    """The end of an attempt that was not even claimed."""
+    return Held(key, "done", outcome=Outcome(kind))
+
+
 def brief(effects: list[Effect]) -> list[str]:
     """Each effect as a line, in order."""
     return [_line(effect) for effect in effects]
@@ -176,6 +181,7 @@ class Words:
     finishing = staticmethod(finishing)
     done = staticmethod(done)
     unrun = staticmethod(unrun)
+    unbegun = staticmethod(unbegun)
 
 
 @pytest.fixture
