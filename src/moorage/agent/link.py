@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -175,10 +175,7 @@ class Link:
                 async for raw in socket:
                     self._take(decode(raw))
             finally:
-                for task in tasks:
-                    task.cancel()
-                    with suppress(asyncio.CancelledError, ConnectionClosed):
-                        await task
+                await _end(tasks)
         raise _Refused(f"the server closed the connection ({socket.close_reason or 'no reason'})")
 
     async def _dial(self, url: str) -> socket.socket | None:
@@ -308,6 +305,16 @@ class Link:
         if complaint not in self._complaints:
             self._complaints.add(complaint)
             log.warning("%s; jobs go on, trying again", complaint)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them and wait. A cancellation of the caller's own, which may come just now, passes:
+    an agent that is told to leave while its server stops must not miss it."""
+    for task in tasks:
+        task.cancel()
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(error, Exception) and not isinstance(error, ConnectionClosed):
+            raise error
 
 
 def decode(raw: str | bytes) -> ToAgent:

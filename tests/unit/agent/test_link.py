@@ -60,7 +60,7 @@ class End:
             home / "epoch",
             hello=lambda: HELLO,
             held=self.claims.get,
-            handle=self.taken.put_nowait,
+            handle=lambda message: self.taken.put_nowait(message),
             down=self.down,
         )
 
@@ -142,6 +142,27 @@ def test_a_standby_names_the_leader_which_is_dialled_at_once(tmp_path: Path) -> 
                 standby = end.addresses.present
                 assert await asyncio.wait_for(end.taken.get(), 10) == Forget(["1.1.0"])
                 assert end.addresses.known == (leader, standby)
+
+    asyncio.run(main())
+
+
+def test_a_cancellation_while_a_connection_ends_is_not_missed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async def script(socket: ServerConnection) -> None:
+            await socket.recv()
+            await socket.send(encode(WELCOME))
+            await socket.send(encode(Forget(["1.1.0"])))
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (end, running):
+
+            def broken(_message: ToAgent) -> None:
+                asyncio.get_running_loop().call_soon(running.cancel)
+                raise OSError("as if the connection broke")
+
+            end.taken.put_nowait = broken  # type: ignore[method-assign]
+            await asyncio.wait({running}, timeout=2)
+            assert running.cancelled()
 
     asyncio.run(main())
 
