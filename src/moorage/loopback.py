@@ -5,8 +5,19 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
 
+_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_REQUEST = 0x1
+_ERROR = 2
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_QUESTION = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states
+_ANYTHING = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)  # interface, cookie
+_USER = 64
+"""Where the owner is in an answer's message: after family, state, two timers, the addresses of
+the socket and three more words."""
 _LISTENING = "0A"
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -17,16 +28,46 @@ def stranger(connection: socket.socket) -> str | None:
     """Who answers on the other end of a connection to a loopback address, in words, unless that
     is this user or root; None where all is well, or the kernel does not tell."""
     host, port = connection.getpeername()[:2]
-    rows = _listeners(port)
-    if rows is None:
+    address = socket.inet_pton(connection.family, host)
+    owners = _asked(connection.family, address, port)
+    if owners is None:
+        owners = _looked_up(_plain(address), port)
+    if owners is None:
         return None
-    address = _plain(socket.inet_pton(connection.family, host))
-    owners = [uid for place, uid in rows if place == address]
-    owners = owners or [uid for place, uid in rows if not any(place)]
     if not owners:
         return f"nobody listens on port {port} any more"
     strangers = [uid for uid in owners if uid not in (0, os.geteuid())]
     return f"port {port} is now user {strangers[0]}'s" if strangers else None
+
+
+def _asked(family: int, address: bytes, port: int) -> list[int] | None:
+    """Who owns the socket that the kernel would connect to, from the kernel itself, in a tenth
+    of a millisecond; None where it does not answer such questions."""
+    ports = struct.pack("!HH", port, 0)
+    place = ports + address.ljust(16, b"\0") + bytes(16) + _ANYTHING
+    question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + place
+    header = _HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+            kernel.settimeout(1.0)
+            kernel.send(header + question)
+            answer = kernel.recv(4096)
+        if _HEADER.unpack_from(answer)[1] == _ERROR:
+            return None  # no such socket, and a kernel without this part, read the same
+        owner: int = struct.unpack_from("=I", answer, _HEADER.size + _USER)[0]
+    except (OSError, AttributeError, struct.error):
+        return None
+    return [owner]
+
+
+def _looked_up(address: bytes, port: int) -> list[int] | None:
+    """The same from the table of all sockets, which takes the kernel ten milliseconds and more;
+    None: not to be known."""
+    rows = _listeners(port)
+    if rows is None:
+        return None
+    owners = [uid for place, uid in rows if place == address]
+    return owners or [uid for place, uid in rows if not any(place)]
 
 
 def _listeners(port: int) -> list[tuple[bytes, int]] | None:
