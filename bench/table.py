@@ -72,7 +72,8 @@ def _end(environment: dict[str, str]) -> None:
         for task in Path(f"/proc/{keeper}/task").iterdir():
             for child in (task / "children").read_text().split():
                 os.kill(int(child), signal.SIGKILL)
-        select.select([watched], [], [], 5)
+        if not select.select([watched], [], [], 1)[0]:
+            os.kill(keeper, signal.SIGKILL)  # it keeps the ends of jobs for an agent to come
         os.close(watched)
 
 
