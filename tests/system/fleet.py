@@ -144,6 +144,17 @@ class Fleet:
                 among[0].news.wait(0.05)
         raise AssertionError("nobody leads:\n" + "\n".join(m.log for m in self.members))
 
+    def await_acquaintance(self) -> None:
+        """Wait until every agent has been told of every server."""
+        wanted = {member.url for member in self.members}
+        deadline = time.monotonic() + PATIENCE
+        quiet = threading.Event()
+        for member in self.members:
+            memory = member.home / "agent" / "servers"
+            while not (memory.exists() and wanted <= set(memory.read_text().split())):
+                assert time.monotonic() < deadline, f"{memory} does not name {wanted}"
+                quiet.wait(0.02)
+
     def client(self) -> Client:
         """Knows every server, and may ask any of them."""
         return Client(",".join(m.url for m in self.members), self.members[0].token)
@@ -177,6 +188,7 @@ def fleet(postgres: Postgres, directory: Path, size: int) -> Iterator[Fleet]:
             member.start()
             if member is made.members[0]:
                 member.await_saying("leading, epoch")
+        made.await_acquaintance()
         yield made
     finally:
         made.end()

@@ -111,10 +111,11 @@ def test_output_is_followed_through_a_takeover(pair: Fleet, tmp_path: Path) -> N
         with ThreadPoolExecutor(1) as pool:
             ended = pool.submit(waiter.wait, run.id)
             assert succeed(pair, leader) is standby
-            with (tmp_path / "shared" / "gate").open("w") as gate:
-                gate.write("two\n")
+            gate = os.open(tmp_path / "shared" / "gate", os.O_RDWR)  # never waits for a reader
+            os.write(gate, b"two\n")
             assert b"".join(output) == b"two\n"
             view = ended.result(60)
+            os.close(gate)
         assert view.summary.state == "succeeded"
         assert [a.attempt for job in client.run(run.id).jobs for a in job.attempts] == [1]
         assert b"".join(client.logs(run.id)) == b"one\ntwo\n"
