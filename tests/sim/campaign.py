@@ -10,6 +10,9 @@ from sim.replay import Failure, Recording, Shrinking, failure, replay
 from sim.schedule import Schedule
 from sim.world import World
 
+SHORT = 500
+BEGINNINGS = 100
+
 
 class Found(NamedTuple):
     """What a seed found."""
@@ -41,4 +44,24 @@ def explore(
         return Found(seed, failed, recording)
     if replay(recording, world_type) is None:
         raise RuntimeError(f"seed {seed} failed ({failed.detail}) and its replay does not")
+    if len(recording.steps) > SHORT:
+        recording = _shorter(seed, schedule, failed, world_type) or recording
     return Found(seed, failed, Shrinking(recording, failed.promise, world_type).run())
+
+
+def _shorter(
+    seed: int, schedule: Schedule, failed: Failure, world_type: type[World]
+) -> Recording | None:
+    """Other beginnings of the same kind, cut off early: one may fail in the same way."""
+    for other in range(seed + 1, seed + 1 + BEGINNINGS):
+        short = Schedule(other, min(3, len(schedule.nodes)), world_type)
+        short.faults = schedule.faults
+        with closing(short.world) as world:
+            try:
+                short.run(SHORT)
+                world.promises.everything()
+                heal(world)
+            except Exception as error:
+                if failure(error, 0).promise == failed.promise:
+                    return Recording(short.nodes, short.steps)
+    return None

@@ -11,7 +11,7 @@ from sim.promises import require
 if TYPE_CHECKING:
     from sim.world import World
 
-ROUNDS = 1000
+ROUNDS = 20_000
 PATIENCE = 6
 """Rounds without any event: each lets every attempt get on by one state, every delay pass."""
 

@@ -16,7 +16,7 @@ class Broken(AssertionError):
     """A promise does not hold. `promise` is its name: shrinking keeps to the same one."""
 
     def __init__(self, promise: str, detail: object) -> None:
-        super().__init__(f"{promise}: {detail}")
+        super().__init__(f"{promise}: {str(detail)[:400]}")
         self.promise = promise
 
 

@@ -17,8 +17,10 @@ from sim.ledger import Broken
 from sim.schedule import FAULTS
 from sim.world import Step, World
 
-PATIENCE = 2500
-"""Replays that a failure is worth."""
+PATIENCE = 400_000
+"""Steps that are replayed to make a failure shorter: about a minute."""
+HEALING = 300
+"""What the end of each replay costs, in steps."""
 PLAIN = (1, 0, 0, 0, 0, "", "ends")
 
 
@@ -88,7 +90,7 @@ class Shrinking:
         self.recording = recording
         self.promise = promise
         self.world_type = world_type
-        self.replays = 0
+        self.patience = PATIENCE
 
     def run(self) -> Recording:
         """The shortest that was found: fewer nodes, requests, faults of a kind, then steps."""
@@ -108,9 +110,9 @@ class Shrinking:
         return len(self.recording.dumps())
 
     def _try(self, nodes: dict[str, str], steps: Sequence[Step]) -> bool:
-        if self.replays > PATIENCE:
+        if self.patience < 0:
             return False
-        self.replays += 1
+        self.patience -= len(steps) + HEALING
         failed, did = _play(Recording(nodes, steps), self.world_type)
         if failed is None or failed.promise != self.promise:
             return False
@@ -120,7 +122,7 @@ class Shrinking:
     def _latest(self) -> None:
         """What matters is often the last few steps: they cost least to try."""
         size = 8
-        while size < len(self.recording.steps) and self.replays < PATIENCE:
+        while size < len(self.recording.steps):
             if self._try(self.recording.nodes, self.recording.steps[-size:]):
                 return
             size = size * 3 // 2

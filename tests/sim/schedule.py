@@ -30,8 +30,6 @@ FAULTS = {
 }
 ON_SERVER = frozenset({"crash", "takeover"})
 AMBUSHED = frozenset({"deliver", "go", "connect", "commit", "write", "submit", "begin"})
-BUSY = 8
-"""Live runs per node up to which users submit."""
 
 
 class Schedule:
@@ -47,10 +45,15 @@ class Schedule:
         self.faults = {kind: weight * dice.choice((0, 0.5, 1, 3)) for kind, weight in FAULTS.items()}
         self.faults["crash"] *= min(4.0, 20 / nodes)  # what they cost grows with the cluster
         self.faults["takeover"] *= min(4.0, 20 / nodes)
+        # How often a fault follows right after a step, where it happened.
         self.ambush = dice.choice((0.0, 0.01, 0.03))
-        """How often a fault follows right after a step, where it happened."""
         self.pace = dice.choice((0.3, 1.0, 1.0, 3.0)) * 12.0 / nodes
         """Mean seconds between two faults: a node meets one every few seconds."""
+        # Where all ask for the same, short jobs are sent ahead to full nodes.
+        self.cpus = dice.choice(((1,), (1, 2), (0.5, 1, 1, 2, 4)))
+        self.memories = dice.choice(((0,), (4,), (0, 0, 4, 12)))
+        # Live runs per node up to which users submit.
+        self.busy = dice.choice((6, 12, 24))
         self.time = 0.0
         self._heap: list[tuple[float, int, tuple[Any, ...]]] = []
         self._order = count()
@@ -129,7 +132,7 @@ class Schedule:
         self.push(self.latency(), "arrive", name)
 
     def on_late(self, name: str) -> None:
-        self.push(self.latency() * 20, "arrive", name, True)
+        self.push(self.dice.expovariate(0.5), "arrive", name, True)
 
     def on_deliver(self, name: str) -> None:
         self.once(self.latency(), "delivers", name)
@@ -169,7 +172,10 @@ class Schedule:
         self.once(self.latency() * 4, "dials", name)
 
     def _dials(self, name: str) -> None:
-        if not self.step("connect", name) and not self.world.leader.alive:
+        if self.step("connect", name):
+            if self.faults["break"] and self.dice.random() < 0.1:  # no answer came in time
+                self.push(self.latency() / 2, "break", name, False)
+        elif not self.world.leader.alive:
             self.push(0.2, "dials", name)
 
     def on_down(self, name: str) -> None:
@@ -179,9 +185,11 @@ class Schedule:
 
     def _user(self) -> None:
         live = len(self.world.leader.cluster.runs)
-        rate = 1.5 * len(self.names) * max(0.05, 1 - live / (BUSY * len(self.names)))
+        rate = 1.5 * len(self.names) * max(0.05, 1 - live / (self.busy * len(self.names)))
         self.push(self.dice.expovariate(rate), "user")
         (kind,) = self.dice.choices(list(USERS), list(USERS.values()))
+        if live > 2 * self.busy * len(self.names):  # nodes that fail do not get on
+            return
         getattr(self, f"_{kind}s")()
 
     def _submits(self) -> None:
@@ -201,9 +209,9 @@ class Schedule:
     def _any_task(self) -> tuple[Any, ...]:
         dice = self.dice
         return (
-            dice.choice((0.5, 1, 1, 2, 4)),
-            dice.choice((0, 0, 4, 12)),
-            dice.choice((0, 0, 0, 0, 0, 1, 2)),
+            dice.choice(self.cpus),
+            dice.choice(self.memories),
+            dice.choice((0, 0, 0, 0, 0, 1, 2)) if len(self.cpus) > 1 else 0,
             dice.choice((0, 0, 0, 50)),
             dice.choice((0, 20, 3600)),
             dice.choice(("", "", "", "", "", "", "", "*/2 * * * *")),
