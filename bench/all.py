@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import commands
+import idle
+import output
 import start
 import throughput
 import upload
+import waiting
 
 
 def main() -> None:
-    """Each prints its own table. The upload comes last: it deletes 60,000 files, which slows the
-    making of new ones on some filesystems for minutes."""
-    commands.main()
-    start.main()
-    throughput.main()
-    upload.main()
+    """Each prints its own table, with the machine's load at its end. The upload comes last: it
+    deletes 60,000 files, which slows the making of new ones on some filesystems for minutes."""
+    began = time.monotonic()
+    print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
+    for bench in (commands, start, throughput, waiting, output, idle, upload):
+        bench.main()
+    print(f"\nall took {(time.monotonic() - began) / 60:.0f} minutes")
 
 
 if __name__ == "__main__":

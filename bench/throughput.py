@@ -1,23 +1,37 @@
-"""Many short jobs in one submit, 32 at a time: jobs per second, and where their CPU goes, beside a
-bare `posix_spawn` loop over the same shell in the same run."""
+"""Many short jobs in one submit, 32 at a time: jobs per second, and where their CPU goes, on both
+databases, beside a bare `posix_spawn` loop, Slurm and HyperQueue in the same run."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+import hyperqueue_cluster
+import slurm
 from table import fresh_server, show
 
 from moorage import Client
 from moorage.specs.resources import Cpu, Range, Resources
 from moorage.specs.task import Task
 
-SIZES = (500, 2000)
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+from postgres import binaries, postgres
+
+SIZES = (2000, 10_000)
+SLURM_JOBS = 500
+"""As many as Slurm does in half a minute."""
 SLOTS = 32
 SHELL = "/bin/bash"
+PROGRAM = shutil.which("true") or "/bin/true"
+BARE = "posix_spawn, bash"
+HEADING = ("", "jobs", "jobs/s", "ratio", "server", "agent", "keeper", "the job", "sum")
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -61,15 +75,15 @@ def by_moorage(client: Client, pids: dict[str, int], jobs: int) -> Spent:
     return Spent(wall, {role: after[role] - before[role] for role in after})
 
 
-def by_spawn(jobs: int) -> Spent:
-    """The same shell, started and waited for, two at a time."""
+def by_spawn(jobs: int, command: list[str]) -> Spent:
+    """The same program, started and waited for, as many at a time as there are CPUs."""
     before, began = os.times(), time.perf_counter()
     running = 0
     for _ in range(jobs):
         if running == os.cpu_count():
             os.wait()
             running -= 1
-        os.posix_spawn(SHELL, [SHELL, "-c", "eval true"], os.environ)
+        os.posix_spawn(command[0], command, os.environ)
         running += 1
     for _ in range(running):
         os.wait()
@@ -80,25 +94,79 @@ def by_spawn(jobs: int) -> Spent:
     return Spent(wall, {"keeper": own, "jobs": children})
 
 
-def row(name: str, jobs: int, spent: Spent) -> tuple[str, ...]:
-    """Jobs per second, then milliseconds of CPU per job."""
-    parts = [spent.parts.get(role) for role in ("server", "agent", "keeper", "jobs")]
-    each = ["-" if part is None else f"{part / jobs * 1e3:.2f}" for part in parts]
-    total = sum(part for part in parts if part is not None)
-    return (f"{name}, {jobs}", f"{jobs / spent.wall:.0f}", *each, f"{total / jobs * 1e3:.2f}")
+class Report:
+    """Rows of the table; ratios are to the bare loop over the shell, which ran last before."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, ...]] = [HEADING]
+        self._bare: dict[int, float] = {}
+
+    def spent(self, name: str, jobs: int, spent: Spent) -> None:
+        """Jobs per second, then milliseconds of CPU per job."""
+        if name == BARE:
+            self._bare[jobs] = spent.wall
+        parts = [spent.parts.get(role) for role in ("server", "agent", "keeper", "jobs")]
+        each = ["-" if part is None else f"{part / jobs * 1e3:.2f}" for part in parts]
+        total = sum(part for part in parts if part is not None)
+        self._add(name, jobs, spent.wall, *each, f"{total / jobs * 1e3:.2f}")
+
+    def peer(self, name: str, jobs: int, wall: float) -> None:
+        """Of what others do, only the time is known."""
+        self._add(name, jobs, wall, *["-"] * 5)
+
+    def _add(self, name: str, jobs: int, wall: float, *rest: str) -> None:
+        nearest = min(self._bare, key=lambda size: abs(size - jobs))
+        ratio = (jobs / wall) / (nearest / self._bare[nearest])
+        self.rows.append((name, f"{jobs:,}", f"{jobs / wall:.0f}", f"{ratio:.2f}", *rest))
+
+
+def ours(report: Report, name: str, database: str) -> None:
+    """Each size on a server of its own, after a short warm-up, with the bare loops around it."""
+    for jobs in SIZES:
+        report.spent(BARE, jobs, by_spawn(jobs, [SHELL, "-c", "eval true"]))
+        report.spent("posix_spawn, true", jobs, by_spawn(jobs, [PROGRAM]))
+        with (
+            fresh_server(None, database) as environment,
+            Client(home=environment["MOORAGE_HOME"]) as client,
+        ):
+            pids = processes(Path(environment["MOORAGE_HOME"]))
+            by_moorage(client, pids, 20)
+            report.spent(name, jobs, by_moorage(client, pids, jobs))
+
+
+def on_postgres(report: Report) -> None:
+    """The same with the database beside it; what that one spends is not in the sum."""
+    if binaries() is None:
+        print("throughput: without PostgreSQL, which is not installed")
+        return
+    with postgres() as server:
+        ours(report, "moorage, PostgreSQL", server.new_database())
+
+
+def peers(report: Report) -> None:
+    """Others on the same machine, one after the other."""
+    if reason := slurm.lacking():
+        print(f"throughput: without Slurm, because {reason}")
+    else:
+        with (
+            tempfile.TemporaryDirectory(prefix="moorage-bench-") as place,
+            slurm.running(Path(place), SLOTS) as cluster,
+        ):
+            report.peer("Slurm, tuned", SLURM_JOBS, cluster.array(SLURM_JOBS))
+    with hyperqueue_cluster.installed() as run:
+        if isinstance(run, str):
+            print(f"throughput: without HyperQueue, because {run}")
+        else:
+            report.peer("HyperQueue, in process", SIZES[0], run(SLOTS, SIZES[0]))
 
 
 def main() -> None:
-    """Each size with its own bare loop right after it."""
-    heading = ("", "jobs/s", "server", "agent", "keeper", "jobs", "sum")
-    rows: list[tuple[str, ...]] = [heading]
-    with fresh_server() as environment, Client(home=environment["MOORAGE_HOME"]) as client:
-        pids = processes(Path(environment["MOORAGE_HOME"]))
-        by_moorage(client, pids, 20)
-        for jobs in SIZES:
-            rows.append(row("moorage", jobs, by_moorage(client, pids, jobs)))
-            rows.append(row("posix_spawn", jobs, by_spawn(jobs)))
-    show("`true` in one submit; CPU in ms a job", rows)
+    """Ours on both databases, then the others."""
+    report = Report()
+    ours(report, "moorage, SQLite", "")
+    on_postgres(report)
+    peers(report)
+    show("`true` in one submit, 32 slots; CPU in ms a job", report.rows)
 
 
 if __name__ == "__main__":
