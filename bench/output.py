@@ -4,7 +4,6 @@ everybody else; how soon its output can be followed from anywhere."""
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import statistics
 import time
@@ -98,11 +97,11 @@ def printing(client: Client, pids: dict[str, int], quiet: list[float]) -> tuple[
     return run.id, rows
 
 
-def streaming(client: Client, pids: dict[str, int], run: int) -> list[Row]:
+def streaming(client: Client, home: str, pids: dict[str, int], run: int) -> list[Row]:
     """One reader of it all, with others' requests in between."""
     memory = Memory(pids)
     began, read, asked = time.perf_counter(), 0, []
-    with Client(home=os.environ["MOORAGE_HOME"]) as other:
+    with Client(home=home) as other:
         for chunk in client.logs(run):
             before, read = read, read + len(chunk)
             if read // 20_000_000 > before // 20_000_000:
@@ -147,11 +146,11 @@ def beginnings(client: Client, run: int) -> list[Row]:
 def main() -> None:
     """Everything on one server, one after the other."""
     with fresh_server() as environment, Client(home=environment["MOORAGE_HOME"]) as client:
-        os.environ["MOORAGE_HOME"] = environment["MOORAGE_HOME"]
-        pids = processes(Path(environment["MOORAGE_HOME"]))
+        home = environment["MOORAGE_HOME"]
+        pids = processes(Path(home))
         quiet = [submit_to_start(client) for _ in range(10)]
         run, rows = printing(client, pids, quiet)
-        rows += streaming(client, pids, run)
+        rows += streaming(client, home, pids, run)
         rows += beginnings(client, run)
         rows += stalled(client, pids, run, quiet)
     show(f"a job that prints {SIZE / 1e9:.0f} GB", [("", ""), *rows])
