@@ -12,6 +12,7 @@ MUST_RUN = (
     "tests/contract/",
     "tests/sim/",
     "tests/system/agent/",
+    "tests/system/crash/",
     "tests/system/test_api_fuzz.py",
     "tests/system/test_cli",
     "tests/system/test_keeper.py",

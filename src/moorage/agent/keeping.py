@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from moorage.errors import Unavailable
 
-Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost"]
+Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost", "rebooted"]
 
 START_PATIENCE = 15.0
 """Seconds for a new keeper to say that it is ready: an interpreter's start on a busy machine."""

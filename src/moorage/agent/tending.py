@@ -314,6 +314,7 @@ class Tender:
         if spawned.get("boot_id", boot_id()) == boot_id():
             self._exhume(job, int(spawned.get("start_time") or 0), reply)
         else:
+            job.cause = "rebooted"
             self._lay_down(job, reply)
 
     def _exhume(self, job: Job, started: int, reply: Reply) -> None:

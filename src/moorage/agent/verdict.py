@@ -30,6 +30,8 @@ def outcome(launch: Launch, record: ExitRecord) -> Outcome:
         return Outcome("stopped", code, signal)
     if record.cause == "aborted":
         return Outcome("aborted", code, signal)
+    if record.cause == "rebooted":
+        return Outcome("lost", message="the node was rebooted while it ran")
     if record.cause == "lost" or record.status is None:
         return Outcome("lost", message="the keeper of the process died, so its end is unknown")
     if signal is not None:

@@ -101,7 +101,7 @@ def phases(attempt: Any, ran: dict[str, Line], message: str) -> None:
         # One that an agent died in, before the process: it was undone, never ended.
         assert ended is not None or attempt["outcome"]["kind"] == "lost", message
         assert ended is None or phase["began"] <= ended + 0.01, message
-    if "begin" in ran:
+    if "begin" in ran and attempt["outcome"]["kind"] != "lost":
         assert {"run", "unmount", "clean"} <= set(names), message
 
 
@@ -139,9 +139,8 @@ def nothing_left(world: World) -> None:
     inside = [line for line in mounts_naming(world.home.parent.name) if not is_home(line, world)]
     assert not inside, inside
     assert not groups(world.home), groups(world.home)
-    cache = world.home / "agent" / "cache"
-    files = [path for path in cache.glob("*") if not path.is_dir()] if cache.exists() else []
-    assert not files, files
+    arriving = list((world.home / "agent" / "cache").rglob("arriving-*"))
+    assert not arriving, arriving
     partial = world.home / "server" / "partial"
     assert not partial.exists() or not list(partial.iterdir()), list(partial.iterdir())
 
@@ -161,8 +160,9 @@ def is_ours(line: str) -> bool:
 
 
 def is_home(line: str, world: World) -> bool:
-    """The home itself may be a file system of its own."""
-    return line.split()[5] == str(world.home)
+    """The home, or a part of it, may be a file system of its own."""
+    parts = [world.home, world.home / "agent", world.home / "server"]
+    return line.split()[5] in map(str, parts)
 
 
 def mounts_naming(directory: str) -> Iterable[str]:
@@ -194,5 +194,5 @@ def descriptors(world: World) -> dict[str, int]:
     found = {}
     for name in ("server", "agent", "keeper"):
         with suppress(OSError):
-            found[name] = len(os.listdir(f"/proc/{world.pid(name)}/fd"))
+            found[name] = len(list(Path(f"/proc/{world.pid(name)}/fd").iterdir()))
     return found

@@ -110,6 +110,14 @@ class Load:
         return spec, Expected(code, fragile=True)
 
 
+def excuse(world: World) -> None:
+    """An agent whose new keeper is killed before it answers ends, and is started again."""
+    words = (world.home.parent / "agent.log").read_text()
+    if "the keeper did" in words or "the keeper does" in words or "cannot start the" in words:
+        ended = "agent ended with code 1"
+        world.unexpected[:] = [end for end in world.unexpected if end != ended]
+
+
 def one_round(world: World, data: Data, number: int) -> None:
     chance = random.Random(number)
     with Load(world, data, number + 1_000_000) as load:
@@ -120,6 +128,7 @@ def one_round(world: World, data: Data, number: int) -> None:
             for victim in chance.choices(VICTIMS, WEIGHTS)[0]:
                 killed += world.kill(victim)
     assert load.error is None, load.error
+    excuse(world)
     audit(world, load.expected)
     for run in load.deleted:
         assert world.call("GET", f"/v1/runs/{run}").status == 404, "deleted, and there again"

@@ -46,6 +46,8 @@ class World:
         self.closing = False
         self.unexpected: list[str] = []
         """Ends of processes that nobody killed."""
+        self.repaired = threading.Event()
+        """Set once what keeps a server from starting is repaired; tests clear it who break it."""
         self._starts = 0
         self._started = threading.Condition()
         self._watching: list[threading.Thread] = []
@@ -103,9 +105,12 @@ class World:
                 self.server.start()
             except AssertionError:
                 process = self.server.process
-                if process is None or process.returncode != -signal.SIGKILL or self.closing:
+                if process is None or self.closing:
                     raise
-                self.deaths["server"] += 1
+                if process.returncode == -signal.SIGKILL:
+                    self.deaths["server"] += 1
+                elif not self.repaired.wait(PATIENCE):
+                    raise
                 continue
             break
         with self._started:
@@ -251,6 +256,25 @@ class World:
             self.call("GET", f"/v1/runs/{run}/wait?timeout=1")
         return int(jobs[0]["id"])
 
+    def nodes(self) -> Any:
+        return self.call("GET", "/v1/nodes").json["nodes"]
+
+    def until_connected(self) -> None:
+        """Wait until the node greeted the present server."""
+        connection = self.server.connection()
+        headers = {"Authorization": f"Bearer {self.server.token}"}
+        connection.request("GET", "/v1/events?follow=1&since=0", headers=headers)
+        response = connection.getresponse()
+        while not any(node["state"] == "up" for node in self.nodes()):
+            assert response.readline(), "the server ended"
+        response.close()
+        connection.close()
+
+    def until_running(self, run: int) -> None:
+        """Wait until the server knows that the process runs."""
+        while self.show(run)["summary"]["state"] != "running":
+            self.call("GET", f"/v1/runs/{run}/wait?timeout=0.1")
+
     def end(self, run: int, patience: float = PATIENCE) -> Any:
         """Wait until the run is over; its view."""
         deadline = time.monotonic() + patience
@@ -274,10 +298,11 @@ def new_world(root: Path) -> World:
 
 
 @contextmanager
-def living_world() -> Iterator[World]:
+def living_world(source: Path | None = None) -> Iterator[World]:
     """A world that runs; its directory goes with it."""
     with tempfile.TemporaryDirectory(prefix="moorage-crash-", dir=outside()) as name:
         world = new_world(Path(name))
+        world.use(source)
         try:
             world.start()
             yield world

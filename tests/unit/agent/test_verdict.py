@@ -53,6 +53,13 @@ def test_an_unknown_command_is_not_guessed(number: int | None) -> None:
     assert told(exit_code=1, command=number).message == "the process failed with exit code 1"
 
 
+def test_a_reboot_is_not_called_the_keepers_death() -> None:
+    assert told(cause="rebooted", status=None) == Outcome(
+        "lost", message="the node was rebooted while it ran"
+    )
+    assert "keeper" in told(cause="lost", status=None).message
+
+
 def test_signals() -> None:
     found = told(signal=11, command=1)
     assert (found.kind, found.signal, found.exit_code) == ("signaled", 11, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import faultpoints
 from faultpoints import Counter, FirstStep, Patches, around
@@ -31,7 +31,7 @@ def _keeping(module):
         return await FirstStep(spawn(self, request), "agent.spawn-asked")
 
     module.Keeper.spawn = asked
-    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+    here = str(Path(__file__).resolve().parent)
     module._BOOT = (
         f"import sys; sys.path.insert(0, {here!r}); import keeper_faults; {module._BOOT}"
     )

@@ -8,13 +8,13 @@ keeper by its boot line; standard library only. A point is armed by a file of it
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import os
 import signal
 import sys
 import threading
 from importlib.machinery import PathFinder
+from pathlib import Path
 
 PLACE = os.environ.get("MOORAGE_FAULTS", "")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -24,7 +24,7 @@ _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.sym
 def reach(point):
     """Die here if this point is armed."""
     try:
-        os.rename(f"{PLACE}/armed/{point}", f"{PLACE}/fired/{point}")
+        Path(f"{PLACE}/armed/{point}").rename(f"{PLACE}/fired/{point}")
     except FileNotFoundError:
         return
     os.kill(os.getpid(), signal.SIGKILL)
@@ -164,10 +164,3 @@ def boot_id(module):
             return real()
 
     module.boot_id = pretended
-
-
-def load(path):
-    """Run the module at this path."""
-    spec = importlib.util.spec_from_file_location("moorage_fault_module", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 if os.environ.get("MOORAGE_FAULTS"):
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
     if "moorage.server.main" in sys.orig_argv:
         import server_faults  # noqa: F401
     elif "moorage.agent.main" in sys.orig_argv:
