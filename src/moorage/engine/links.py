@@ -91,6 +91,21 @@ class Links:
         self._numbers = count(1)
         self._opened = asyncio.Event()
         """Set, and replaced, whenever a link opens."""
+        self._accepted = count(1)
+        self._greeted: dict[str, int] = {}
+        """The newest connection of each node, by its name, from which a Hello came."""
+
+    def accept(self) -> int:
+        """The number of a connection; to be taken before its agent can speak on it."""
+        return next(self._accepted)
+
+    def greets(self, name: str, number: int) -> None:
+        """A Hello came on this connection. NotConnected where one came on a newer connection of
+        the node: this one was late on its way, the agent has left, and what it held then must not
+        be taken for what it holds now."""
+        if number < self._greeted.get(name, 0):
+            raise NotConnected(f"node {name}: a newer connection has greeted before this one")
+        self._greeted[name] = number
 
     def attach(self, link: Link) -> None:
         """Make this the node's link; an older one is closed."""

@@ -164,9 +164,11 @@ class Engine:
 
     # What agents say
 
-    async def hello(self, hello: Hello) -> Link:
+    async def hello(self, hello: Hello, connection: int) -> Link:
         """An agent connected. Its link opens, with `Welcome` and the difference between what it
-        holds and what it should hold, once that is durable."""
+        holds and what it should hold, once that is durable. `connection`: what `links.accept`
+        gave. NotConnected where the agent has greeted on a newer one."""
+        self.links.greets(hello.node, connection)
         effects = self._decide(partial(reactor.on_hello, self.cluster, hello, self.clock()))
         node = self.cluster.node_names[hello.node]
         link = Link(node, hello.node)

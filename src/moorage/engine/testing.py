@@ -48,7 +48,8 @@ class FakeAgent:
 
     async def connect(self, *held: Held) -> Welcome:
         """Greet, and return the first message of the answer."""
-        self.link = await self.engine.hello(hello(self.name, *held, cpus=self.cpus))
+        greeting = hello(self.name, *held, cpus=self.cpus)
+        self.link = await self.engine.hello(greeting, self.engine.links.accept())
         welcome = await self.next()
         assert isinstance(welcome, Welcome)
         return welcome

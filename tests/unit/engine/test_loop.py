@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from moorage.engine import boot
+from moorage.engine.links import NotConnected
 from moorage.engine.loop import Engine
-from moorage.engine.testing import FakeAgent
+from moorage.engine.testing import FakeAgent, hello
 from moorage.errors import Conflict, InvalidInput, NotFound
-from moorage.ids import RunId
+from moorage.ids import NodeId, RunId
 from moorage.protocol.agent import DropLogs, Held, Outcome, Start, Stop
 from moorage.protocol.api import RunRequest
 from moorage.specs.resources import Cpu, Range, Resources
@@ -192,6 +193,25 @@ def test_what_an_old_connection_says_is_dropped(tmp_path: Path) -> None:
         assert engine.cluster.nodes[engine.cluster.node_names["n1"]].up
         newer.finish(key)
         await until(engine, 1, "succeeded")
+
+    run(tmp_path, scenario)
+
+
+def test_a_greeting_that_was_late_on_its_way_is_refused(tmp_path: Path) -> None:
+    """What the agent held when it sent it is no longer true: the attempt would count as lost, and
+    a next one would begin beside it."""
+
+    async def scenario(engine: Engine) -> None:
+        late = engine.links.accept()
+        agent = FakeAgent(engine)
+        await agent.connect()
+        [number] = await submit(engine)
+        agent.report(Held(await agent.start(), "running"))
+        await until(engine, number, "running")
+        with pytest.raises(NotConnected, match="newer"):
+            await engine.hello(hello("n1"), late)
+        assert engine.cluster.runs[RunId(number)].state == "running"
+        assert engine.links.connected() == [NodeId(1)]
 
     run(tmp_path, scenario)
 

@@ -49,9 +49,11 @@ def serve_agent(services: Services) -> Callable[[WebSocket], Awaitable[None]]:
         except (Forbidden, Unavailable) as error:
             await socket.send_denial_response(error_reply(error))
             return
+        engine = services.engine
+        connection = engine.links.accept()
         await socket.accept()
         try:
-            await _converse(services.engine, socket)
+            await _converse(engine, connection, socket)
         except Refused as refusal:
             _log.warning("an agent was refused: %s", refusal)
             await socket.close(refusal.code, str(refusal)[:120])
@@ -63,7 +65,7 @@ def serve_agent(services: Services) -> Callable[[WebSocket], Awaitable[None]]:
     return serve
 
 
-async def _converse(engine: Engine, socket: WebSocket) -> None:
+async def _converse(engine: Engine, connection: int, socket: WebSocket) -> None:
     try:
         async with asyncio.timeout(HELLO_TIMEOUT):
             hello = await _receive(socket)
@@ -76,7 +78,7 @@ async def _converse(engine: Engine, socket: WebSocket) -> None:
             PROTOCOL_ERROR,
             f"the agent speaks protocol {hello.protocol}, the server {VERSION}: update the older",
         )
-    link = await engine.hello(hello)
+    link = await engine.hello(hello, connection)
     _log.info("node %s is connected", link.name)
     talking = [
         asyncio.ensure_future(_listen(engine, link, socket)),
