@@ -42,13 +42,14 @@ class Run:
     @property
     def state(self) -> RunState:
         """As busy as its busiest job; when none is live, as bad as its worst."""
+        counted = self.counts.get  # a Counter's own way to say 0 is ten times slower
         for state in _BUSIEST:
-            if self.counts[state]:
+            if counted(state):
                 return state
         if self.task.schedule is not None:
             return "cancelled" if self.stopping else "scheduled"
         for state in _WORST:
-            if self.counts[state]:
+            if counted(state):
                 return state
         return "succeeded"
 

@@ -24,6 +24,7 @@ def suggestions(below: Callable[[int], int]) -> Iterator[str]:
     """Names without end; `below(n)` gives a number from 0 to n - 1. They may repeat."""
     moods, creatures = MOODS.split(), CREATURES.split()
     while True:
-        mood = moods[below(len(moods))]
-        creature = creatures[below(len(creatures))]
-        yield f"{mood}-{creature}-{below(NUMBERS)}"
+        # One number for all parts: a random one costs a system call, and submits are large.
+        rest, number = divmod(below(len(moods) * len(creatures) * NUMBERS), NUMBERS)
+        mood, creature = divmod(rest, len(creatures))
+        yield f"{moods[mood]}-{creatures[creature]}-{number}"
