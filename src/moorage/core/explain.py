@@ -74,7 +74,7 @@ def _waits(cluster: Cluster, shape: Shape, ahead: int | None) -> str:
         never = "; ".join(f"needs {lack.needs}, {lack.has}" for lack in _never(up, shape))
         return f"another node: none that is connected can ever run this: {never}"
     queue = f"{_count(ahead, 'job')} {'is' if ahead == 1 else 'are'} ahead" if ahead else ""
-    node = min(able, key=lambda node: (len(_lacks(node, shape)), node.id))
+    node = min(able, key=lambda node: (_shortages(node, shape), node.id))
     lacks = _lacks(node, shape)
     if not lacks:
         return "its turn" if ahead is None else f"its turn: {queue or 'it starts next'}"
@@ -84,6 +84,16 @@ def _waits(cluster: Cluster, shape: Shape, ahead: int | None) -> str:
     verb = "uses" if len(node.claims) == 1 else "use"
     text = f"{needs}: node {node.name} has {has} ({users} {verb} the rest)"
     return f"{text}; {queue}" if queue else text
+
+
+def _shortages(node: Node, shape: Shape) -> int:
+    """How many lacks there are: asked of every node, so without words for them."""
+    return (
+        (shape.millicpus > node.free_millicpus)
+        + (shape.memory > node.free_memory)
+        + (shape.disk > node.free_disk)
+        + (shape.gpu is not None and shape.gpu.pick(node.free_gpus) is None)
+    )
 
 
 def _lacks(node: Node, shape: Shape) -> list[Lack]:
