@@ -12,7 +12,7 @@ import pytest
 from moorage.core import reactor
 from moorage.core.effects import Arm, Effect, Send, Wake, Write
 from moorage.core.node import Node as Books
-from moorage.protocol.agent import Forget, Hello, Report, Stop
+from moorage.protocol.agent import Forget, Held, Hello, Report, Retract, Stop, ToAgent
 from sim import server as simulated
 from sim.node import Node
 from sim.server import Server
@@ -124,6 +124,25 @@ def two_leaders_write(patch: Patch) -> None:
     patch.setattr(Server, "write", write)
 
 
+def lines_do_not_wait(patch: Patch) -> None:
+    original = Node.start
+    patch.setattr(Node, "start", lambda self, launch, _wait: original(self, launch, False))
+
+
+def what_has_begun_is_given_back(patch: Patch) -> None:
+    original = Node.receive
+
+    def receive(self: Node, message: ToAgent) -> None:
+        if isinstance(message, Retract):
+            for key in message.keys:
+                self.leave(key)
+                self.tell(key, Held(key, "retracted"))
+        else:
+            original(self, message)
+
+    patch.setattr(Node, "receive", receive)
+
+
 def delays_are_forgotten_at_the_start(patch: Patch) -> None:
     patch.setattr(simulated, "timers", lambda _: [Wake()])
 
@@ -139,6 +158,8 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
         "answers leave before the commit": answers_leave_before_the_commit,
         "late greetings are taken": late_greetings_are_taken,
         "two leaders write": two_leaders_write,
+        "lines do not wait": lines_do_not_wait,
+        "what has begun is given back": what_has_begun_is_given_back,
         "delays are forgotten at the start": delays_are_forgotten_at_the_start,
         "ends wake nobody": _without("on_report", lambda e: isinstance(e, Wake)),
         "retries are not armed": _without("on_report", lambda e: isinstance(e, Arm)),

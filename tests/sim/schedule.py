@@ -173,7 +173,7 @@ class Schedule:
 
     def _dials(self, name: str) -> None:
         if self.step("connect", name):
-            if self.faults["break"] and self.dice.random() < 0.1:  # no answer came in time
+            if self.faults["break"] and self.dice.random() < 0.2:  # no answer came in time
                 self.push(self.latency() / 2, "break", name, False)
         elif not self.world.leader.alive:
             self.push(0.2, "dials", name)
