@@ -84,7 +84,7 @@ def test_a_job_outlives_the_upgrade_of_server_and_agent(world: World, number: in
         follower.close()
         world.use(None)
         world.start()
-        assert version(world) != before
+        assert version(world) != before or "MOORAGE_TEST_OLD" in os.environ
         assert world.pid("keeper") == keeper, "it has the job, so it stays"
         follower = Follower(world, run)
         follower.until(b"before\n")
