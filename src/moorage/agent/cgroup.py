@@ -32,8 +32,11 @@ def hierarchies(mountinfo: str) -> dict[str, str]:
 
 def read(path: str) -> str:
     """A small kernel file; OSError."""
-    with open(path, "rb", buffering=0) as file:
-        return file.read(65536).decode()
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # open() would ask three things more of it
+    try:
+        return os.read(fd, 65536).decode()
+    finally:
+        os.close(fd)
 
 
 def write(path: str, text: str) -> None:
@@ -166,16 +169,29 @@ class Group:
         # One process killed and the others left waiting for it is worse than all killed.
         _try_write(f"{self.v2}/memory.oom.group", "1")
 
+    @property
+    def holds_by_thread(self) -> bool:
+        """Whether all limits are those of groups that a thread can join, so that what it spawns
+        is limited from the start. v2 knows no such groups."""
+        return "memory" in self.v1 and "pids" in self.v1
+
+    def add(self, pid: int) -> None:
+        """Put a process that a joined thread has just spawned into the v2 group too: there it is
+        counted, and killed, in one go."""
+        if self.v2 is not None:
+            _try_write(f"{self.v2}/cgroup.procs", str(pid))
+
     def join_thread(self, thread: int) -> None:
         """Move one thread of this process into the v1 groups: what it spawns starts there. v2
-        knows no such thing; the job's first line joins it. OSError."""
+        knows no such thing; the script's first line joins it, or `add`. OSError."""
         for path in self._join:
             write(f"{path}/tasks", str(thread))
 
     def leave_thread(self, thread: int) -> None:
-        """Back to the parent groups, so that this one can be removed."""
+        """Back to the top, so that neither this group nor its parents are kept from going."""
         for path in self._join:
-            _try_write(f"{os.path.dirname(path)}/tasks", str(thread))
+            mount = path.rsplit("/", 3)[0]  # it lies at <mount>/moorage/<agent>/<key>
+            _try_write(f"{mount}/tasks", str(thread))
 
     def processes(self) -> list[int]:
         """Pids of all members, those in groups that the job made below included. Never our own,
@@ -249,8 +265,7 @@ class Group:
 
     def remove(self) -> bool:
         """Remove the directories; False when the kernel still holds one (try again soon)."""
-        left = [path for path in self.directories if not _remove(path)]
-        return not left
+        return all(_remove(path) for path in self.directories)
 
 
 def read_all(path: str) -> str:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 MARKER = "MOORAGE_ATTEMPT_MARK"
 
 
@@ -29,17 +33,19 @@ def start_time(pid: int) -> int:
     return int(fields[19]) if fields else 0
 
 
-def orphans(keeper: int, mains: set[int]) -> list[int]:
+def orphans(keeper: int, mains: Container[int]) -> list[int]:
     """Children of the keeper that it did not start, dead ones included."""
     try:
-        with open(f"/proc/{keeper}/task/{keeper}/children") as file:
-            children = [int(pid) for pid in file.read().split()]
+        with open(f"/proc/{keeper}/task/{keeper}/children", "rb", buffering=0) as file:
+            children = [int(pid) for pid in file.readall().split()]
     except OSError:  # kernel without CONFIG_PROC_CHILDREN
         children = [pid for pid, parent in _parents().items() if parent == keeper]
     return [pid for pid in children if pid not in mains]
 
 
-def members(main: int, mark: str, keeper: int, mains: set[int], namespace: int = 0) -> list[int]:
+def members(
+    main: int, mark: str, keeper: int, mains: Container[int], namespace: int = 0
+) -> list[int]:
     """Live processes of a job. `mains`: the main processes of all jobs of the keeper; `namespace`:
     inode of the job's own mount namespace, 0 when it has none."""
     parents = _parents()
@@ -110,10 +116,15 @@ def _parents() -> dict[int, int]:
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/pid/stat from the state on (the name before it may hold anything)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(4096).rpartition(b")")[2].decode().split()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].decode().split()
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
 
 
 def _marked(pid: int, mark: str) -> bool:

@@ -6,7 +6,7 @@ import os
 import pwd
 from pathlib import Path
 
-from moorage.agent import sandbox
+from moorage.agent import mounting, sandbox
 from moorage.agent.cgroup import Cgroups
 from moorage.agent.keeper import group_name
 from moorage.agent.launching import may_mount
@@ -58,11 +58,11 @@ def _try_mounts(writer: int) -> None:
     """Say nothing when it works; never returns."""
     try:
         if may_mount():
-            sandbox.unshare(sandbox.CLONE_NEWNS)
+            mounting.unshare(mounting.CLONE_NEWNS)
         else:
-            sandbox.own_user_namespace()
+            mounting.own_user_namespace()
         sandbox.Sandbox("/").enter([["tmpfs", "/tmp", 4096]])  # noqa: S108
-    except (sandbox.MountError, OSError) as error:
+    except (mounting.MountError, OSError) as error:
         why = " (see user.max_user_namespaces and AppArmor)" if os.geteuid() else ""
         text = f"mount namespaces are not allowed here: {error}{why}; /tmp is shared"
         os.write(writer, text.encode())

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
 import time
 
 from moorage.agent import family
-from moorage.agent.cgroup import Group
+from moorage.agent.cgroup import Group, read
 from moorage.agent.keeperloop import Timer, say
 from moorage.agent.launching import LaunchError
+from moorage.agent.roots import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_SHELL_SIGNAL = 128
 SPAWNED, EXIT, COMMAND = "spawned.json", "exit.json", "command"
 
 
@@ -36,19 +39,24 @@ class Job:
         "cause",
         "cpu",
         "deadline",
+        "direct",
         "directory",
         "doomed",
         "group",
+        "group_cpu",
+        "grouped",
         "held",
         "key",
         "killer",
         "limit",
         "mark",
         "namespace",
+        "oom_kills",
         "peak",
         "pending_stop",
         "pid",
         "request",
+        "root",
         "saved",
         "settled",
         "state",
@@ -60,19 +68,23 @@ class Job:
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.key: str = request["key"]
-        self.directory: str = os.path.realpath(request["directory"])
+        self.directory: str = _real(request["directory"])
         self.mark = family.mark(self.directory)
         self.request = request
         self.state = "spawning"
+        self.root: Root | None = None
         self.group: Group | None = None
+        self.grouped = False
         self.pid = 0
+        self.direct = False
         self.namespace = 0
         self.held = -1
         self.began = time.time()
         self.stopped_at = 0.0
         self.status: int | None = None
         self.cause: str | None = None
-        self.cpu = 0.0
+        self.cpu = self.group_cpu = 0.0
+        self.oom_kills = 0
         self.peak: int | None = None
         self.doomed: set[int] = set()
         self.deadline = 0.0
@@ -104,11 +116,12 @@ class Job:
         except OSError as error:
             raise LaunchError(f"{path}: {error.strerror}", "exec") from error
         try:
-            with open(fd, "w") as file:
-                json.dump(self._spawned, file)
+            _write_all(fd, json.dumps(self._spawned).encode())
         except OSError as error:
             self.disclaim()
             raise LaunchError(f"{path}: {error.strerror}", "exec") from error
+        finally:
+            os.close(fd)
 
     def disclaim(self) -> None:
         """Nothing was started."""
@@ -149,28 +162,33 @@ class Job:
         if self.limit is not None:
             self.limit.cancel()
 
-    def measure(self) -> dict[str, Any]:
-        """The exit record; read before the control group goes."""
+    def count(self) -> None:
+        """Read what the control group has counted, before it goes."""
+        if self.group is None or self.status is None:
+            return
+        # Never less than before: a part of the group may have gone already.
+        self.oom_kills = max(self.oom_kills, self.group.oom_kills())
+        self.group_cpu = max(self.group_cpu, self.group.cpu_seconds() or 0.0)
+        self.peak = self.group.memory_peak() or self.peak
+
+    def _measure(self) -> dict[str, Any]:
+        """The exit record."""
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
-        oom_kills = 0
-        if self.group is not None and self.status is not None:
-            oom_kills = self.group.oom_kills()
-            seconds = self.group.cpu_seconds()
-            self.cpu = self.cpu if seconds is None else max(seconds, self.cpu)
-            self.peak = self.group.memory_peak() or self.peak
-        if oom_kills and self.cause is None and code != 0:
+        if self.direct and self.cause is None and code is not None and code < 0:
+            code = _SHELL_SIGNAL - code  # what the shell of a command that was killed ends with
+        if self.oom_kills and self.cause is None and code != 0:
             self.cause = "out-of-memory"
         return {
             "status": self.status,
             "exit_code": code if code is not None and code >= 0 else None,
             "signal": -code if code is not None and code < 0 else None,
             "cause": self.cause,
-            "oom_kills": oom_kills,
+            "oom_kills": self.oom_kills,
             "began": self.began,
             "ended": self.stopped_at or time.time(),
-            "cpu_seconds": round(self.cpu, 3),
+            "cpu_seconds": round(max(self.cpu, self.group_cpu), 3),
             "memory_peak": self.peak,
-            "command": self._command(),
+            "command": 1 if self.direct else self._command(),
             "left": len(self.doomed),
         }
 
@@ -183,9 +201,10 @@ class Job:
             return
         self.namespace = os.fstat(self.held).st_ino
 
-    def close(self) -> None:
-        """It has ended, and its record is complete."""
+    def close(self) -> dict[str, Any]:
+        """It has ended: write down how. The exit record."""
         self.state = "ended"
+        record = self.settled = self._measure()
         if self.held >= 0:
             os.close(self.held)
             self.held = -1
@@ -193,6 +212,7 @@ class Job:
         if self.sweeper is not None:
             self.sweeper.cancel()
         self.save()
+        return record
 
     def save(self) -> None:
         """Write `exit.json`, unless that was done. `saved` stays False where the disk refuses."""
@@ -201,8 +221,7 @@ class Job:
 
     def _command(self) -> int | None:
         try:
-            with open(os.path.join(self.directory, COMMAND)) as file:
-                return int(file.read(16))
+            return int(read(os.path.join(self.directory, COMMAND)))
         except (OSError, ValueError):
             return None
 
@@ -212,10 +231,29 @@ class Job:
             fd = os.open(
                 f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
             )
-            with open(fd, "w") as file:
-                json.dump(content, file)
+            try:
+                _write_all(fd, json.dumps(content).encode())
+            finally:
+                os.close(fd)
             os.replace(f"{path}.new", path)
             return True
         except OSError as error:  # the disk is full, or somebody removed the attempt
             say(f"{path}: {error.strerror}")
             return False
+
+
+def _real(directory: str) -> str:
+    parent, name = os.path.split(directory)
+    return os.path.join(_real_parent(parent), name)
+
+
+@functools.lru_cache(maxsize=4)
+def _real_parent(parent: str) -> str:
+    """All attempts of an agent lie in one directory, and it does not move."""
+    return os.path.realpath(parent)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """OSError: the disk is full, also where it took a part."""
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -30,6 +30,9 @@ SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
 IDLE = 60.0
 """Seconds without a client after which the keeper ends if all it knows is on disk."""
 _BACKLOG_LIMIT = 64 * 1024 * 1024
+_GARBAGE = 20_000
+"""Objects between two searches for garbage in cycles, of which jobs leave next to none."""
+_PIECE = 64 * 1024
 _PR_SET_CHILD_SUBREAPER = 36
 _CREDENTIALS = struct.Struct("3i")
 
@@ -45,12 +48,14 @@ def group_name(home: str) -> str:
 class Client:
     """One connection."""
 
-    __slots__ = ("inbox", "outbox", "socket")
+    __slots__ = ("due", "inbox", "outbox", "socket", "wanted")
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.inbox = b""
         self.outbox = bytearray()
+        self.due = False
+        self.wanted = select.EPOLLIN
 
 
 class Keeper:
@@ -108,7 +113,7 @@ class Keeper:
 
     def _read(self, client: Client) -> None:
         try:
-            data = client.socket.recv(1 << 20)
+            data = client.socket.recv(_PIECE)
         except BlockingIOError:
             return
         except OSError:
@@ -174,10 +179,15 @@ class Keeper:
         if client.socket.fileno() < 0:
             return
         client.outbox += json.dumps(message).encode() + b"\n"
-        self._flush(client)
+        if not client.due:  # several messages of one round go out together
+            client.due = True
+            self._loop.at_end(lambda: self._flush(client))
 
     def _flush(self, client: Client) -> None:
+        client.due = False
         fd = client.socket.fileno()
+        if fd < 0:
+            return
         try:
             sent = client.socket.send(client.outbox) if client.outbox else 0
         except BlockingIOError:
@@ -190,7 +200,9 @@ class Keeper:
             self._drop(client)
             return
         wanted = select.EPOLLIN | (select.EPOLLOUT if client.outbox else 0)
-        self._loop.watch(fd, lambda events: self._ready(client, events), wanted)
+        if wanted != client.wanted:
+            client.wanted = wanted
+            self._loop.watch(fd, lambda events: self._ready(client, events), wanted)
 
     def _drop(self, client: Client) -> None:
         fd = client.socket.fileno()
@@ -293,6 +305,7 @@ def main(home: str) -> None:
         pass
     _take_over_output(home)
     gc.freeze()
+    gc.set_threshold(_GARBAGE)
     loop.run()
     try:
         os.unlink(os.path.join(home, SOCKET))

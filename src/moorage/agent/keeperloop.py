@@ -48,6 +48,7 @@ class Loop:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
         self._posted: deque[Callable[[], None]] = deque()
+        self._last: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.running = True
         self.watch(self._wake, self._drain)
@@ -73,8 +74,14 @@ class Loop:
 
     def post(self, call: Callable[[], None]) -> None:
         """Call soon; from any thread."""
+        idle = not self._posted  # else whoever came before has woken the loop, or is about to
         self._posted.append(call)
-        os.eventfd_write(self._wake, 1)
+        if idle:
+            os.eventfd_write(self._wake, 1)
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call when everything of the present round is done."""
+        self._last.append(call)
 
     def stop(self) -> None:
         """Return from `run` after the present round."""
@@ -92,6 +99,9 @@ class Loop:
                 call = heapq.heappop(self._timers).call
                 if call is not None:
                     self._safely(call)
+            last, self._last = self._last, []
+            for call in last:
+                self._safely(call)
 
     def _patience(self) -> float | None:
         while self._timers and self._timers[0].call is None:

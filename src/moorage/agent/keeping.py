@@ -36,6 +36,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     key: str
     directory: str
     argv: list[str]
+    direct: list[str] | None = None
+    """Words that may be executed as a program in place of `argv`, where there is one."""
     env: dict[str, str]
     cwd: str
     output: str

@@ -12,17 +12,20 @@ import os
 import signal
 import threading
 
-from moorage.agent import sandbox, spawning
+from moorage.agent import mounting, programs, sandbox, spawning
 from moorage.agent.cgroup import Group
+from moorage.agent.roots import Root, Roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 JOIN = "MOORAGE_JOIN"
 """Variable that tells the job's script which v2 group to join."""
 _CAP_SYS_ADMIN = 21
+_RESETTABLE = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE,
+               signal.SIGXFSZ)  # fmt: skip
+"""What the keeper, or Python itself, handles or ignores."""
 
 
 class LaunchError(Exception):
@@ -31,6 +34,22 @@ class LaunchError(Exception):
     def __init__(self, message: str, step: str) -> None:
         super().__init__(message)
         self.step = step
+
+
+class Started:
+    """What became of a start: the pid, or the error; whether the program runs without a shell;
+    and the prepared root that it uses."""
+
+    __slots__ = ("direct", "error", "pid", "root")
+
+    def __init__(
+        self,
+        pid: int = 0,
+        direct: bool = False,
+        root: Root | None = None,
+        error: LaunchError | None = None,
+    ) -> None:
+        self.pid, self.direct, self.root, self.error = pid, direct, root, error
 
 
 def may_mount() -> bool:
@@ -42,40 +61,66 @@ def may_mount() -> bool:
     return False
 
 
-def by_thread(
-    request: dict[str, Any], group: Group | None, done: Callable[[int | LaunchError], None]
-) -> None:
-    """Start it on a thread of its own (a mount may hang for as long as its server does); `done`
-    is called there with the pid or the error."""
-
-    def run() -> None:
-        try:
-            done(_spawn(request, group))
-        except LaunchError as error:
-            done(error)
-        except Exception as error:  # the keeper must hear of it, whatever it is
-            done(LaunchError(f"{type(error).__name__}: {error}", "exec"))
-
-    threading.Thread(target=run, daemon=True).start()
-
-
-def _spawn(request: dict[str, Any], group: Group | None) -> int:
-    output = _open_output(request["output"])  # before a mount can hide it
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> Started:
+    """Start it from the calling thread, which shares its root with no other (`CLONE_FS`) and may
+    end up in any mount namespace. Never raises: `Started.error` says why there is no process."""
+    root = None
     try:
-        _own_view(request)
-        _join(group)
-        _change_directory(request["cwd"])
-        return spawning.spawn(
-            request["argv"], _environment(request, group), [null, output, output], _resettable()
-        )
+        output = _open_output(request["output"])  # before a mount can hide it
+        try:
+            if request["mounts"] is not None:
+                root = _own_view(request, roots)
+            _join(group)
+            try:
+                _change_directory(request["cwd"])
+                started = _spawn(request, group, output)
+                started.root = root
+                return started
+            finally:
+                if group is not None:
+                    group.leave_thread(threading.get_native_id())
+        finally:
+            os.close(output)
+    except LaunchError as error:
+        return Started(error=error, root=root)
+    except Exception as error:  # the keeper must hear of it, whatever it is
+        text = f"{type(error).__name__}: {error}"
+        return Started(error=LaunchError(text, "exec"), root=root)
+
+
+def _spawn(request: dict[str, Any], group: Group | None, output: int) -> Started:
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    files = [null, output, output]
+    try:
+        pid = _spawn_program(request, group, files)
+        if pid:
+            return Started(pid, True)
+        env = _environment(request, group)
+        return Started(spawning.spawn(request["argv"], env, files, _RESETTABLE))
     except OSError as error:
         raise LaunchError(f"{request['argv'][0]}: {error.strerror}", "exec") from error
     finally:
         os.close(null)
-        os.close(output)
-        if group is not None:
-            group.leave_thread(threading.get_native_id())
+
+
+def _spawn_program(request: dict[str, Any], group: Group | None, files: list[int]) -> int:
+    """Start the job's only command without its shell. 0 where that is not possible; the shell
+    then finds the same, and says so in its own words."""
+    words = request.get("direct")
+    if not words or not (group is None or group.holds_by_thread):
+        return 0
+    path = programs.find(words[0], request["env"]["PATH"])
+    if path is None:
+        return 0
+    # What a shell adds.
+    env = {**request["env"], "PWD": os.getcwd(), "SHLVL": "1", "_": path}
+    try:
+        pid = spawning.spawn(words, env, files, _RESETTABLE, path)
+    except (OSError, ValueError):  # no interpreter, a format that only shells know, too long...
+        return 0
+    if group is not None:
+        group.add(pid)
+    return pid
 
 
 def _join(group: Group | None) -> None:
@@ -94,16 +139,22 @@ def _environment(request: dict[str, Any], group: Group | None) -> dict[str, str]
     return env
 
 
-def _own_view(request: dict[str, Any]) -> None:
-    mounts = request["mounts"]
+def _own_view(request: dict[str, Any], roots: Roots | None) -> Root | None:
+    """Enter the job's namespace, and say which root it is a copy of."""
+    root = None
+    directory = request["directory"]
     try:
-        if mounts is None:
-            sandbox.unshare(sandbox.CLONE_FS)
+        if roots is not None:
+            root = roots.take(os.path.join(directory, "tmp"))
+            root.enter()
         else:
-            sandbox.unshare(sandbox.CLONE_FS | sandbox.CLONE_NEWNS)
-            sandbox.Sandbox(request["directory"]).enter(mounts)
-    except sandbox.MountError as error:
+            mounting.unshare(mounting.CLONE_NEWNS)
+        sandbox.Sandbox(directory, root).enter(request["mounts"])
+    except (mounting.MountError, OSError) as error:
+        if root is not None:
+            root.close()  # whatever may be wrong with it
         raise LaunchError(str(error), "mount") from error
+    return root
 
 
 def by_fork(request: dict[str, Any]) -> tuple[int, int]:
@@ -139,9 +190,9 @@ def _child(request: dict[str, Any], output: int, writer: int) -> None:
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for number in _resettable():
+        for number in _RESETTABLE:
             signal.signal(number, signal.SIG_DFL)
-        sandbox.own_user_namespace()
+        mounting.own_user_namespace()
         sandbox.Sandbox(request["directory"]).enter(request["mounts"])
         _change_directory(request["cwd"])
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -149,7 +200,7 @@ def _child(request: dict[str, Any], output: int, writer: int) -> None:
             os.dup2(source, target)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execve(request["argv"][0], request["argv"], request["env"])
-    except sandbox.MountError as error:
+    except mounting.MountError as error:
         os.write(writer, f"mount\t{error}".encode())
     except LaunchError as error:
         os.write(writer, f"{error.step}\t{error}".encode())
@@ -175,9 +226,3 @@ def _change_directory(path: str) -> None:
         os.chdir(path)
     except OSError as error:
         raise LaunchError(f"working directory {path}: {error.strerror}", "cwd") from error
-
-
-def _resettable() -> set[signal.Signals]:
-    """What the keeper, or Python itself, handles or ignores."""
-    return {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE,
-            signal.SIGXFSZ}  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from moorage.agent import family, script
+from moorage.agent import family, script, words
 from moorage.agent.inventory import find_python
 from moorage.agent.keeping import SpawnRequest
 from moorage.agent.mountpoints import remove_made
@@ -66,11 +66,13 @@ def prepare(
         for bind in others:
             _link_bind(bind, view)
     limits = launch.limits
+    env = environment(launch, directory, view, shell)
     return SpawnRequest(
         key=str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank)),
         directory=str(directory),
         argv=[shell, str(directory / "script")],
-        env=environment(launch, directory, view, shell),
+        direct=_direct(launch, shell, env, alone),
+        env=env,
         cwd=str(_working_directory(launch, directory, view, others)),
         output=str(output),
         mounts=mounts,
@@ -84,6 +86,16 @@ def prepare(
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
     )
+
+
+def _direct(
+    launch: Launch, shell: str, env: dict[str, str], process_memory: int | None
+) -> list[str] | None:
+    """The words of the only command, where a shell would do no more than execute them."""
+    bash = launch.shell is None and Path(shell).name == "bash"
+    if not bash or len(launch.commands) != 1 or process_memory is not None:
+        return None
+    return words.plain(launch.commands[0]) if words.undisturbed(env) else None
 
 
 def find_shell(wanted: str | None) -> str:

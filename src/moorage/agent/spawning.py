@@ -20,9 +20,16 @@ _OPAQUE = 1024
 _libc = ctypes.CDLL(None)
 
 
-def spawn(argv: list[str], env: dict[str, str], files: list[int], defaults: Iterable[int]) -> int:
-    """Start `argv[0]` in a session of its own, with no signal blocked and the signals `defaults`
-    handled as usual; `files` become its descriptors 0, 1, 2... The pid. OSError, ValueError."""
+def spawn(
+    argv: list[str],
+    env: dict[str, str],
+    files: list[int],
+    defaults: Iterable[int],
+    path: str | None = None,
+) -> int:
+    """Start the program at `path`, else `argv[0]`, in a session of its own, with no signal blocked
+    and the signals `defaults` handled as usual; `files` become its descriptors 0, 1, 2... The
+    pid. OSError, ValueError."""
     actions, attributes, signals = (ctypes.create_string_buffer(_OPAQUE) for _ in range(3))
     pid = ctypes.c_int()
     _check(_libc.posix_spawn_file_actions_init(actions))
@@ -39,8 +46,8 @@ def spawn(argv: list[str], env: dict[str, str], files: list[int], defaults: Iter
         _check(_libc.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)))
         words = _strings(argv)
         variables = _strings(f"{name}={value}" for name, value in env.items())
-        path = words[0]
-        _check(_libc.posix_spawn(ctypes.byref(pid), path, actions, attributes, words, variables))
+        file = words[0] if path is None else os.fsencode(path)
+        _check(_libc.posix_spawn(ctypes.byref(pid), file, actions, attributes, words, variables))
     finally:
         _libc.posix_spawn_file_actions_destroy(actions)
         _libc.posix_spawnattr_destroy(attributes)

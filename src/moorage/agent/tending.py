@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
 import signal
 import time
 
@@ -19,7 +20,9 @@ from moorage.agent import family, launching
 from moorage.agent.cgroup import Cgroups
 from moorage.agent.job import Job, boot_id
 from moorage.agent.keeperloop import Loop, Timer
-from moorage.agent.launching import LaunchError
+from moorage.agent.launching import LaunchError, Started
+from moorage.agent.roots import Roots
+from moorage.agent.starters import Starters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +48,14 @@ class Tender:
         self.jobs: dict[str, Job] = {}
         self._loop, self.cgroups, self._on_exit = loop, cgroups, on_exit
         self._mains: dict[int, Job] = {}
+        self._sweeping: dict[str, Job] = {}
         self._early: dict[int, tuple[int, Any]] = {}
         self._threads = 0
         self._may_mount = launching.may_mount()
+        self._roots = Roots() if self._may_mount else None
+        self._starters = Starters(loop, self._roots)
+        if self._roots is not None:
+            loop.watch(self._roots.mounts, self._roots.notice, select.EPOLLPRI)
         self._tidier: Timer | None = None
         self.tidy()
 
@@ -90,15 +98,14 @@ class Tender:
             raise LaunchError("this keeper may not make control groups", "cgroup")
         try:
             job.group = self.cgroups.make(job.key, limits)
+            job.grouped = True
         except OSError as error:
             raise LaunchError(f"cannot make a control group: {error}", "cgroup") from error
 
     def _launch(self, job: Job, request: dict[str, Any]) -> None:
         if request["mounts"] is None or self._may_mount:
             self._threads += 1
-            launching.by_thread(
-                request, job.group, lambda got: self._loop.post(lambda: self._threaded(job, got))
-            )
+            self._starters.submit(request, job.group, lambda got: self._threaded(job, got))
             return
         try:
             pid, reader = launching.by_fork(request)
@@ -109,16 +116,17 @@ class Tender:
         self._mains[pid] = job
         self._loop.watch(reader, lambda _events: self._forked(job, reader))
 
-    def _threaded(self, job: Job, got: int | LaunchError) -> None:
+    def _threaded(self, job: Job, got: Started) -> None:
         self._threads -= 1
-        if isinstance(got, LaunchError):
-            self._failed(job, got)
+        job.root = got.root
+        if got.error is not None:
+            self._failed(job, got.error)
             return
-        job.pid = got
-        if job.request["mounts"] is not None and got not in self._early:
+        job.pid, job.direct = got.pid, got.direct
+        if job.request["mounts"] is not None and got.pid not in self._early:
             job.hold_namespace()
-        self._mains[got] = job
-        early = self._early.pop(got, None)
+        self._mains[job.pid] = job
+        early = self._early.pop(job.pid, None)
         if not self._threads:
             self._early.clear()
         self._started(job)
@@ -143,6 +151,7 @@ class Tender:
         del self.jobs[job.key]
         if job.group is not None:
             job.group.remove()
+        self._return_root(job)
         job.disclaim()
         for reply in job.waiting:
             reply({"error": str(error), "step": error.step})
@@ -201,7 +210,7 @@ class Tender:
     def _members(self, job: Job) -> list[int]:
         if job.group is not None:
             return [job.pid, *job.group.processes()]
-        return family.members(job.pid, job.mark, os.getpid(), set(self._mains), job.namespace)
+        return family.members(job.pid, job.mark, os.getpid(), self._mains, job.namespace)
 
     def reap(self) -> None:
         """Collect every child that died; called for SIGCHLD."""
@@ -217,14 +226,13 @@ class Tender:
                 self._main_ended(job, status, usage)
             else:
                 self._orphan_ended(pid, status, usage)
-        for job in list(self.jobs.values()):
-            if job.state == "sweeping":
-                self._sweep(job)
+        for job in list(self._sweeping.values()):
+            self._sweep(job)
 
     def _orphan_ended(self, pid: int, status: int, usage: Any) -> None:
         if self._threads:  # perhaps a main process whose thread has not yet said so
             self._early[pid] = (status, usage)
-        for job in self.jobs.values():
+        for job in self._sweeping.values():
             if pid in job.doomed:
                 job.cpu += usage.ru_utime + usage.ru_stime
                 return
@@ -236,8 +244,11 @@ class Tender:
             self._sweep(job)
 
     def _sweep(self, job: Job) -> None:
+        if job.state == "removing":
+            return
         if job.state != "sweeping":
             job.state = "sweeping"
+            self._sweeping[job.key] = job
             job.deadline = time.monotonic() + SWEEP_PATIENCE
         late = time.monotonic() > job.deadline
         left = [] if late else self._left(job)
@@ -261,28 +272,43 @@ class Tender:
 
     def _left(self, job: Job) -> list[int]:
         group = job.group
-        if group is not None and group.populated():
+        if group is not None and not self._dissolved(job) and group.populated():
             return group.processes()
         # Also with a group: root may leave it, and a container engine does.
         # The main process is reaped, so its number may be somebody else's by now.
-        strays = family.orphans(os.getpid(), set(self._mains))
-        if group is not None or self._mains or self._threads:  # perhaps somebody else's
+        strays = family.orphans(os.getpid(), self._mains)
+        if job.grouped or self._mains or self._threads:  # perhaps somebody else's
             strays = [pid for pid in strays if family.belongs(pid, job.mark, job.namespace)]
         return family.descendants(strays) if strays else []
 
+    def _dissolved(self, job: Job) -> bool:
+        """Remove the group, once its counters were read. A group that the kernel removes holds no
+        process, and asking for them first would cost as much again."""
+        if job.group is not None:
+            job.count()
+            if job.group.remove():
+                job.group = None
+        return job.group is None
+
     def _settle(self, job: Job) -> None:
-        if job.settled is None:
-            job.settled = job.measure()
+        if job.state != "removing":
+            job.state = "removing"
             job.deadline = time.monotonic() + _REMOVE_PATIENCE
-        if job.group is not None and not job.group.remove() and time.monotonic() < job.deadline:
+        if not self._dissolved(job) and time.monotonic() < job.deadline:
             # The kernel lets go of a group a moment after its last process.
             self._loop.later(0.01, lambda: self._settle(job))
-            job.state = "removing"
             return
-        job.close()
+        record = job.close()
+        self._sweeping.pop(job.key, None)
+        self._return_root(job)
         if self._tidier is None:
             self._tidier = self._loop.later(_TIDY_AFTER, self.tidy)
-        self._on_exit(job.key, job.settled)
+        self._on_exit(job.key, record)
+
+    def _return_root(self, job: Job) -> None:
+        root, job.root = job.root, None
+        if root is not None and self._roots is not None:
+            self._roots.give_back(root)
 
     def tidy(self) -> None:
         """Remove the control groups that are empty; those of jobs are not."""
@@ -343,7 +369,6 @@ class Tender:
     def _lay_down(self, job: Job, reply: Reply) -> None:
         if job.group is not None:
             job.group.remove()
-        job.settled = job.measure()
         job.close()
         reply({"ok": True})
 

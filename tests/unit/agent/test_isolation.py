@@ -23,13 +23,13 @@ def test_what_is_not_in_force_has_a_reason(tmp_path: Path) -> None:
 
 NO_MORE = """
 import os
-from moorage.agent import sandbox
-sandbox.own_user_namespace()
+from moorage.agent import mounting
+mounting.own_user_namespace()
 with open("/proc/sys/user/max_user_namespaces", "w") as limit:  # of this namespace only
     limit.write("0")
 try:
-    sandbox.own_user_namespace()
-except sandbox.MountError as error:
+    mounting.own_user_namespace()
+except mounting.MountError as error:
     print(error)
 """
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from moorage.agent import family
+from moorage.agent import job as jobs
 from moorage.agent.job import EXIT, SPAWNED, Job
 from moorage.agent.keeperloop import Loop
 from moorage.agent.launching import LaunchError
@@ -46,7 +47,7 @@ def test_a_claim_that_the_disk_refuses_is_none(
 ) -> None:
     job = Job(request(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr(json, "dump", refuse)
+        patch.setattr(jobs, "_write_all", refuse)
         with pytest.raises(LaunchError, match=r"spawned\.json: No space left"):
             job.claim()
     assert not (tmp_path / SPAWNED).exists()
@@ -73,7 +74,7 @@ def test_an_end_that_the_disk_refuses_is_kept_until_it_is_written(
     loop.watch(reader, lambda _: tender.reap() if os.read(reader, 10) else None)
     try:
         tender.spawn(request(tmp_path), answers.append)
-        monkeypatch.setattr(json, "dump", refuse)
+        monkeypatch.setattr(jobs, "_write_all", refuse)
         loop.run()
     finally:
         signal.set_wakeup_fd(wakeup)

@@ -1,0 +1,149 @@
+"""Mounts and namespaces: the system calls, with errors that a user can read. Standard library only
+(keeper)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER = 0x200, 0x20000, 0x10000000
+NOSUID, NODEV, BIND, MOVE = 0x2, 0x4, 0x1000, 0x2000
+RDONLY, REMOUNT, REC = 0x1, 0x20, 0x4000
+UNBINDABLE, PRIVATE, SLAVE = 1 << 17, 1 << 18, 1 << 19
+_DETACH = 2
+_SYS_MOUNT_SETATTR, _SYS_PIVOT_ROOT = 442, {"x86_64": 155, "aarch64": 41}
+_AT_RECURSIVE, _AT_EMPTY_PATH = 0x8000, 0x1000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_held = ctypes.PyDLL(None, use_errno=True)
+"""Keeps Python's lock during a call: for those that never wait, where giving it up and getting it
+back takes longer than the call."""
+
+
+class MountError(Exception):
+    """One line for the user."""
+
+
+def check(result: int, what: str) -> None:
+    """MountError with errno's text where a C call failed."""
+    if result != 0:
+        raise MountError(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces, or the file system context of the other threads. MountError."""
+    if _held.unshare(flags) != 0:
+        number = ctypes.get_errno()
+        # "No space left on device" would send people to look at their disks.
+        full = "the limit on their number is reached"
+        reason = full if number == errno.ENOSPC else os.strerror(number)
+        raise MountError(f"the kernel refuses a new namespace: {reason}")
+
+
+def own_user_namespace() -> None:
+    """Enter a user namespace (with a mount namespace) in which this user stays who they are, but
+    may mount. Only in a process with one thread. MountError."""
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER | CLONE_NEWNS)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        try:
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+        except OSError as error:
+            if name != "setgroups":
+                raise MountError(f"the kernel refuses a user mapping: {error.strerror}") from error
+
+
+def enter(namespace: int, flags: int) -> None:
+    """setns(2): become part of the namespace with that descriptor. MountError."""
+    check(_held.setns(namespace, flags), "the kernel refuses a namespace that it gave before")
+
+
+def mount(
+    source: str,
+    target: str,
+    kind: str | None,
+    flags: int,
+    data: str = "",
+    *,
+    brief: bool = False,
+    name: str = "",
+) -> None:
+    """mount(2). `brief`: nothing in it can hang on a server; `name`: what errors call the source.
+    MountError."""
+    result = (_held if brief else _libc).mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        None if kind is None else kind.encode(),
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    if result != 0:
+        what = f"bind {name}" if name else f"mount {source}"
+        check(result, f"cannot {what} at {target}")
+
+
+def change_root() -> None:
+    """Make the working directory, a mount, the root, and drop the old one from view."""
+    number = _SYS_PIVOT_ROOT.get(os.uname().machine)
+    if number is not None and _libc.syscall(ctypes.c_long(number), b".", b".") == 0:
+        check(_libc.umount2(b".", _DETACH), "cannot leave the old root")
+    else:  # the root is the boot image itself, which cannot be pivoted away from
+        mount(".", "/", None, MOVE)
+        os.chroot(".")
+    os.chdir("/")
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = [
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns", ctypes.c_uint64),
+    ]
+
+
+def make_read_only(place: str) -> None:
+    """The mount at `place` and all below it; MountError unless the kernel says that they are."""
+    fd = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    try:
+        attributes = _MountAttributes(set=1)  # MOUNT_ATTR_RDONLY
+        _libc.syscall(
+            ctypes.c_long(_SYS_MOUNT_SETATTR),
+            ctypes.c_int(fd),
+            b"",
+            ctypes.c_uint(_AT_EMPTY_PATH | _AT_RECURSIVE),
+            ctypes.byref(attributes),
+            ctypes.c_size_t(ctypes.sizeof(attributes)),
+        )
+    finally:
+        os.close(fd)
+    for point, options in _mounts_below(place):
+        if "ro" in options:
+            continue
+        # A kernel before 5.12: one by one, keeping the flags that may not be dropped.
+        mount("none", point, None, REMOUNT | BIND | RDONLY | _kept(options))
+    if any("ro" not in options for _, options in _mounts_below(place)):
+        raise MountError(f"{place} could not be made read-only")
+
+
+def _mounts_below(place: str) -> list[tuple[str, list[str]]]:
+    found = []
+    with open("/proc/thread-self/mountinfo", "rb") as file:
+        for line in file:
+            fields = line.split(b" ")
+            point = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
+            if point == place or point.startswith(place + "/"):
+                found.append((point, fields[5].decode().split(",")))
+    return found
+
+
+def _kept(options: list[str]) -> int:
+    flags = {"nosuid": NOSUID, "nodev": NODEV, "noexec": 0x8, "noatime": 0x400,
+             "nodiratime": 0x800, "relatime": 1 << 21}  # fmt: skip
+    return sum(flags.get(option, 0) for option in options)

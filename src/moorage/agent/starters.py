@@ -1,0 +1,108 @@
+"""The threads that start processes. Standard library only (keeper).
+
+One thread takes starts one after the other: threads that take turns holding Python's lock cost
+more than what they do. A start that may hang, on a file server that is gone, gets a thread of its
+own, and where the one thread hangs nevertheless, another takes over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import SimpleQueue
+
+from moorage.agent import launching, mounting
+from moorage.agent.roots import USUAL, Roots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from moorage.agent.cgroup import Group
+    from moorage.agent.keeperloop import Loop
+    from moorage.agent.launching import Started
+
+    Task = tuple[dict[str, Any], Group | None, Callable[[Started], None]]
+
+PATIENCE = 0.5
+"""Seconds after which a start counts as hanging, where others wait for it."""
+
+
+class Starters:
+    """Carries out starts in order, each answered on the loop."""
+
+    def __init__(self, loop: Loop, roots: Roots | None) -> None:
+        self._loop, self._roots = loop, roots
+        self._tasks: SimpleQueue[Task] = SimpleQueue()
+        self._began = 0.0
+        self._worker: threading.Thread | None = None
+        self._watched = False
+
+    def submit(
+        self, request: dict[str, Any], group: Group | None, done: Callable[[Started], None]
+    ) -> None:
+        """Start it soon; `done` is called on the loop."""
+        task = (request, group, done)
+        if may_hang(request):
+            threading.Thread(target=self._once, args=(task,), daemon=True).start()
+            return
+        self._tasks.put(task)
+        if self._worker is None:
+            self._relieve()
+        elif not self._watched:
+            self._watched = True
+            self._loop.later(PATIENCE, self._look)
+
+    def _look(self) -> None:
+        """Is the worker stuck in one start while others wait?"""
+        self._watched = False
+        if self._tasks.empty():
+            return
+        if time.monotonic() - self._began > PATIENCE:
+            self._relieve()
+        self._watched = True
+        self._loop.later(PATIENCE, self._look)
+
+    def _relieve(self) -> None:
+        self._began = time.monotonic()
+        self._worker = threading.Thread(target=self._work, daemon=True)
+        self._worker.start()
+
+    def _work(self) -> None:
+        self._separate()
+        me = threading.current_thread()
+        while self._worker is me:
+            task = self._tasks.get()
+            self._began = time.monotonic()
+            self._carry_out(task)
+            if self._roots is not None:
+                # Else this thread would keep the job's mounts until the next one comes.
+                self._roots.leave()
+
+    def _once(self, task: Task) -> None:
+        self._separate()
+        self._carry_out(task)
+
+    def _separate(self) -> None:
+        """A namespace, and a working directory, must be this thread's own."""
+        mounting.unshare(mounting.CLONE_FS)
+
+    def _carry_out(self, task: Task) -> None:
+        request, group, done = task
+        started = launching.start(request, group, self._roots)
+        self._loop.post(lambda: done(started))
+
+
+def may_hang(request: dict[str, Any]) -> bool:
+    """Whether it has to do with more than the node's own directories and the attempt's."""
+    if not request["cwd"].startswith(("/workflow", request["directory"])):
+        return True
+    own = f"{request['directory']}/"
+    return not all(
+        operation[1] in USUAL
+        if operation[0] == "tmpfs"
+        else str(operation[1]).startswith(own) and operation[2] in USUAL
+        for operation in request["mounts"] or ()
+        if operation[1:3] != [request["directory"]] * 2
+    )
