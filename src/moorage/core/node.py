@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from moorage.core.shape import Shape
 from moorage.ids import JobId, NodeId
@@ -12,8 +13,7 @@ QUICK = 10.0
 """Seconds. What runs longer gains nothing from a line, and is better left free to go elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What one job took of a node."""
 
     millicpus: int
@@ -70,13 +70,22 @@ class Node:
         """CPUs that are reserved."""
         return self.used_millicpus / 1000
 
+    @property
+    def room(self) -> object:
+        """Nodes with equal room are equally good for every shape."""
+        has = self.resources
+        free = (self.free_millicpus, self.free_memory, self.free_disk)
+        return (*free, has.arch, self.id if has.gpus else None)
+
     def fits(self, shape: Shape) -> bool:
         """Is there room now?"""
+        # Asked for every shape and node of a pass: without the properties it takes a third.
+        has = self.resources
         return (
-            shape.millicpus <= self.free_millicpus
-            and shape.memory <= self.free_memory
-            and shape.disk <= self.free_disk
-            and shape.arch in (None, self.resources.arch)
+            shape.millicpus <= has.cpus * 1000 - self.used_millicpus
+            and shape.memory <= has.memory - self.used_memory
+            and shape.disk <= has.disk - self.used_disk
+            and (shape.arch is None or shape.arch == has.arch)
             and (shape.gpu is None or shape.gpu.pick(self.free_gpus) is not None)
         )
 

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from heapq import heapify, heappop
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
 
 from moorage.core.node import Node
+from moorage.core.queue import Queue
 from moorage.core.shape import Shape
-from moorage.ids import NodeId
+from moorage.ids import JobId, NodeId
 
-Score = tuple[int, int, int, NodeId]
-"""GPUs, CPUs and memory that would stay free: GPUs first, so that work without them keeps off the
-nodes that have them."""
+
+class Candidate(NamedTuple):
+    """How good a node is for a shape, the best first: GPUs, CPUs and memory that would stay free.
+    GPUs first, so that work without them keeps off the nodes that have them."""
+
+    gpus: int
+    millicpus: int
+    memory: int
+    node: NodeId
+    alike: int
+    """Index of the group of nodes that it stands for; -1: the node alone."""
+
+
+@dataclass(slots=True)
+class _View:
+    """The candidates of one shape. `seen`: how many of the used nodes are among them."""
+
+    candidates: list[Candidate]
+    seen: int = 0
 
 
 class Places:
     """The nodes as candidates during one scheduling pass, in which room only ever shrinks.
 
-    Every shape looks at every node once. The best candidate stays the best while it is filled with
-    the same shape; where another shape used it meanwhile its score is out of date, which can cost
-    a slightly worse choice and never a wrong one, because `fits` is asked again.
+    Nodes with the same room are looked at once for each shape, until one of them is used: it then
+    is a candidate by itself, which every shape sees the next time it is asked for. The best
+    candidate stays the best while it is filled with the same shape; where another shape used it
+    meanwhile its score is out of date, which can cost a slightly worse choice and never a wrong
+    one, because `fits` is asked again.
     """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = {node.id: node for node in nodes if node.up and node.free_millicpus > 0}
-        self._candidates: dict[Shape, list[Score]] = {}
+        self._alike: list[list[Node]] | None = None
+        """Unused nodes by their room, in each group the first one last."""
+        self._used: list[Node] = []
+        self._views: dict[Shape, _View] = {}
 
     @property
     def any_room(self) -> bool:
@@ -47,26 +71,87 @@ class Places:
         return found
 
     def find(self, shape: Shape) -> Node | None:
-        """The node for one more job of this shape."""
-        scores = self._candidates.get(shape)
-        if scores is None:
-            fitting = (node for node in self._nodes.values() if node.fits(shape))
-            scores = [_score(node, shape) for node in fitting]
-            heapify(scores)
-            self._candidates[shape] = scores
-        while scores:
-            node = self._nodes[scores[0][3]]
-            if node.fits(shape):
-                return node
-            heappop(scores)
+        """The node for one more job of this shape, which the caller then reserves there."""
+        view = self._views.get(shape)
+        if view is None:
+            view = self._views[shape] = _View(_first(self._groups(), shape))
+        if view.seen < len(self._used):
+            self._catch_up(view, shape)
+        candidates = view.candidates
+        while candidates:
+            best = candidates[0]
+            if best.alike < 0:
+                node = self._nodes[best.node]
+                if node.fits(shape):
+                    return node
+                heappop(candidates)
+            elif group := self._groups()[best.alike]:
+                if group[-1].id == best.node:
+                    return self._use(group, view, shape, best.alike)
+                heapreplace(candidates, _candidate(group[-1], shape, best.alike))
+            else:
+                heappop(candidates)
         return None
 
+    def _catch_up(self, view: _View, shape: Shape) -> None:
+        """See the nodes that others used meanwhile."""
+        for node in self._used[view.seen :]:
+            if node.fits(shape):
+                heappush(view.candidates, _candidate(node, shape))
+        view.seen = len(self._used)
 
-def _score(node: Node, shape: Shape) -> Score:
-    free_gpus = len(node.resources.gpus) - len(node.used_gpus)
-    return (
-        free_gpus,
+    def _use(self, group: list[Node], view: _View, shape: Shape, alike: int) -> Node:
+        """Take the first node of a group: from now on it is a candidate by itself."""
+        node = group.pop()
+        self._used.append(node)
+        view.seen += 1
+        heapreplace(view.candidates, _candidate(node, shape))
+        if group:
+            heappush(view.candidates, _candidate(group[-1], shape, alike))
+        return node
+
+    def _groups(self) -> list[list[Node]]:
+        if self._alike is None:
+            groups: dict[object, list[Node]] = {}
+            for node in sorted(self._nodes.values(), key=lambda node: -node.id):
+                groups.setdefault(node.room, []).append(node)
+            self._alike = list(groups.values())
+        return self._alike
+
+
+def _first(groups: list[list[Node]], shape: Shape) -> list[Candidate]:
+    found = [
+        _candidate(group[-1], shape, number)
+        for number, group in enumerate(groups)
+        if group and group[-1].fits(shape)
+    ]
+    heapify(found)
+    return found
+
+
+def _candidate(node: Node, shape: Shape, alike: int = -1) -> Candidate:
+    return Candidate(
+        len(node.resources.gpus) - len(node.used_gpus),
         node.free_millicpus - shape.millicpus,
         node.free_memory - shape.memory,
         node.id,
+        alike,
     )
+
+
+def placements(queue: Queue, places: Places) -> Iterator[tuple[JobId, Node]]:
+    """Which job goes where, by priority and then by age. The caller reserves the place and takes
+    the job out of the queue before it asks for the next."""
+    groups = queue.groups() if places.any_room else []
+    while groups:
+        order, number, group = groups[0]
+        node = places.find(group.shape)
+        if node is None:
+            heappop(groups)
+            continue
+        yield number, node
+        following = queue.head(group)
+        if following is None:
+            heappop(groups)
+        else:
+            heapreplace(groups, (order, following, group))

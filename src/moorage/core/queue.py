@@ -1,29 +1,41 @@
 """Queued jobs, grouped by priority and shape, so that a scheduling pass costs shapes x nodes and
-not jobs x nodes."""
+not jobs x nodes; and counted by priority and number, so that a place is known without counting."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from moorage.core.job import Job
 from moorage.core.shape import Shape
 from moorage.ids import JobId
 
-Group = tuple[int, Shape]
-"""Priority and shape: within a group, jobs differ only in age."""
+_BLOCK = 64
+"""Consecutive job numbers that are counted together."""
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The queued jobs of one priority and one shape: they differ only in age."""
+
+    priority: int
+    shape: Shape
+    heap: list[JobId] = field(default_factory=list)
+    """By age. A job that was removed stays until it comes to the top."""
+    size: int = 0
 
 
 class Queue:
-    """Jobs by group, each group a heap by age; and those that wait for the delay before a retry.
-
-    A removed job stays in its heap until it comes to the top: `_ready` says who is really there.
-    """
+    """Jobs by group, and those that wait for the delay before a retry. Jobs of one shape share
+    one object for it: comparing them costs nothing then."""
 
     def __init__(self) -> None:
-        self._heaps: dict[Group, list[JobId]] = {}
+        self._groups: dict[tuple[int, Shape], Group] = {}
         self._ready: dict[JobId, Group] = {}
-        self._sizes: dict[Group, int] = {}
+        """Where each job is: a heap may have it still after that."""
         self._delayed: dict[JobId, Job] = {}
+        self._blocks: dict[int, dict[int, int]] = {}
+        """How many are ready, by priority and block."""
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._delayed)
@@ -36,11 +48,17 @@ class Queue:
         if delayed:
             self._delayed[job.id] = job
             return
-        group = (job.priority, job.shape)
-        heap = self._heaps.setdefault(group, [])
-        heappush(heap, job.id)
+        key = (job.priority, job.shape)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(job.priority, job.shape)
+        job.shape = group.shape
+        heappush(group.heap, job.id)
+        group.size += 1
         self._ready[job.id] = group
-        self._sizes[group] = self._sizes.get(group, 0) + 1
+        blocks = self._blocks.setdefault(job.priority, {})
+        block = job.id // _BLOCK
+        blocks[block] = blocks.get(block, 0) + 1
 
     def mature(self, job: JobId) -> bool:
         """The delay of this job is over; False if it was not waiting for one."""
@@ -54,24 +72,28 @@ class Queue:
         if self._delayed.pop(job, None) is not None:
             return
         group = self._ready.pop(job)
-        self._sizes[group] -= 1
-        if not self._sizes[group]:
-            del self._sizes[group], self._heaps[group]
+        group.size -= 1
+        if not group.size:
+            del self._groups[(group.priority, group.shape)]
+        blocks, block = self._blocks[group.priority], job // _BLOCK
+        blocks[block] -= 1
+        if not blocks[block]:
+            del blocks[block]
+            if not blocks:
+                del self._blocks[group.priority]
 
     def head(self, group: Group) -> JobId | None:
-        """The oldest job of a group."""
-        heap = self._heaps.get(group)
-        if heap is None:
-            return None
-        while heap and self._ready.get(heap[0]) != group:
+        """The oldest job of a group; None where none is left."""
+        heap, ready = group.heap, self._ready
+        while heap and ready.get(heap[0]) is not group:
             heappop(heap)
-        return heap[0]
+        return heap[0] if heap else None
 
-    def groups(self) -> list[tuple[int, JobId, Shape]]:
-        """A heap of (-priority, oldest job, shape): the order in which groups are served."""
+    def groups(self) -> list[tuple[int, JobId, Group]]:
+        """A heap of (-priority, oldest job, group): the order in which groups are served."""
         found = [
-            (-group[0], head, group[1])
-            for group in self._sizes
+            (-group.priority, head, group)
+            for group in self._groups.values()
             if (head := self.head(group)) is not None
         ]
         heapify(found)
@@ -79,4 +101,15 @@ class Queue:
 
     def ahead(self, order: tuple[int, int]) -> int:
         """How many jobs that could start now are served before this place (`Job.order`)."""
-        return sum((-group[0], job) < order for job, group in self._ready.items())
+        priority, number = -order[0], order[1]
+        found = sum(sum(b.values()) for above, b in self._blocks.items() if above > priority)
+        if (blocks := self._blocks.get(priority)) is None:
+            return found
+        own = number // _BLOCK
+        found += sum(count for block, count in blocks.items() if block < own)
+        beside = range(own * _BLOCK, number) if own in blocks else ()
+        return found + sum(self._is_ready(JobId(job), priority) for job in beside)
+
+    def _is_ready(self, job: JobId, priority: int) -> bool:
+        group = self._ready.get(job)
+        return group is not None and group.priority == priority

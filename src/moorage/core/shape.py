@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from math import ceil, inf
 
@@ -57,6 +57,15 @@ class Shape:
     disk: int
     arch: str | None
     gpu: GpuShape | None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        values = (self.millicpus, self.memory, self.disk, self.arch, self.gpu)
+        object.__setattr__(self, "_hash", hash(values))
+
+    def __hash__(self) -> int:
+        # Shapes are keys everywhere.
+        return self._hash
 
     @property
     def line(self) -> str:

@@ -188,8 +188,9 @@ def test_the_queue_gives_what_a_sorted_list_would(steps):
         heads = {}
         for number, job in sorted(there.items()):
             heads.setdefault((-job.priority, job.shape), number)
-        assert {(order, shape): head for order, head, shape in queue.groups()} == heads
+        assert {(order, group.shape): head for order, head, group in queue.groups()} == heads
         assert len(queue) == len(there)
+    assert sum(map(len, queue._blocks.values())) <= len(there)
     for job in there.values():
         assert queue.ahead(job.order) == sum(o.order < job.order for o in there.values())
 
@@ -208,11 +209,12 @@ def test_a_delayed_job_is_there_but_not_served(desk):
     queue.add(job, delayed=True)
     assert 1 in queue
     assert queue.groups() == []
-    assert queue.head((0, job.shape)) is None
     assert queue.mature(1)
     assert not queue.mature(1)
-    assert queue.groups() == [(0, 1, job.shape)]
+    [(order, number, group)] = queue.groups()
+    assert (order, number, group.shape) == (0, 1, job.shape)
     queue.remove(1)
+    assert queue.head(group) is None
     assert 1 not in queue
 
 

@@ -71,7 +71,8 @@ def yield_to_priority(cluster: Cluster) -> list[Effect]:
         return []
     lowest = min(job.priority for job in _all(cluster))
     back: list[Job] = []
-    for order, _, shape in sorted(cluster.queue.groups()):
+    for order, _, group in sorted(cluster.queue.groups()):
+        shape = group.shape
         if -order <= lowest:
             break
         for node in _with_lines(cluster):
@@ -99,7 +100,8 @@ def fill(cluster: Cluster, now: float, limit: int) -> list[Effect]:
     closed: set[NodeId] = set()
     effects: list[Effect] = []
     while groups and limit:
-        order, number, shape = groups[0]
+        order, number, group = groups[0]
+        shape = group.shape
         if shape not in hosts:
             hosts[shape] = _open(cluster, shape)
         node = _shortest(cluster, hosts[shape], closed, cluster.jobs[number])
@@ -111,11 +113,11 @@ def fill(cluster: Cluster, now: float, limit: int) -> list[Effect]:
             continue
         limit -= 1
         effects += join_line(cluster, cluster.jobs[number], node.id, now)
-        following = cluster.queue.head((-order, shape))
+        following = cluster.queue.head(group)
         if following is None:
             heappop(groups)
         else:
-            heapreplace(groups, (order, following, shape))
+            heapreplace(groups, (order, following, group))
     return effects
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heapreplace
-
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Send, Wake
 from moorage.core.job import Event, Job, Starting
 from moorage.core.launch import build_launch
 from moorage.core.node import Node
-from moorage.core.place import Places
+from moorage.core.place import Places, placements
 from moorage.core.reactor import lines
 from moorage.core.reactor.feed import job_event, settle
 from moorage.protocol.agent import Start
@@ -43,23 +41,12 @@ def schedule(cluster: Cluster, now: float, limit: int = LARGEST_PASS) -> list[Ef
 
 def _place(cluster: Cluster, places: Places, now: float, limit: int) -> tuple[list[Effect], bool]:
     """Up to `limit` jobs; True where more might be placed."""
-    groups = cluster.queue.groups() if places.any_room else []
     effects: list[Effect] = []
-    while groups:
-        order, number, shape = groups[0]
-        node = places.find(shape)
-        if node is None:
-            heappop(groups)
-            continue
+    for number, node in placements(cluster.queue, places):
         if not limit:
             return effects, True
         limit -= 1
         effects += _assign(cluster, cluster.jobs[number], node, now)
-        following = cluster.queue.head((-order, shape))
-        if following is None:
-            heappop(groups)
-        else:
-            heapreplace(groups, (order, following, shape))
     return effects, False
 
 
