@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from moorage.cli.home import Address, checked, from_environment, from_home, home_directory
+from moorage.cli.lasting import OnProgress, long_call
 from moorage.cli.streams import Output, follow_events
 from moorage.cli.transport import Transport, segment
 from moorage.errors import InvalidInput, Unreachable
@@ -251,14 +252,19 @@ class Client:
         send(self.transport, gathered.contents, progress)
         return gathered.spec
 
-    def check(self, *, deep: bool = False) -> CheckReply:
-        """Prove the server's store; `deep` reads all content. May take minutes."""
-        return self.transport.call("POST", "/v1/check", CheckReply, query={"deep": deep})
+    def check(self, *, deep: bool = False, on_progress: OnProgress | None = None) -> CheckReply:
+        """Prove the server's store; `deep` reads all content. May take as long as it needs;
+        `on_progress` is told meanwhile. Leaving (Ctrl-C) ends it."""
+        query = {"deep": deep}
+        return long_call(self.transport, "/v1/check", CheckReply, query, on_progress)
 
-    def collect(self, *, dry_run: bool = False) -> CollectReply:
-        """Remove what was kept for long enough (`dry_run`: only say what), and say what."""
+    def collect(
+        self, *, dry_run: bool = False, on_progress: OnProgress | None = None
+    ) -> CollectReply:
+        """Remove what was kept for long enough (`dry_run`: only say what), and say what. As long
+        as it needs, as `check`."""
         query = {"dry_run": dry_run}
-        return self.transport.call("POST", "/v1/collect", CollectReply, query=query)
+        return long_call(self.transport, "/v1/collect", CollectReply, query, on_progress)
 
 
 def _requests(runs: Iterable[Task | RunRequest]) -> list[RunRequest]:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from moorage.cli import autostart
+from moorage.cli.lasting import OnProgress, decoded
 from moorage.errors import InvalidInput, MoorageError, Problem
 
 T = TypeVar("T")
 
 
-def call(home: Path, what: str, reply: type[T], *arguments: str) -> T:
+def call(home: Path, what: str, reply: type[T], on_progress: OnProgress, *arguments: str) -> T:
     """Run it and decode what it says. InvalidInput or MoorageError with its own words."""
     command = [sys.executable, "-X", "utf8", "-m", "moorage.server.offline", what]
-    done = subprocess.run(
-        [*command, "--home", str(home), *arguments], capture_output=True, check=False
-    )
-    if done.returncode == 0:
-        return msgspec.json.decode(done.stdout, type=reply)
-    lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it ended silently"]
-    if done.returncode == InvalidInput.exit_code:
+    command += ["--home", str(home), *arguments]
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as process,
+    ):
+        assert process.stdout is not None
+        found = None
+        for line in process.stdout:
+            found = decoded(line, reply, on_progress)
+        code = process.wait()
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines()
+    if code == 0 and found is not None:
+        return found
+    if code == InvalidInput.exit_code:
         raise InvalidInput(*lines)
-    raise MoorageError(lines[-1])
+    raise MoorageError((lines or ["it ended silently"])[-1])
 
 
 def require_stopped(home: Path, why: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import IO
 
@@ -21,15 +22,22 @@ class Bar:
     at a time.
     """
 
-    def __init__(self, verb: str, stream: IO[str] | None = None) -> None:
+    def __init__(
+        self,
+        verb: str,
+        stream: IO[str] | None = None,
+        amount: Callable[[float], str] = format_size,
+    ) -> None:
         self.verb = verb
         self._stream = stream or sys.stderr
+        self._amount = amount
         self._style = style_of(self._stream)
         self._began = time.monotonic()
         self._drawn = 0.0
 
     def show(self, done: int, total: int) -> None:
-        """`done` of `total` bytes are through."""
+        """`done` of `total` bytes, or whatever is counted, are through; 0: nobody knows how many
+        there are."""
         now = time.monotonic()
         if self._style.width is not None and now - self._drawn >= REDRAW:
             self._drawn = now
@@ -38,11 +46,14 @@ class Bar:
 
     def text(self, done: int, total: int, elapsed: float) -> str:
         """The line after `elapsed` seconds."""
-        parts = [f"{self.verb} {format_size(done)} of {format_size(total)}"]
+        parts = [self.verb]
+        if done or total:
+            parts[0] += f" {self._amount(done)}" + (f" of {self._amount(total)}" if total else "")
         if elapsed > 0.5 and done:
             rate = done / elapsed
-            parts.append(f"{format_size(rate)}/s")
-            parts.append(f"{format_duration(max(0, total - done) / rate)} left")
+            parts.append(f"{self._amount(rate)}/s")
+            if total:
+                parts.append(f"{format_duration(max(0, total - done) / rate)} left")
         return ", ".join(parts)
 
     def _write(self, text: str) -> None:

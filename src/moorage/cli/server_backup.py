@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,13 +13,14 @@ import click
 
 from moorage.cli import offline
 from moorage.cli.home import home_directory
+from moorage.cli.lasting import Gauge, before_bytes
 from moorage.cli.session import connect, json_option, print_json
 from moorage.errors import InvalidInput, MoorageError, Problem
-from moorage.protocol.api import RestoreReply
+from moorage.protocol.api import Progress, RestoreReply
 from moorage.units import format_size
 
-SIZE_HEADER = "Moorage-Backup-Size"
-_SHOWN_EVERY = 0.2
+_SILENCE = 60.0
+"""Seconds without a byte after which a backup is given up."""
 
 
 @click.command()
@@ -37,29 +37,43 @@ def backup(file: Path) -> None:
       moorage server restore /backup/moorage-2026-11-21.tar
     """
     _require_absent(file)
-    with connect() as client, client.transport.stream("/v1/backup") as stream:
-        total = int(stream.header(SIZE_HEADER) or 0)
+    query = {"progress": True}
+    with (
+        connect() as client,
+        client.transport.stream("/v1/backup", query=query, patience=_SILENCE) as stream,
+        Gauge("backing up") as gauge,
+    ):
+        total, chunks = before_bytes(stream, gauge.show)
         with _beside(file) as target:
-            written = _copy(stream, target, total)
+            written = _copy(chunks, target, total, gauge)
     click.echo(f"{file}: {format_size(written)}")
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--database",
+    default="",
+    metavar="URL",
+    help="Where it goes: sqlite, or a PostgreSQL that is empty (default: as of server start).",
+)
 @json_option
-def restore(file: Path, as_json: bool) -> None:
-    """Make the store of this home from a backup; a home that has one is refused.
+def restore(file: Path, database: str, as_json: bool) -> None:
+    """Make the store of this home from a backup; one that is not empty is refused.
 
     The file is verified first. Jobs that were queued then start again, those that ran are asked
     for at their nodes; what happened after the backup is not known. Numbers go on far above.
 
     \b
-    Example:
+    Examples:
       MOORAGE_HOME=~/restored moorage server restore /backup/moorage-2026-11-21.tar
+      moorage server restore backup.tar --database postgresql://db.example/moorage
     """
     home = home_directory()
     offline.require_stopped(home, "nothing is restored")
-    reply = offline.call(home, "restore", RestoreReply, "--file", str(file.absolute()))
+    options = ["--file", str(file.absolute()), f"--database={database}"]
+    with Gauge("restoring") as gauge:
+        reply = offline.call(home, "restore", RestoreReply, gauge.show, *options)
     if as_json:
         print_json(reply)
         return
@@ -107,17 +121,10 @@ def _name(partial: Path, file: Path) -> None:
         os.close(directory)
 
 
-def _copy(chunks: Iterable[bytes], target: BinaryIO, total: int) -> int:
-    written, shown = 0, 0.0
-    tells = sys.stderr.isatty()
+def _copy(chunks: Iterable[bytes], target: BinaryIO, total: int, gauge: Gauge) -> int:
+    written = 0
     for chunk in chunks:
         target.write(chunk)
         written += len(chunk)
-        if tells and time.monotonic() > shown + _SHOWN_EVERY:
-            shown = time.monotonic()
-            share = min(99, 100 * written // max(1, total))
-            sys.stderr.write(f"\r{share:3}%  {format_size(written):>8} ")
-            sys.stderr.flush()
-    if tells:
-        sys.stderr.write("\r\x1b[K")
+        gauge.show(Progress("backup", written, max(written, total)))
     return written

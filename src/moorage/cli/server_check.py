@@ -10,6 +10,7 @@ from moorage.cli import offline
 from moorage.cli.autostart import running
 from moorage.cli.client import Client
 from moorage.cli.home import from_environment, home_directory
+from moorage.cli.lasting import Gauge
 from moorage.cli.render import say
 from moorage.cli.session import json_option, print_json
 from moorage.protocol.api import CheckReply
@@ -38,10 +39,12 @@ def check(deep: bool, repair: bool, as_json: bool) -> int:
         offline.require_stopped(home, "nothing is repaired")
     if repair or address is None:
         options = ["--deep"] if deep else []
-        reply = offline.call(home, "repair" if repair else "check", CheckReply, *options)
+        with Gauge("checking") as gauge:
+            what = "repair" if repair else "check"
+            reply = offline.call(home, what, CheckReply, gauge.show, *options)
     else:
-        with Client(address.url, address.token) as client:
-            reply = client.check(deep=deep)
+        with Client(address.url, address.token) as client, Gauge("checking") as gauge:
+            reply = client.check(deep=deep, on_progress=gauge.show)
     if as_json:
         print_json(reply)
     else:

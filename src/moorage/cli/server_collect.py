@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from moorage.cli.lasting import Gauge
 from moorage.cli.session import connect, json_option, print_json
 from moorage.protocol.api import CollectReply
 from moorage.units import format_size
@@ -23,8 +24,8 @@ def collect(dry_run: bool, as_json: bool) -> None:
       moorage server collect --dry-run
       moorage server collect
     """
-    with connect() as client:
-        reply = client.collect(dry_run=dry_run)
+    with connect() as client, Gauge("counting" if dry_run else "removing") as gauge:
+        reply = client.collect(dry_run=dry_run, on_progress=gauge.show)
     if as_json:
         print_json(reply)
         return

@@ -129,16 +129,21 @@ class Transport:
             ) from None
 
     def stream(
-        self, path: str, *, query: Query | None = None, patience: float | None = None
+        self,
+        path: str,
+        *,
+        query: Query | None = None,
+        patience: float | None = None,
+        method: str = "GET",
     ) -> Stream:
-        """One GET whose reply lasts: read it with `for chunk in stream`, then close it. Silence
-        for longer than `patience` seconds breaks it."""
+        """One request whose reply lasts: read it with `for chunk in stream`, then close it.
+        Silence for longer than `patience` seconds breaks it. It may be sent more than once."""
         url = ""
 
         def once() -> tuple[HTTPConnection, HTTPResponse]:
             nonlocal url
             url = self.address.url
-            return self._once("GET", path, query, b"", JSON)
+            return self._once(method, path, query, b"", JSON)
 
         # One round: whoever reads a stream asks again by itself.
         connection, response = self._somewhere(once, True, 0.0)
@@ -345,6 +350,11 @@ def error_of(status: int, data: bytes) -> MoorageError:
             f"HTTP status {status} came without a reason: is that a moorage server? "
             "see MOORAGE_URL, and what stands between"
         )
+    return error_from(body)
+
+
+def error_from(body: ErrorBody) -> MoorageError:
+    """The exception that the body of an error stands for."""
     kinds: tuple[type[MoorageError], ...] = (Forbidden, NotFound, Unavailable)
     for kind in kinds:
         if body.code == kind.code:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from moorage.ids import Digest
 from moorage.protocol.agent import (
@@ -263,6 +263,28 @@ class PartReply(Struct, frozen=True):
 
     received: int
     complete: bool
+
+
+class Progress(Struct, frozen=True, omit_defaults=True):
+    """How far long work is. `total` 0: nobody knows."""
+
+    what: str
+    done: int = 0
+    total: int = 0
+
+
+IN_BYTES = frozenset({"backup", "compressed", "content", "database"})
+"""What `Progress` counts in bytes."""
+
+
+class Told(Struct, frozen=True, omit_defaults=True):
+    """A line of a reply that takes long: how far it is, every half second. The last has the reply
+    or the error instead; that of a backup has `size`, about how many bytes of it follow."""
+
+    progress: Progress | None = None
+    reply: Raw = Raw()
+    error: ErrorBody | None = None
+    size: int | None = None
 
 
 class Finding(Struct, frozen=True, omit_defaults=True):

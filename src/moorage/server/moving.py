@@ -54,8 +54,8 @@ def move(home: Path, given_source: str, given_target: str) -> list[str]:
                 "--to",
             )
         )
-    with closing(_opened(home, source, must_exist=True)) as old:
-        with closing(_opened(home, target)) as new, _Line() as line:
+    with closing(opened(home, source, must_exist=True)) as old:
+        with closing(opened(home, target)) as new, _Line() as line:
             moved = transfer(old, new, line.show)
         database.remember(home, target)
     return _report(moved, source, target, configured)
@@ -78,7 +78,8 @@ def _naming(option: str) -> Iterator[None]:
         ) from None
 
 
-def _opened(home: Path, chosen: str, *, must_exist: bool = False) -> End:
+def opened(home: Path, chosen: str, *, must_exist: bool = False) -> End:
+    """A database as an end of a transfer. InvalidInput, with the remedy, where it cannot be."""
     try:
         if chosen == database.SQLITE:
             from moorage.store.transfer_sqlite import SqliteEnd

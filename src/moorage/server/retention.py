@@ -20,10 +20,12 @@ from moorage.errors import MoorageError
 from moorage.ids import NodeId
 from moorage.protocol.agent import Sweep, Swept
 from moorage.protocol.api import CollectReply
+from moorage.server.lasting import abandonable, settled
 from moorage.server.services import Services
 from moorage.server.settings import Settings
 from moorage.store.retention import Limits, Retention
 from moorage.store.sqlite import SqliteStore
+from moorage.store.telling import Tell, nobody
 
 FIRST_AFTER = 60.0
 ROWS_EVERY = 600.0
@@ -64,16 +66,22 @@ class Growth:
             await asyncio.sleep(ROWS_EVERY)
 
     async def collect(
-        self, *, content: bool = True, dry_run: bool = False, rest: float = REST
+        self,
+        *,
+        content: bool = True,
+        dry_run: bool = False,
+        rest: float = REST,
+        tell: Tell = nobody,
     ) -> CollectReply:
         """Remove all that is beyond the limits now, or say what would go. What waits for another
-        (content that only a removed run named, rows of its events) goes the next time."""
+        (content that only a removed run named, rows of its events) goes the next time. Cancelled,
+        it ends after the step that it is at."""
         async with self._engine.tidying:
             now = self._engine.clock()
-            reply = await (self._would(now) if dry_run else self._rows(now, rest))
+            reply = await (self._would(now) if dry_run else self._rows(now, rest, tell))
             reply = await self._outputs(reply, dry_run)
             if content:
-                found = await asyncio.to_thread(self._content, now, dry_run)
+                found = await abandonable(partial(self._content, now, dry_run), tell)
                 reply = msgspec.structs.replace(
                     reply,
                     blobs=found.blobs,
@@ -92,15 +100,25 @@ class Growth:
                 0, 0, runs=runs, events=events, requests=self._retention.expired_requests(now)
             )
 
-        return await asyncio.to_thread(count)
+        return await settled(count)
 
-    async def _rows(self, now: float, rest: float) -> CollectReply:
-        runs = await self._runs(now, rest)
-        events = await _all(partial(self._retention.trim_events, now), rest)
-        requests = await _all(partial(self._retention.forget_requests, now), rest)
+    async def _rows(self, now: float, rest: float, tell: Tell) -> CollectReply:
+        # Counted only for somebody who watches.
+        going = CollectReply(0, 0) if tell is nobody else await self._would(now)
+        runs = await self._runs(now, rest, lambda done: tell("runs", done, going.runs))
+        events = await _all(
+            partial(self._retention.trim_events, now),
+            rest,
+            lambda done: tell("events", done, going.events),
+        )
+        requests = await _all(
+            partial(self._retention.forget_requests, now),
+            rest,
+            lambda done: tell("request ids", done, going.requests),
+        )
         return CollectReply(0, 0, runs=runs, events=events, requests=requests)
 
-    async def _runs(self, now: float, rest: float) -> int:
+    async def _runs(self, now: float, rest: float, tell: Callable[[int], None]) -> int:
         removed = 0
         found = self._retention.runs(now)
         while runs := await _next(found):
@@ -109,6 +127,7 @@ class Growth:
                 began = time.monotonic()
                 await self._engine.expire(step.runs, step.output)
                 removed += len(step.runs)
+                tell(removed)
                 await asyncio.sleep(rest * (time.monotonic() - began))
         return removed
 
@@ -141,10 +160,10 @@ class Growth:
             return None
         return reply if isinstance(reply, Swept) else None
 
-    def _content(self, now: float, dry_run: bool) -> CollectReply:
+    def _content(self, now: float, dry_run: bool, tell: Tell) -> CollectReply:
         settings = self._services.settings
         return self._services.blobs.collect(
-            now, settings.blob_grace, limit=settings.blob_limit, dry_run=dry_run
+            now, settings.blob_grace, limit=settings.blob_limit, dry_run=dry_run, tell=tell
         )
 
     async def _shrink(self, reply: CollectReply, rest: float) -> CollectReply:
@@ -153,11 +172,11 @@ class Growth:
         if not isinstance(store, SqliteStore):
             return reply
         file = store.file
-        before = await asyncio.to_thread(file.free)
+        before = await settled(file.free)
         while await _paced(file.shrink, rest):
             pass
-        await asyncio.to_thread(file.checkpoint)
-        after = await asyncio.to_thread(file.free)
+        await settled(file.checkpoint)
+        after = await settled(file.free)
         return msgspec.structs.replace(reply, database_bytes=max(0, before - after))
 
 
@@ -184,19 +203,20 @@ def describe(removed: CollectReply) -> str:
     return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
-async def _all(step: Callable[[], int], rest: float) -> int:
+async def _all(step: Callable[[], int], rest: float, tell: Callable[[int], None]) -> int:
     total = 0
     while count := await _paced(step, rest):
         total += count
+        tell(total)
     return total
 
 
 async def _paced(step: Callable[[], T], rest: float) -> T:
     began = time.monotonic()
-    done = await asyncio.to_thread(step)
+    done = await settled(step)
     await asyncio.sleep(rest * (time.monotonic() - began))
     return done
 
 
 async def _next(steps: Iterator[T]) -> T | None:
-    return await asyncio.to_thread(next, steps, None)
+    return await settled(lambda: next(steps, None))

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from moorage.errors import Unavailable
 from moorage.store.blobs import Blobs
+from moorage.store.telling import Tell, nobody
 
 DATABASE = "moorage.db.zst"
 MANIFEST = "manifest.json"
@@ -30,7 +31,7 @@ _CHUNK = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 
-Snapshot = Callable[[Path], None]
+Snapshot = Callable[[Path, Tell], None]
 """Writes an SQLite database with all that is committed to a path where nothing is."""
 
 
@@ -65,18 +66,19 @@ class Backup:
         self._version = version
         self.size = 0
 
-    def chunks(self, now: float) -> Generator[bytes, None, None]:
+    def chunks(self, now: float, tell: Tell = nobody) -> Generator[bytes, None, None]:
         """The bytes of the file. The first comes when the snapshot is made and every pack was
-        found. Unavailable, before it, for a store that cannot be backed up."""
+        found; `tell` is told until then. Unavailable, before it, for a store that cannot be backed
+        up."""
         with (
             self._blobs.paused(),
             tempfile.TemporaryDirectory(dir=self._workspace, prefix="backup.") as name,
         ):
             database = Path(name) / "snapshot"
-            self._snapshot(database)
+            self._snapshot(database, tell)
             schema, packs = _contents(database)
             self._require(packs)
-            part = _compressed(database, Path(name) / DATABASE)
+            part = _compressed(database, Path(name) / DATABASE, tell)
             database.unlink()
             length = (Path(name) / DATABASE).stat().st_size
             self.size = sum(map(_padded, [length, *(size for _, size in packs)]))
@@ -110,10 +112,12 @@ def _contents(database: Path) -> tuple[int, list[tuple[str, int]]]:
         return int(schema), snapshot.execute("SELECT id, bytes FROM packs ORDER BY id").fetchall()
 
 
-def _compressed(source: Path, target: Path) -> Part:
+def _compressed(source: Path, target: Path, tell: Tell) -> Part:
     compressor, hasher = zstd.ZstdCompressor(), blake3()
+    size = source.stat().st_size
     with source.open("rb") as file, target.open("wb") as out:
         while chunk := file.read(_CHUNK):
+            tell("compressed", file.tell(), size)
             hasher.update(chunk)
             out.write(compressor.compress(chunk))
         out.write(compressor.flush())

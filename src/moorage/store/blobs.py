@@ -37,6 +37,7 @@ from moorage.store.packfiles import PackFiles
 from moorage.store.packs import Packs
 from moorage.store.parts import Partials
 from moorage.store.stream import stream
+from moorage.store.telling import Tell, nobody
 from moorage.store.writer import Writer
 
 _NOTE_AGAIN = 3600.0
@@ -62,6 +63,8 @@ class Blobs:
         upload_limit: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.directory = directory
+        """Where large things may lie while they are made."""
         self._store = store
         self._writer = writer
         self._upload_limit = upload_limit
@@ -150,13 +153,21 @@ class Blobs:
             return PartReply(received, received == size)
 
     def collect(
-        self, now: float, grace: float, *, limit: int = 0, dry_run: bool = False
+        self,
+        now: float,
+        grace: float,
+        *,
+        limit: int = 0,
+        dry_run: bool = False,
+        tell: Tell = nobody,
     ) -> CollectReply:
         """Delete what no run refers to and nobody relied on for `grace` seconds (hours at least,
         unless nobody uploads or submits meanwhile); where all is more than `limit` bytes (0: no
         limit), also what nobody relied on for two hours. With `dry_run`, only count it."""
         floor = now - LEAST_GRACE
-        return self._collector.collect(now - grace, limit=limit, floor=floor, dry_run=dry_run)
+        return self._collector.collect(
+            now - grace, limit=limit, floor=floor, dry_run=dry_run, tell=tell
+        )
 
     def paused(self) -> AbstractContextManager[None]:
         """No collection happens within the block."""
@@ -166,11 +177,11 @@ class Blobs:
         """The bytes of a pack; FileNotFoundError."""
         return self._files.open(pack)
 
-    def check(self, *, deep: bool) -> list[Found]:
+    def check(self, *, deep: bool, tell: Tell = nobody) -> list[Found]:
         """Whether the packs are all there, and, `deep`, whether every blob is what it says. No
         collection happens meanwhile."""
         with self._collector.paused():
-            return list(check_content(self._store, self._files, deep=deep))
+            return list(check_content(self._store, self._files, deep=deep, tell=tell))
 
     def _progress(self, digest: Digest) -> PartReply:
         if not self._absent([digest]):

@@ -18,6 +18,7 @@ from moorage.protocol.agent import AttemptState
 from moorage.protocol.api import Finding, RunRef, RunState
 from moorage.specs.task import Task
 from moorage.store.base import Row, Statement, Store, StoreBroken
+from moorage.store.telling import Tell, nobody
 
 _PAGE = 500
 
@@ -120,10 +121,11 @@ _LEGAL: Mapping[str, frozenset[str]] = {
 }
 
 
-def check_tables(store: Store, now: float) -> Iterator[Found]:
+def check_tables(store: Store, now: float, tell: Tell = nobody) -> Iterator[Found]:
     """Everything wrong with the rows. StoreBroken where they cannot even be read."""
     yield from _states(store)
-    for rule in RULES:
+    for number, rule in enumerate(RULES):
+        tell("rules", number, len(RULES))
         for row in store.read(rule.query):
             yield _broken(rule, row, now)
     yield from _numbers(store)

@@ -4,7 +4,8 @@ what its digest names and every tree of a run is whole."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO
 
 import msgspec
@@ -20,33 +21,49 @@ from moorage.store.check import Found
 from moorage.store.frames import require_digest
 from moorage.store.packs import Packs
 from moorage.store.stream import stream
+from moorage.store.telling import Tell, nobody
 
 _CHUNK = 1024 * 1024
 _LOST = "its content is lost: its row is removed, so that the next upload brings it again"
 _DAMAGED = "the bytes are damaged"
 
 
-def check_content(store: Store, packs: Packs, *, deep: bool) -> Iterator[Found]:
+def check_content(
+    store: Store, packs: Packs, *, deep: bool, tell: Tell = nobody
+) -> Iterator[Found]:
     """Everything wrong; nothing may be collected meanwhile."""
     damaged: set[str] = set()
-    for pack in store.read("packs"):
-        for found in _pack(store, packs, pack, deep):
+    there = store.read("packs")
+    total = sum(pack["bytes"] for pack in there)
+    before = 0
+    for pack in there:
+        tell("content", before, total)
+        look = partial(_told, tell, before, total) if deep else None
+        for found in _pack(store, packs, pack, look):
             damaged.update(each.params.get("digest", "") for each in found.repair)
             yield found
+        before += pack["bytes"]
     if deep:
-        yield from _trees(store, packs, damaged)
+        yield from _trees(store, packs, damaged, tell)
 
 
-def _pack(store: Store, packs: Packs, pack: Row, deep: bool) -> Iterator[Found]:
+def _told(tell: Tell, before: int, total: int, reached: int) -> None:
+    tell("content", before + reached, total)
+
+
+def _pack(
+    store: Store, packs: Packs, pack: Row, look: Callable[[int], None] | None
+) -> Iterator[Found]:
+    """`look`, for a deep check, is told how far in the pack it is."""
     try:
         file = packs.open(pack["id"])
+        length = file.seek(0, os.SEEK_END)
     except FileNotFoundError:
         rows = store.read("blobs_of_pack", _named(pack))
         gone = Statement("delete_pack", {"id": pack["id"]})
         yield _lost(f"pack {pack['id']} is missing", rows, gone)
         return
     with file:
-        length = file.seek(0, os.SEEK_END)
         rows = store.read("blobs_of_pack", _named(pack))
         if length < pack["bytes"]:
             cut = [row for row in rows if row["start"] + row["length"] > length]
@@ -54,9 +71,9 @@ def _pack(store: Store, packs: Packs, pack: Row, deep: bool) -> Iterator[Found]:
             short = Statement("repair_pack_length", {"id": pack["id"], "bytes": length})
             yield _lost(told, cut, short)
             rows = [row for row in rows if row not in cut]
-        if deep:
+        if look is not None:
             for row in rows:
-                if reason := wrong(file, row):
+                if reason := wrong(file, row, look):
                     yield _lost(f"blob {row['digest']} in pack {row['pack']}: {reason}", [row])
 
 
@@ -76,8 +93,9 @@ def _lost(problem: str, rows: list[Row], *more: Statement) -> Found:
     return Found(Finding(told, _LOST, bool(repair)), repair)
 
 
-def wrong(file: BinaryIO, row: Row) -> str:
+def wrong(file: BinaryIO, row: Row, look: Callable[[int], None]) -> str:
     """What is wrong with one blob's bytes; empty if nothing is. Large ones are read in chunks."""
+    look(row["start"])
     file.seek(row["start"] - HEADER.size)
     if file.read(HEADER.size) != header(require_digest(row["digest"]), row["length"], row["size"]):
         return "its header is another's"
@@ -89,6 +107,7 @@ def wrong(file: BinaryIO, row: Row) -> str:
             if not chunk or decompressor.eof:
                 return _DAMAGED
             left -= len(chunk)
+            look(row["start"] + row["length"] - left)
             raw = decompressor.decompress(chunk)
             hasher.update(raw)
             size += len(raw)
@@ -99,8 +118,10 @@ def wrong(file: BinaryIO, row: Row) -> str:
     return ""
 
 
-def _trees(store: Store, packs: Packs, damaged: set[str]) -> Iterator[Found]:
-    for use in store.read("referenced"):
+def _trees(store: Store, packs: Packs, damaged: set[str], tell: Tell) -> Iterator[Found]:
+    uses = store.read("referenced")
+    for number, use in enumerate(uses):
+        tell("trees", number, len(uses))
         if use["kind"] != "tree" or use["digest"] in damaged:
             continue
         named = _manifest(store, packs, use["digest"])

@@ -25,6 +25,7 @@ from moorage.store.base import Row, Statement, Store
 from moorage.store.frames import moved, spans
 from moorage.store.packs import Packs
 from moorage.store.parts import Partials
+from moorage.store.telling import Tell, nobody
 from moorage.store.writer import Writer
 
 _BATCH = 500
@@ -55,7 +56,13 @@ class Collector:
         self._one = Lock()
 
     def collect(
-        self, before: float, *, limit: int = 0, floor: float = 0.0, dry_run: bool = False
+        self,
+        before: float,
+        *,
+        limit: int = 0,
+        floor: float = 0.0,
+        dry_run: bool = False,
+        tell: Tell = nobody,
     ) -> CollectReply:
         """Delete blobs that no run refers to and that nobody relied on since `before`; where the
         rest is more than `limit` bytes (0: never), also those since `floor`, the longest unused
@@ -63,14 +70,15 @@ class Collector:
         if not self._one.acquire(blocking=False):
             return CollectReply(0, 0, skipped=["content: a backup or a check reads it now"])
         try:
-            dead = self._dead(before, limit, floor)
+            dead = self._dead(before, limit, floor, tell)
             if dry_run:
                 return CollectReply(len(dead), sum(map(_room, dead)))
-            blobs = self._drop(dead, max(before, floor) if limit else before)
+            blobs = self._drop(dead, max(before, floor) if limit else before, tell)
             freed = self._remove_orphans() + self._partials.remove_old(before)
             # Last, because a copy needs space before it frees any.
-            freed += sum(self._rewrite([pack["id"]]) for pack in self._store.read("sparse_packs"))
-            freed += sum(self._rewrite(group) for group in self._small())
+            for group in self._to_copy():
+                tell("packs", 0, 0)
+                freed += self._rewrite(group)
             return CollectReply(blobs, freed)
         finally:
             self._one.release()
@@ -81,11 +89,16 @@ class Collector:
         with self._one:
             yield
 
-    def _dead(self, before: float, limit: int, floor: float) -> list[Row]:
+    def _to_copy(self) -> Iterator[list[str]]:
+        for pack in self._store.read("sparse_packs"):
+            yield [pack["id"]]
+        yield from self._small()
+
+    def _dead(self, before: float, limit: int, floor: float, tell: Tell) -> list[Row]:
         old = self._store.read("old_blobs", {"before": max(before, floor) if limit else before})
         if not old:
             return []
-        live = self._marked()
+        live = self._marked(tell)
         loose = [row for row in old if row["digest"] not in live]
         if not limit:
             return loose
@@ -97,8 +110,9 @@ class Collector:
                 total -= _room(row)
         return dead
 
-    def _drop(self, dead: Sequence[Row], before: float) -> int:
+    def _drop(self, dead: Sequence[Row], before: float, tell: Tell) -> int:
         for first in range(0, len(dead), _BATCH):
+            tell("blobs", first, len(dead))
             # `before` once more: what was relied on since we looked must stay.
             batch = [
                 Statement(
@@ -128,10 +142,12 @@ class Collector:
         if len(group) > 1:
             yield group
 
-    def _marked(self) -> set[str]:
+    def _marked(self, tell: Tell) -> set[str]:
         """Every digest that a run keeps alive, through manifests."""
         live: set[str] = set()
-        for row in self._store.read("referenced"):
+        uses = self._store.read("referenced")
+        for number, row in enumerate(uses):
+            tell("trees", number, len(uses))
             live.add(row["digest"])
             if row["kind"] == "tree":
                 live.update(self._named_by(row["digest"]))

@@ -167,6 +167,11 @@ class _Slices(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_CUR:
             offset += self._position
+        elif whence == io.SEEK_END:
+            size = _size(self._store, self.name)
+            if not size:
+                raise FileNotFoundError(self.name)
+            offset += size
         self._position = offset
         return offset
 

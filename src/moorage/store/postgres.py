@@ -30,6 +30,21 @@ def open_postgres(url: str) -> PostgresStore:
     return PostgresStore(url)
 
 
+def examine_postgres(url: str) -> PostgresStore:
+    """The database as it is: nothing is made or migrated. It can be written at once, because no
+    server leads: StoreBroken, with the remedy, where one does."""
+    require_driver()
+    from moorage.store.postgres_store import PostgresStore
+
+    store = PostgresStore(url, migrate=False)
+    try:
+        store.seize()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
 def require_driver() -> None:
     """Unavailable where no driver is installed, or none that finds libpq."""
     try:

@@ -24,15 +24,18 @@ _TABLES = """
 _log = logging.getLogger(__name__)
 
 
-def prepare(connection: psycopg.Connection, place: Place) -> int:
-    """Check the database, make or migrate the schema, all or none. Returns the number that
-    stands for the schema (in PostgreSQL's sense) in our locks."""
+def prepare(connection: psycopg.Connection, place: Place, *, migrate: bool = True) -> int:
+    """Check the database, make or migrate the schema, all or none; without `migrate` only where
+    there is one. Returns the number that stands for the schema (in PostgreSQL's sense) in our
+    locks."""
     try:
         _require_fit(connection, place)
         schema = int(_one(connection, "SELECT hashtext(current_schema())"))
         version = _version(connection, place)
         _require_known(version, place)
-        if version < len(sql.migrations()):
+        if not migrate and not version:
+            raise place.broken("there is no store of moorage in it: give the address of another")
+        if migrate and version < len(sql.migrations()):
             with connection.transaction():
                 connection.execute(
                     "SELECT pg_advisory_xact_lock(%s::int, %s::int)", (SCHEMA_LOCK, schema)

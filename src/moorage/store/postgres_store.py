@@ -6,7 +6,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import psycopg
 from psycopg.adapt import Dumper
@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from moorage.store import sql
 from moorage.store.base import Params, Row, Statement, StatementRefused, StoreBroken
 from moorage.store.leader import Identity
-from moorage.store.postgres_errors import meaning_of, place_of
+from moorage.store.postgres_errors import Place, meaning_of, place_of
 from moorage.store.postgres_leader import PostgresLeadership
 from moorage.store.postgres_schema import LEADER_LOCK, prepare
 from moorage.store.postgres_session import Prepared, WriterSession, as_text, connect
@@ -27,7 +27,7 @@ _SIDE_CONNECTIONS = 8
 class PostgresStore:
     """Implements `store.base.Store`; made by `open_postgres`. Good for one term as leader."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, migrate: bool = True) -> None:
         self._url = url
         self._place = place_of(url)
         self._queries = {
@@ -42,7 +42,7 @@ class PostgresStore:
         self._writing = threading.Lock()
         self._writer = WriterSession(url, self._place, self._queries)
         try:
-            self._schema = prepare(self._writer.connection, self._place)
+            self._schema = prepare(self._writer.connection, self._place, migrate=migrate)
         except BaseException:
             self._writer.close()
             raise
@@ -65,6 +65,7 @@ class PostgresStore:
             self._require_open()
             if not self._writer.try_lock(LEADER_LOCK, self._schema):
                 raise self._place.broken("a server leads there: stop all its servers first")
+            self._leads.set()
             return self._writer.connection
 
     def interrupt(self) -> None:
@@ -109,6 +110,17 @@ class PostgresStore:
             cursor = psycopg.RawCursor(connection, row_factory=dict_row)
             values = _values(prepared, params or {})
             return list(cursor.execute(prepared.text, values).fetchall())
+
+    @contextmanager
+    def moment(self) -> Iterator[tuple[psycopg.Connection, Place]]:
+        """A connection of its own that sees everything as it is when it first looks, whatever is
+        written meanwhile, and which database that is."""
+        self._require_open()
+        with closing(connect(self._url, self._place)) as connection:
+            with self._translated("moment"):
+                connection.execute("SET statement_timeout = 0")
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection, self._place
 
     def close(self) -> None:
         """See `Store.close`. Call it after the writer's; it ends a wait for the lock."""

@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -26,6 +26,10 @@ from moorage.store.backup import DATABASE, FORMAT, MANIFEST, Manifest, Part
 from moorage.store.base import Statement, Store
 from moorage.store.sqlite import open_sqlite
 from moorage.store.sqlite_file import SqliteFile
+from moorage.store.telling import Tell, nobody
+from moorage.store.transfer import End, transfer
+from moorage.store.transfer import require_empty as require_empty_end
+from moorage.store.transfer_sqlite import SqliteEnd
 
 ATTEMPTS = 1_000_000
 """Attempts of one job between two restores, at most."""
@@ -52,19 +56,37 @@ class Restored(NamedTuple):
     first_run: int
 
 
-def restore(file: Path, directory: Path, now: float) -> Restored:
+def restore(file: Path, directory: Path, now: float, tell: Tell = nobody) -> Restored:
     """Make a store in `directory`, where there is none, from a backup. Nothing is there before
     all of it was verified. InvalidInput, Damaged; OSError where the disk refuses."""
     require_empty(directory)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _workspace(directory) as work:
-        manifest = _unpack(file, work)
-        _require_sound(file, work / "moorage.db")
-        restored = _raise_numbers(work / "moorage.db", manifest, now)
+    with _verified(file, directory, now, tell) as (work, restored):
         for name in ("packs", "moorage.db"):  # the database last: with it, all is there
             (work / name).replace(directory / name)
         _sync(directory)
     return restored
+
+
+def restore_into(
+    target: End, file: Path, directory: Path, now: float, tell: Tell = nobody
+) -> Restored:
+    """The same into another database, which is empty. `directory` is where it is unpacked."""
+    require_empty_end(target)
+    with _verified(file, directory, now, tell) as (work, restored), closing(SqliteEnd(work)) as it:
+        transfer(it, target, tell)
+    return restored
+
+
+@contextmanager
+def _verified(
+    file: Path, directory: Path, now: float, tell: Tell
+) -> Iterator[tuple[Path, Restored]]:
+    """A whole store, in a directory of its own that is gone afterwards."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _workspace(directory) as work:
+        manifest = _unpack(file, work, tell)
+        _require_sound(file, work / "moorage.db")
+        yield work, _raise_numbers(work / "moorage.db", manifest, now)
 
 
 def require_empty(directory: Path) -> None:
@@ -89,12 +111,14 @@ def _workspace(directory: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _unpack(file: Path, work: Path) -> Manifest:
+def _unpack(file: Path, work: Path, tell: Tell) -> Manifest:
+    size = file.stat().st_size
     found: dict[str, Part] = {}
     manifest: Manifest | None = None
     try:
         with tarfile.open(file, "r|") as archive:
             for member in archive:
+                tell("backup", min(size, archive.offset), size)
                 content = archive.extractfile(member)
                 if manifest is not None or content is None or member.name in found:
                     raise Damaged(f"{file} has a part that is none of a backup: {member.name}")

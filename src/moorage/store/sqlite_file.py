@@ -12,9 +12,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from moorage.store.sqlite_errors import meaning
+from moorage.store.telling import Tell, nobody
 
 _STEP = 64
 """Pages given back in one transaction: about a millisecond."""
+_COPIED = 2048
+"""Pages copied between two looks at whether anybody still wants the copy."""
+_INSTRUCTIONS = 1_000_000
+"""Of SQLite's machine, between two such looks: some milliseconds."""
 _SHOWN = 50
 _INDEX_ONLY = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 
@@ -62,17 +67,26 @@ class SqliteFile:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("VACUUM")
 
-    def snapshot(self, target: Path) -> None:
+    def snapshot(self, target: Path, tell: Tell = nobody) -> None:
         """A copy of what is committed now, while the server goes on writing. `target` must not
         exist; the caller makes it durable."""
         with self._connection() as connection, closing(sqlite3.connect(target)) as copy:
+            size = _number(connection, "page_size")
             copy.execute("PRAGMA synchronous = OFF")
-            connection.backup(copy)  # in one step: in several it would begin anew at every write
+            # Without a transaction the copy would begin anew at every write of others.
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+            def step(_: int, left: int, pages: int) -> None:
+                tell("database", (pages - left) * size, pages * size)
+
+            connection.backup(copy, pages=_COPIED, progress=step)
+            connection.execute("COMMIT")
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
 
-    def damage(self) -> list[str]:
+    def damage(self, tell: Tell = nobody) -> list[str]:
         """What SQLite finds wrong in the file: pages, indexes, references."""
-        with self._connection() as connection:
+        with self._connection() as connection, _watched(connection, tell):
             found = connection.execute(f"PRAGMA integrity_check({_SHOWN})").fetchall()
             lines = [str(row[0]) for row in found if row[0] != "ok"]
             for row in connection.execute("PRAGMA foreign_key_check").fetchmany(_SHOWN):
@@ -92,6 +106,27 @@ class SqliteFile:
                 yield connection
         except sqlite3.Error as error:
             raise meaning(error, self.path) from error
+
+
+@contextmanager
+def _watched(connection: sqlite3.Connection, tell: Tell) -> Iterator[None]:
+    """Lets `tell` end a statement that takes long."""
+    raised: list[Exception] = []
+
+    def look() -> bool:
+        try:
+            tell("pages", 0, 0)
+        except Exception as error:  # SQLite can only be told to stop
+            raised.append(error)
+        return bool(raised)
+
+    connection.set_progress_handler(look, _INSTRUCTIONS)
+    try:
+        yield
+    except sqlite3.OperationalError:
+        if raised:
+            raise raised[0] from None
+        raise
 
 
 def is_index_damage(line: str) -> bool:

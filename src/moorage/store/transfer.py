@@ -7,7 +7,7 @@ included, so that a kill at any moment leaves it empty or whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from moorage.errors import InvalidInput, Problem, Unavailable
 from moorage.store import sql
+from moorage.store.telling import Tell
 
 _TABLE = re.compile(r"^CREATE TABLE (\w+) \($", re.MULTILINE)
 _NOT_MOVED = ("servers", "pack_parts")
@@ -26,20 +27,10 @@ NUMBERED = ("events", "seq")
 TELL_EVERY = 2000
 
 Cells = tuple[Any, ...]
-Tell = Callable[[str, int, int], None]
-"""Told from time to time: what is moved, how much of it is, and how much there is."""
 
 
-class End(Protocol):
-    """A store to move from or to, held so that no server can use it."""
-
-    @property
-    def place(self) -> str:
-        """Which one, in words."""
-
-    @property
-    def remedy(self) -> str:
-        """How to get an empty one in its place."""
+class Source(Protocol):
+    """What can be moved, or copied: it stays as it is meanwhile."""
 
     def columns(self, table: str) -> tuple[str, ...]:
         """Names in the order of the table."""
@@ -50,17 +41,29 @@ class End(Protocol):
     def rows(self, table: str, columns: Sequence[str]) -> Iterator[Cells]:
         """All rows, in any order."""
 
-    def fill(self, table: str, columns: Sequence[str], rows: Iterable[Cells]) -> None:
-        """Replace what is in a table."""
-
     def pieces(self, pack: str) -> Iterator[bytes]:
         """The bytes of a pack; FileNotFoundError where there are none."""
 
-    def fill_pack(self, pack: str, pieces: Iterable[bytes]) -> None:
-        """Keep these as the bytes of a pack."""
-
     def last_number(self) -> int:
         """The highest number that NUMBERED ever had."""
+
+
+class End(Source, Protocol):
+    """A store to move from or to, held so that no server can use it."""
+
+    @property
+    def place(self) -> str:
+        """Which one, in words."""
+
+    @property
+    def remedy(self) -> str:
+        """How to get an empty one in its place."""
+
+    def fill(self, table: str, columns: Sequence[str], rows: Iterable[Cells]) -> None:
+        """Replace what is in a table."""
+
+    def fill_pack(self, pack: str, pieces: Iterable[bytes]) -> None:
+        """Keep these as the bytes of a pack."""
 
     def number_from(self, last: int) -> None:
         """Go on numbering after this one."""
@@ -82,15 +85,23 @@ class Moved(NamedTuple):
     """Of all packs."""
 
 
-def transfer(source: End, target: End, tell: Tell) -> Moved:
+def transfer(source: Source, target: End, tell: Tell) -> Moved:
     """Move all, prove it, commit. InvalidInput where the target is not empty; Unavailable where
     something is missing or did not arrive as it was: then the target stays empty."""
-    _require_empty(target)
+    require_empty(target)
     rows = {table: _move(source, target, table, tell) for table in _tables()}
     packs, size = _move_packs(source, target, tell)
     target.number_from(source.last_number())
     target.commit()
     return Moved(rows, packs, size)
+
+
+def copy_rows(source: Source, target: End, tell: Tell) -> None:
+    """All but content to a new store, proven and committed. Unavailable as of `transfer`."""
+    for table in _tables():
+        _move(source, target, table, tell)
+    target.number_from(source.last_number())
+    target.commit()
 
 
 def is_empty(end: End) -> bool:
@@ -103,7 +114,8 @@ def _tables() -> list[str]:
     return [name for name in _TABLE.findall(sql.schema()) if name not in _NOT_MOVED]
 
 
-def _require_empty(target: End) -> None:
+def require_empty(target: End) -> None:
+    """InvalidInput, with the remedy, where something was kept there already."""
     filled = [
         f"{count} {table}"
         for table in _tables()
@@ -115,7 +127,7 @@ def _require_empty(target: End) -> None:
         )
 
 
-def _move(source: End, target: End, table: str, tell: Tell) -> int:
+def _move(source: Source, target: End, table: str, tell: Tell) -> int:
     columns = source.columns(table)
     total = source.count(table)
     sent, arrived = _Sum(), _Sum()
@@ -160,7 +172,7 @@ class _Sum:
             yield clean
 
 
-def _move_packs(source: End, target: End, tell: Tell) -> tuple[int, int]:
+def _move_packs(source: Source, target: End, tell: Tell) -> tuple[int, int]:
     rows = list(source.rows("packs", ("id", "bytes")))
     total = sum(size for _, size in rows)
     done = 0

@@ -41,7 +41,7 @@ class SqliteEnd:
     @property
     def remedy(self) -> str:
         """See `End.remedy`."""
-        return f"move {self._path.parent} away, all but `database`, or delete it"
+        return f"move {self._path}* and {self._path.parent}/packs away, or delete them"
 
     def columns(self, table: str) -> tuple[str, ...]:
         """See `End.columns`."""

@@ -4,75 +4,97 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from moorage.errors import Unavailable
-from moorage.protocol.api import CheckReply, CollectReply
+from moorage.protocol.api import CheckReply, CollectReply, Told
 from moorage.server.checkup import check_store
+from moorage.server.lasting import LINES, Gauge, abandonable, last, line, reply_to, settled
 from moorage.server.parameters import Flag
 from moorage.server.retention import Growth
-from moorage.server.stream import Stream
-from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
+from moorage.server.snapshots import snapshot_of
+from moorage.server.stream import Stream, unless_gone
+from moorage.server.table import AnyRoute, Call, NoBody, Route
 from moorage.store.backup import Backup
-from moorage.store.sqlite import SqliteStore
+from moorage.store.telling import Tell
 
 QUICK = 1.0
 """A step's pause as a multiple of its length where somebody waits for the whole."""
 SIZE_HEADER = "Moorage-Backup-Size"
 """About how many bytes will come."""
 TAR = "application/x-tar"
+BYTES = "application/octet-stream"
+
+Lines = Annotated[Flag, Meta(description="1: lines of progress, the last with the reply")]
 
 
 class CollectParams(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether to do it."""
 
     dry_run: Annotated[Flag, Meta(description="1: only say what would go")] = 0
+    progress: Lines = 0
 
 
 class CheckParams(Struct, frozen=True, forbid_unknown_fields=True):
     """How thoroughly."""
 
     deep: Annotated[Flag, Meta(description="1: read all content and compare digests")] = 0
+    progress: Lines = 0
 
 
-async def collect(call: Call[CollectParams, NoBody]) -> CollectReply:
-    """Removes what the settings say is too old or too much; see `config.yml`."""
+class BackupParams(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether to tell how far it is."""
+
+    progress: Annotated[Flag, Meta(description="1: lines of progress before the file")] = 0
+
+
+async def collect(call: Call[CollectParams, NoBody]) -> Response:
+    """Removes what the settings say is too old or too much; see `config.yml`. It ends when the
+    client leaves."""
     growth = Growth(call.services)
-    return await growth.collect(dry_run=bool(call.params.dry_run), rest=QUICK)
+    dry_run = bool(call.params.dry_run)
+
+    async def work(tell: Tell) -> CollectReply:
+        return await growth.collect(dry_run=dry_run, rest=QUICK, tell=tell)
+
+    return await reply_to(call.request, work, progress=bool(call.params.progress))
 
 
-async def check(call: Call[CheckParams, NoBody]) -> CheckReply:
-    """Changes nothing. The server goes on meanwhile; nothing is collected."""
+async def check(call: Call[CheckParams, NoBody]) -> Response:
+    """Changes nothing. The server goes on meanwhile; nothing is collected. It ends when the client
+    leaves."""
     services = call.services
-    async with services.engine.tidying:
-        return await asyncio.to_thread(
-            lambda: (
-                check_store(
-                    services.engine.store,
-                    services.blobs,
-                    services.engine.clock(),
-                    deep=bool(call.params.deep),
-                ).reply
-            )
-        )
+    deep = bool(call.params.deep)
+
+    def checked(tell: Tell) -> CheckReply:
+        now = services.engine.clock()
+        return check_store(services.engine.store, services.blobs, now, deep=deep, tell=tell).reply
+
+    async def work(tell: Tell) -> CheckReply:
+        async with services.engine.tidying:
+            return await abandonable(checked, tell)
+
+    return await reply_to(call.request, work, progress=bool(call.params.progress))
 
 
-async def back_up(call: Call[NoParams, NoBody]) -> Response:
+async def back_up(call: Call[BackupParams, NoBody]) -> Response:
     """A tar of a snapshot and all content that it names. The reply breaks off, without a proper
-    end, where it cannot be completed."""
+    end, where it cannot be completed. With `progress`, lines until the snapshot is made; the one
+    with `size` is the last before the tar."""
     services = call.services
-    store = services.engine.store
-    if not isinstance(store, SqliteStore):
-        raise Unavailable(
-            "this server keeps its data in PostgreSQL: back that up with pg_dump, content included"
-        )
-    workspace = store.file.path.parent
-    backup = Backup(store.file.snapshot, services.blobs, workspace, services.version)
+    snapshot = snapshot_of(services.engine.store)
+    backup = Backup(snapshot, services.blobs, services.blobs.directory, services.version)
     pieces = _Pieces(backup, services.engine.clock())
-    first = await asyncio.to_thread(pieces.next)
+    if call.params.progress:
+        return Stream(_told(pieces), BYTES)
+    try:
+        first = await unless_gone(call.request, settled(pieces.next, pieces.gauge.end))
+    except BaseException:
+        await settled(pieces.close)
+        raise
     reply = Stream(_all(first, pieces), TAR)
     reply.headers[SIZE_HEADER] = str(backup.size)
     return reply
@@ -82,7 +104,14 @@ class _Pieces:
     """The chunks of a backup, taken one by one in threads."""
 
     def __init__(self, backup: Backup, now: float) -> None:
-        self._chunks = backup.chunks(now)
+        self.gauge = Gauge()
+        self._backup = backup
+        self._chunks = backup.chunks(now, self.gauge.tell)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes there are, once the first chunk was taken."""
+        return self._backup.size
 
     def next(self) -> bytes:
         """The next chunk; empty at the end."""
@@ -93,19 +122,32 @@ class _Pieces:
         self._chunks.close()
 
 
+async def _told(pieces: _Pieces) -> AsyncGenerator[bytes, None]:
+    taking = asyncio.ensure_future(settled(pieces.next, pieces.gauge.end))
+    try:
+        async for beat in pieces.gauge.until(taking):
+            yield beat
+        if taking.exception() is not None:
+            yield line(last(taking))
+            return
+        yield line(Told(size=pieces.size))
+        async with aclosing(_all(taking.result(), pieces)) as rest:
+            async for piece in rest:
+                yield piece
+    finally:
+        taking.cancel()
+        await asyncio.wait([taking])
+        await settled(pieces.close)
+
+
 async def _all(first: bytes, pieces: _Pieces) -> AsyncGenerator[bytes, None]:
-    taking: asyncio.Future[bytes] | None = None
     try:
         piece = first
         while piece:
             yield piece
-            # Shielded: a thread cannot be cancelled, and has to be done before the close.
-            taking = asyncio.ensure_future(asyncio.to_thread(pieces.next))
-            piece = await asyncio.shield(taking)
+            piece = await settled(pieces.next)
     finally:
-        if taking is not None and not taking.done():
-            await asyncio.wait([taking])
-        await asyncio.to_thread(pieces.close)
+        await settled(pieces.close)
 
 
 ROUTES: tuple[AnyRoute, ...] = (
@@ -117,6 +159,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=CollectParams,
         body=NoBody,
         reply=CollectReply,
+        media=(LINES,),
         errors=(503,),
     ),
     Route(
@@ -127,6 +170,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         params=CheckParams,
         body=NoBody,
         reply=CheckReply,
+        media=(LINES,),
         errors=(503,),
     ),
     Route(
@@ -134,9 +178,9 @@ ROUTES: tuple[AnyRoute, ...] = (
         path="/v1/backup",
         summary="All that the server knows, as one file",
         handler=back_up,
-        params=NoParams,
+        params=BackupParams,
         body=NoBody,
-        media=(TAR,),
+        media=(TAR, BYTES),
         errors=(503,),
     ),
 )
