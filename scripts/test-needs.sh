@@ -10,7 +10,12 @@ need mount mount
 need ps procps
 # Debian keeps the server's programs off PATH.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
-[ "${1:-}" != bench ] || { need rsync rsync; need sshd openssh-server; }
+[ "${1:-}" != bench ] || {
+    need rsync rsync
+    need sshd openssh-server
+    need slurmctld slurm-wlm
+    need munged munge
+}
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing$missing"
