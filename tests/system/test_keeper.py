@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,6 +92,51 @@ def test_a_stop_asks_first(tmp_path: Path, isolation: Isolation) -> None:
         assert (record.cause, record.exit_code) == ("stopped", 7)
         assert house.output(1).read_text() == "ready\nbye\n"
         assert not await house.keeper.stop("1.1.0", 0)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+SAVES = """trap '' INT; python3 -c "
+import signal, sys, time
+def save(*_):
+    print('saving', flush=True)
+    time.sleep({})
+    print('saved', flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+print('ready', flush=True)
+time.sleep(1000)" """
+
+
+def test_who_saves_has_its_time_though_the_shell_is_gone(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        for number, grace in ((1, 20.0), (2, None)):
+            await house.spawn(number, SAVES.format(0.3))
+            await house.line(number, "ready")
+            assert await house.keeper.stop(f"{number}.1.0", grace)
+            record = await house.end(number)
+            assert (record.cause, record.signal, record.left) == ("stopped", signal.SIGTERM, 0)
+            assert house.output(number).read_text() == "ready\nsaving\nsaved\n"
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+@pytest.mark.parametrize("second", [None, 0.0])
+def test_who_saves_for_too_long_is_killed(
+    tmp_path: Path, isolation: Isolation, second: float | None
+) -> None:
+    async def scenario(house: House) -> None:
+        await house.spawn(1, SAVES.format(1000))
+        await house.line(1, "ready")
+        assert await house.keeper.stop("1.1.0", 0.5 if second is None else 1000)
+        await house.line(1, "saving")
+        if second is not None:
+            assert await house.keeper.stop("1.1.0", second, "aborted")
+        record = await house.end(1)
+        assert record.cause == ("stopped" if second is None else "aborted")
+        assert house.output(1).read_text() == "ready\nsaving\n"
 
     play(tmp_path / "agent", isolation, scenario)
 
@@ -234,6 +280,24 @@ def test_what_a_dead_keeper_leaves_is_buried(tmp_path: Path, isolation: Isolatio
     play(tmp_path / "agent", isolation, scenario)
 
 
+def test_what_was_never_started_is_not_called_lost_on_the_way(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        request = house.request(house.launch(1, "true"))
+        await house.keeper.bury("1.1.0", house.directory(1))
+        record = read_exit(house.directory(1))
+        assert record is not None
+        told = outcome(house.launch(1, "true"), record)
+        assert (told.kind, told.message) == (
+            "lost", "its process was never started: the keeper or the agent died before"
+        )  # fmt: skip
+        with pytest.raises(SpawnError, match="given up"):
+            await house.keeper.spawn(request)
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
 def test_a_keeper_that_leaves_starts_nothing(tmp_path: Path, isolation: Isolation) -> None:
     async def scenario(house: House) -> None:
         _, spawned = await asyncio.gather(
@@ -295,6 +359,49 @@ def test_the_output_must_be_writable(tmp_path: Path, isolation: Isolation) -> No
         assert error.value.step == "output"
 
     play(tmp_path / "agent", isolation, scenario)
+
+
+def test_a_plain_command_needs_no_shell_and_shows_no_difference(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    """The first of each pair is executed as it is; `:;` makes a shell do it."""
+
+    async def scenario(house: House) -> None:
+        place = house.home / "programs"
+        place.mkdir(parents=True)
+        for name, text in (
+            ("ok", "#!/bin/sh\nexit 3\n"),
+            ("bare", "exit 4\n"),
+            ("bad", "#!/no/such\n"),
+            ("dies", "#!/bin/sh\nkill -KILL $$\n"),
+        ):
+            (place / name).write_text(text)
+            (place / name).chmod(0o755)
+        (place / "text").write_text("x")
+        env = {"PATH": f"{place}:{os.environ['PATH']}"}
+        commands = ["true", "false", "echo a 'b  c'", "no-such", f"{place}/text", f"{place}", "ok"]
+        commands += ["bare", "bad", "dies", "sh -c 'kill -SEGV $$'", "readlink /proc/self/cwd"]
+        for number, command in enumerate(commands, start=1):
+            plain, said = await house.run(number, command, env=env)
+            shell, told = await house.run(100 + number, f":; {command}", env=env)
+            tell = [outcome(house.launch(1, command), record) for record in (plain, shell)]
+            assert tell[0] == tell[1], command
+            assert plain.command == shell.command == 1
+            if tell[0].signal is None:  # else the shell says so too, in a line of its own
+                assert lasting(said) == lasting(told), command
+        variables = []
+        for number, command in ((200, "env"), (201, ":; env")):
+            _, text = await house.run(number, command)
+            variables.append({line for line in text.splitlines() if "/200." not in line
+                              and "/201." not in line and "MARK" not in line})  # fmt: skip
+        assert variables[0] == variables[1]
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
+def lasting(output: str) -> str:
+    """Without the names of attempts."""
+    return re.sub(r"\d+\.1\.0", "", output)
 
 
 def test_fifty_at_once(tmp_path: Path, isolation: Isolation) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import math
 import os
+import signal
 import time
 
 from moorage.agent import family
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_SHELL_SIGNAL = 128
+_SHELL_SIGNAL, _TERM = 128, signal.SIGTERM
 SPAWNED, EXIT, COMMAND = "spawned.json", "exit.json", "command"
 
 
@@ -50,6 +52,7 @@ class Job:
         "killer",
         "limit",
         "mark",
+        "mercy",
         "namespace",
         "oom_kills",
         "peak",
@@ -88,6 +91,7 @@ class Job:
         self.peak: int | None = None
         self.doomed: set[int] = set()
         self.deadline = 0.0
+        self.mercy = 0.0
         self.killer: Timer | None = None
         self.limit: Timer | None = None
         self.sweeper: Timer | None = None
@@ -133,7 +137,6 @@ class Job:
     def note_pid(self) -> None:
         """Complete `spawned.json`, in place: one write over a shorter text takes no room on the
         disk and leaves nothing torn, and making a file costs more than starting the process."""
-        self.began = time.time()
         self._spawned.update(
             pid=self.pid, start_time=family.start_time(self.pid), began=self.began
         )
@@ -158,6 +161,9 @@ class Job:
         self.status, self.stopped_at = status, time.time()
         self.cpu += cpu
         self.peak = peak
+        if self.cause is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == _TERM:
+            # A shell dies of it at once; what it was waiting for may have something to save.
+            self.mercy = math.inf if self.killer is None else self.killer.when
         self.forget_killer()
         if self.limit is not None:
             self.limit.cancel()

@@ -2,8 +2,8 @@
 agent, in a session of its own, so that jobs run on while the agent crashes or is replaced.
 
 It listens on `keeper.sock` in the agent's directory: one JSON object a line, in both directions
-(`op` in requests, `event` in what comes unasked). Standard library only, and sparing with that: it
-stays in memory as long as there is work.
+(`op` in requests, `event` in what comes unasked; fields that one side does not know are ignored).
+Standard library only, and sparing with that: it stays in memory as long as there is work.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
+PROTOCOL = 2
+"""Of what is said on the socket; 1 did not say so. 2: `direct` in spawn requests."""
+OLDEST = 1
+"""What an agent must speak to get on with this keeper."""
 IDLE = 60.0
 """Seconds without a client after which the keeper ends if all it knows is on disk."""
 _BACKLOG_LIMIT = 64 * 1024 * 1024
@@ -164,6 +168,8 @@ class Keeper:
     def _list(self) -> dict[str, Any]:
         jobs = self._tender.jobs.values()
         return {
+            "protocol": PROTOCOL,
+            "oldest": OLDEST,
             "running": [{"key": job.key, "pid": job.pid} for job in jobs if job.state != "ended"],
             "ended": [
                 {"key": job.key, "record": job.settled} for job in jobs if job.state == "ended"

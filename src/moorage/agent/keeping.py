@@ -17,12 +17,17 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import Struct
 
+from moorage.agent import keeper
 from moorage.errors import Unavailable
 
-Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost", "rebooted"]
+Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost", "rebooted", "unstarted"]
 
 START_PATIENCE = 15.0
 """Seconds for a new keeper to say that it is ready: an interpreter's start on a busy machine."""
+_TOO_NEW = (
+    "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: {jobs});"
+    " install the newer version again, or wait until they have ended"
+)
 _LINE_LIMIT = 64 * 1024 * 1024
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -95,12 +100,17 @@ class Keeper:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._protocol = keeper.PROTOCOL
 
     async def connect(self) -> None:
-        """Connect, starting the keeper when none answers. Unavailable: it does not start."""
+        """Connect, starting the keeper when none answers. One of another version is kept as long
+        as it has jobs. Unavailable: it does not start, or is too new to be understood."""
         await self.close()
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not await self._greet():
+        answers = await self._greet()
+        if answers and self._protocol < keeper.PROTOCOL and await self.dismiss():
+            answers = False
+        if not answers:
             await asyncio.to_thread(start_keeper, self._home)
             if not await self._greet():
                 raise Unavailable(f"the keeper does not answer; see {self._home / 'keeper.log'}")
@@ -114,11 +124,15 @@ class Keeper:
         reader, self._writer = streams
         reading = asyncio.create_task(self._read(reader))
         try:
-            await self._ask("list")
+            answer = await self._ask("list")
         except Unavailable:
             await reading
             return False
         self._reading = reading
+        self._protocol = answer.get("protocol", 1)
+        if answer.get("oldest", 1) > keeper.PROTOCOL:
+            await self.close()
+            raise Unavailable(_TOO_NEW.format(jobs=len(answer["running"])))
         return True
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 from moorage.agent import mounting, programs, sandbox, spawning
 from moorage.agent.cgroup import Group
@@ -38,9 +39,9 @@ class LaunchError(Exception):
 
 class Started:
     """What became of a start: the pid, or the error; whether the program runs without a shell;
-    and the prepared root that it uses."""
+    the prepared root that it uses; and when it began (Unix seconds)."""
 
-    __slots__ = ("direct", "error", "pid", "root")
+    __slots__ = ("began", "direct", "error", "pid", "root")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Started:
         error: LaunchError | None = None,
     ) -> None:
         self.pid, self.direct, self.root, self.error = pid, direct, root, error
+        self.began = time.time()
 
 
 def may_mount() -> bool:

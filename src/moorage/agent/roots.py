@@ -166,6 +166,12 @@ class Roots:
         with self._lock:
             self._drop()
 
+    def close(self) -> None:
+        """Let go of everything; roots that jobs have must have come back."""
+        self.drop()
+        for descriptor in (self._node, self._top, self.mounts):
+            os.close(descriptor)
+
     def _drop(self) -> None:
         free, self._free = self._free, []
         for root in free:

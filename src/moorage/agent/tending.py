@@ -9,16 +9,15 @@ nothing is. Only then is `exit.json` written, and only then is anybody told.
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import select
 import signal
 import time
 
-from moorage.agent import family, launching
+from moorage.agent import burial, family, launching
 from moorage.agent.cgroup import Cgroups
-from moorage.agent.job import Job, boot_id
+from moorage.agent.family import send
+from moorage.agent.job import Job
 from moorage.agent.keeperloop import Loop, Timer
 from moorage.agent.launching import LaunchError, Started
 from moorage.agent.roots import Roots
@@ -122,7 +121,7 @@ class Tender:
         if got.error is not None:
             self._failed(job, got.error)
             return
-        job.pid, job.direct = got.pid, got.direct
+        job.pid, job.direct, job.began = got.pid, got.direct, got.began
         if job.request["mounts"] is not None and got.pid not in self._early:
             job.hold_namespace()
         self._mains[job.pid] = job
@@ -142,6 +141,7 @@ class Tender:
             self._mains.pop(job.pid, None)
             self._failed(job, LaunchError(message, step))
             return
+        job.began = time.time()
         job.hold_namespace()
         self._started(job)
         if job.status is not None:
@@ -175,6 +175,9 @@ class Tender:
     def stop(self, key: str, grace: float | None, cause: str) -> bool:
         """SIGTERM now, SIGKILL after `grace` seconds; False when it does not run."""
         job = self.jobs.get(key)
+        if job is not None and job.state == "sweeping" and job.mercy > time.monotonic():
+            self._shorten(job, grace, cause)
+            return True
         if job is None or job.state not in ("spawning", "running"):
             return False
         if job.state == "spawning":
@@ -182,6 +185,15 @@ class Tender:
         else:
             self._stop(job, grace, cause)
         return True
+
+    def _shorten(self, job: Job, grace: float | None, cause: str) -> None:
+        """Its main process has obeyed; whatever is left may have less time from now on."""
+        if cause == "aborted":
+            job.cause = cause
+        if grace is not None:
+            job.mercy = min(job.mercy, time.monotonic() + grace)
+            job.deadline = job.mercy + SWEEP_PATIENCE
+        self._sweep(job)
 
     def _stop(self, job: Job, grace: float | None, cause: str) -> None:
         if job.state != "running":
@@ -193,7 +205,7 @@ class Tender:
             return
         for number in (signal.SIGTERM, signal.SIGCONT):
             for pid in self._members(job):
-                _send(pid, number)
+                send(pid, number)
         if grace is not None:
             due = time.monotonic() + grace
             if job.killer is None or job.killer.when > due:
@@ -205,7 +217,7 @@ class Tender:
             if job.group is not None:
                 job.group.kill()
             for pid in self._members(job):
-                _send(pid, signal.SIGKILL)
+                send(pid, signal.SIGKILL)
 
     def _members(self, job: Job) -> list[int]:
         if job.group is not None:
@@ -249,21 +261,27 @@ class Tender:
         if job.state != "sweeping":
             job.state = "sweeping"
             self._sweeping[job.key] = job
-            job.deadline = time.monotonic() + SWEEP_PATIENCE
-        late = time.monotonic() > job.deadline
-        left = [] if late else self._left(job)
+            job.deadline = max(time.monotonic(), job.mercy) + SWEEP_PATIENCE
+        now = time.monotonic()
+        left = [] if now > job.deadline else self._left(job)
         if not left:
             self._settle(job)
+            return
+        if now < job.mercy:
+            self._sweep_later(job, min(1.0, job.mercy - now))
             return
         if job.group is not None:
             job.group.kill()
         for pid in left:
-            _send(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         job.doomed.update(left)
-        # Each death wakes us by SIGCHLD; this is for those that are not the keeper's children
-        # and for a deadline that passes without any.
+        self._sweep_later(job, 1.0)
+
+    def _sweep_later(self, job: Job, seconds: float) -> None:
+        """Each death wakes us by SIGCHLD; this is for those that are not the keeper's children and
+        for a time that passes without any."""
         if job.sweeper is None:
-            job.sweeper = self._loop.later(1.0, lambda: self._sweep_again(job))
+            job.sweeper = self._loop.later(seconds, lambda: self._sweep_again(job))
 
     def _sweep_again(self, job: Job) -> None:
         job.sweeper = None
@@ -313,6 +331,8 @@ class Tender:
     def tidy(self) -> None:
         """Remove the control groups that are empty; those of jobs are not."""
         self._tidier = None
+        if self._roots is not None:
+            self._roots.drop()
         if self.cgroups is not None:
             self.cgroups.remove_idle()
 
@@ -323,58 +343,8 @@ class Tender:
             del self.jobs[key]
 
     def bury(self, key: str, directory: str, reply: Reply) -> None:
-        """Kill what is left of a job of a keeper that died, and record it as lost."""
+        """Kill what is left of a job of a keeper that died, and record what is known of it."""
         if key in self.jobs:
             reply({"error": "this keeper runs it", "step": "exec"})
             return
-        job = Job({"key": key, "directory": directory})
-        try:
-            with open(os.path.join(directory, "spawned.json")) as file:
-                spawned = json.load(file)
-        except (OSError, ValueError):
-            spawned = {}
-        job.pid, job.cause = int(spawned.get("pid") or 0), "lost"
-        job.began = float(spawned.get("began") or 0.0)
-        if self.cgroups is not None and spawned.get("cgroup"):
-            job.group = self.cgroups.existing(key)
-        if spawned.get("boot_id", boot_id()) == boot_id():
-            self._exhume(job, int(spawned.get("start_time") or 0), reply)
-        else:
-            job.cause = "rebooted"
-            self._lay_down(job, reply)
-
-    def _exhume(self, job: Job, started: int, reply: Reply) -> None:
-        found = family.remnants(job.pid, started, job.mark)
-        if job.group is not None:
-            job.group.kill()
-            found += [pid for pid in job.group.processes() if pid not in found]
-        job.doomed.update(found)
-        for pid in found:
-            _send(pid, signal.SIGKILL)
-        for pid in found:
-            try:
-                fd = os.pidfd_open(pid)
-            except OSError:
-                continue
-            # They are not our children: their descriptors say when they are gone.
-            self._loop.watch(fd, functools.partial(self._exhumed, job, started, fd, reply))
-            return
-        self._lay_down(job, reply)
-
-    def _exhumed(self, job: Job, started: int, fd: int, reply: Reply, _events: int) -> None:
-        self._loop.unwatch(fd)
-        os.close(fd)
-        self._exhume(job, started, reply)
-
-    def _lay_down(self, job: Job, reply: Reply) -> None:
-        if job.group is not None:
-            job.group.remove()
-        job.close()
-        reply({"ok": True})
-
-
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
+        burial.Burial(self._loop, self.cgroups, key, directory).begin(lambda: reply({"ok": True}))

@@ -10,6 +10,7 @@ from moorage.units import duration_text, format_size
 
 _SHOWN = 60
 """Characters of a command in a message."""
+_NEVER_STARTED = "its process was never started: the keeper or the agent died before"
 _SHELL_SIGNAL = 128
 """A shell ends with this plus the number of the signal that killed its command."""
 
@@ -32,6 +33,8 @@ def outcome(launch: Launch, record: ExitRecord) -> Outcome:
         return Outcome("aborted", code, signal)
     if record.cause == "rebooted":
         return Outcome("lost", message="the node was rebooted while it ran")
+    if record.cause == "unstarted":
+        return Outcome("lost", message=_NEVER_STARTED)
     if record.cause == "lost" or record.status is None:
         return Outcome("lost", message="the keeper of the process died, so its end is unknown")
     if signal is not None:

@@ -1,0 +1,139 @@
+"""Roots that serve several jobs: nothing of one is seen by the next."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from moorage.agent import mounting
+from moorage.agent.launching import may_mount
+from moorage.agent.roots import Roots
+
+pytestmark = pytest.mark.root
+
+
+def apart(call: Callable[[], None]) -> None:
+    """On a thread that shares its root with no other."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            mounting.unshare(mounting.CLONE_FS)
+            call()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def prepared() -> Iterator[Roots]:
+    roots = Roots()
+    try:
+        yield roots
+    finally:
+        roots.close()
+
+
+@pytest.fixture(autouse=True)
+def able() -> None:
+    if not may_mount():
+        pytest.skip("this process may not mount")
+
+
+def test_a_root_that_nobody_wrote_to_serves_again(tmp_path: Path) -> None:
+    def job() -> None:
+        with prepared() as roots:
+            first = roots.take(str(tmp_path))
+            first.enter()
+            assert Path("/workflow").is_dir()
+            roots.give_back(first)
+            second = roots.take(str(tmp_path))
+            assert second is first
+            roots.give_back(second)
+
+    apart(job)
+    assert not Path("/workflow").exists()
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        lambda: Path("/made-by-a-job").touch(),
+        lambda: Path("/").chmod(0o700),
+        lambda: (Path("/x").mkdir(), Path("/x").rmdir()),
+        lambda: Path("/workflow/inside").touch(),
+        lambda: mounting.mount("none", "/", None, mounting.REMOUNT | mounting.RDONLY),
+    ],
+)
+def test_a_root_that_a_job_changed_does_not(tmp_path: Path, trace: Callable[[], object]) -> None:
+    def job() -> None:
+        with prepared() as roots:
+            first = roots.take(str(tmp_path))
+            if not first.own:
+                pytest.skip("/workflow exists on this machine")
+            first.enter()
+            trace()
+            roots.give_back(first)
+            second = roots.take(str(tmp_path))
+            assert second is not first
+            second.enter()
+            assert not Path("/made-by-a-job").exists()
+            assert Path("/").stat().st_mode & 0o777 == 0o755
+            assert not list(Path("/workflow").iterdir())
+            roots.give_back(second)
+
+    apart(job)
+    assert not Path("/made-by-a-job").exists()
+
+
+def test_what_the_node_mounts_is_seen_by_the_next(tmp_path: Path) -> None:
+    """And a file system that the node gives up is not held by a root that waits."""
+
+    def job() -> None:
+        mounting.unshare(mounting.CLONE_NEWNS)  # stands for the node
+        mounting.mount("none", "/", None, mounting.REC | mounting.PRIVATE)
+        with prepared() as roots:
+            place = tmp_path / "place"
+            place.mkdir()
+            first = roots.take(str(tmp_path))
+            roots.leave()
+            mounting.mount("tmpfs", str(place), "tmpfs", 0)
+            (place / "data").touch()
+            roots.give_back(first)
+            second = roots.take(str(tmp_path))
+            assert second is not first
+            second.enter()
+            assert (place / "data").exists()
+            roots.give_back(second)
+
+    apart(job)
+
+
+def test_an_entry_of_the_node_s_root_that_is_new_is_seen(tmp_path: Path) -> None:
+    name = Path(f"/moorage-test-{os.getpid()}")
+
+    def job() -> None:
+        with prepared() as roots:
+            first = roots.take(str(tmp_path))
+            roots.leave()
+            name.mkdir()
+            roots.give_back(first)
+            second = roots.take(str(tmp_path))
+            second.enter()
+            assert name.is_dir()
+            roots.give_back(second)
+
+    try:
+        apart(job)
+    finally:
+        name.rmdir()
