@@ -25,8 +25,8 @@ Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost", "reboo
 START_PATIENCE = 15.0
 """Seconds for a new keeper to say that it is ready: an interpreter's start on a busy machine."""
 _TOO_NEW = (
-    "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: {jobs});"
-    " install the newer version again, or wait until they have ended"
+    "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: "
+    "{jobs}); install the newer version again, or wait until they have ended"
 )
 _LINE_LIMIT = 64 * 1024 * 1024
 _BOOT = (
