@@ -37,6 +37,7 @@ def lines(reply: CollectReply, done: str) -> list[str]:
     """What happened, a line a kind."""
     counts = (
         (f"{reply.runs} finished runs, with their output", reply.runs),
+        (f"{reply.jobs} finished jobs of schedules, with their output", reply.jobs),
         (f"{reply.events} events", reply.events),
         (f"{reply.requests} request ids", reply.requests),
         (

@@ -44,6 +44,7 @@ from moorage.store.history import History
 from moorage.store.writer import Writer
 
 _log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
 
 Check = Callable[[Sequence[RunRequest]], Awaitable[None]]
@@ -161,6 +162,13 @@ class Engine:
     async def expire(self, runs: Sequence[RunId], logs: Mapping[NodeId, Sequence[str]]) -> None:
         """Forget runs that ended long ago; `logs` are the keys of their attempts by node."""
         await self._carry_out(self._decide(partial(reactor.on_expire, self.cluster, runs, logs)))
+
+    async def expire_jobs(
+        self, run: RunId, before: int, logs: Mapping[NodeId, Sequence[str]]
+    ) -> None:
+        """Forget the ended jobs of a schedule that have an index below `before`."""
+        decision = partial(reactor.on_expire_jobs, self.cluster, run, before, logs)
+        await self._carry_out(self._decide(decision))
 
     # What agents say
 
@@ -313,7 +321,7 @@ class Engine:
             "run_id": emit.run,
             "job_id": emit.job,
             "node_id": emit.node,
-            "data": msgspec.json.encode(emit.data or {}).decode(),
+            "data": _encode(emit.data).decode() if emit.data else "{}",
         }
         return Statement("insert_event", params)
 

@@ -217,9 +217,9 @@ class Event(Struct, frozen=True, omit_defaults=True):
     seq: int
     at: float
     kind: str
-    """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.deleted`; `job.queued`,
-    `job.starting`, `job.running`, `job.finishing`, `job.ended`; `node.up`, `node.down`;
-    `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its own number
+    """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.trimmed` (jobs with an index
+    below `data.before` went), `run.deleted`; `job.queued`, `job.starting`, `job.running`,
+    `job.finishing`, `job.ended`; `node.up`, `node.down`; `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its own number
     that retention removed: what they told is unknown."""
     run: int | None = None
     run_name: str = ""
@@ -323,6 +323,8 @@ class CollectReply(Struct, frozen=True):
     bytes: int
     """Of content."""
     runs: int = 0
+    jobs: int = 0
+    """Of schedules that go on."""
     events: int = 0
     requests: int = 0
     outputs: int = 0

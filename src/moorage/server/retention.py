@@ -17,7 +17,7 @@ import msgspec
 
 from moorage.engine.links import NotConnected
 from moorage.errors import MoorageError
-from moorage.ids import NodeId
+from moorage.ids import NodeId, RunId
 from moorage.protocol.agent import Sweep, Swept
 from moorage.protocol.api import CollectReply
 from moorage.server.lasting import abandonable, settled
@@ -96,16 +96,18 @@ class Growth:
         def count() -> CollectReply:
             runs = sum(map(len, self._retention.runs(now)))
             events = self._retention.expired_events(now)
-            return CollectReply(
-                0, 0, runs=runs, events=events, requests=self._retention.expired_requests(now)
-            )
+            jobs = sum(self._retention.expired_jobs(run, now) for run in schedules)
+            requests = self._retention.expired_requests(now)
+            return CollectReply(0, 0, runs=runs, jobs=jobs, events=events, requests=requests)
 
+        schedules = self._schedules()
         return await settled(count)
 
     async def _rows(self, now: float, rest: float, tell: Tell) -> CollectReply:
         # Counted only for somebody who watches.
         going = CollectReply(0, 0) if tell is nobody else await self._would(now)
         runs = await self._runs(now, rest, lambda done: tell("runs", done, going.runs))
+        jobs = await self._jobs(now, rest, lambda done: tell("jobs", done, going.jobs))
         events = await _all(
             partial(self._retention.trim_events, now),
             rest,
@@ -116,7 +118,23 @@ class Growth:
             rest,
             lambda done: tell("request ids", done, going.requests),
         )
-        return CollectReply(0, 0, runs=runs, events=events, requests=requests)
+        return CollectReply(0, 0, runs=runs, jobs=jobs, events=events, requests=requests)
+
+    def _schedules(self) -> list[RunId]:
+        runs = self._engine.cluster.runs.values()
+        return [run.id for run in runs if run.task.schedule is not None]
+
+    async def _jobs(self, now: float, rest: float, tell: Callable[[int], None]) -> int:
+        removed = 0
+        for run in self._schedules():
+            find = partial(self._retention.jobs, run, now)
+            while step := await settled(find):
+                began = time.monotonic()
+                await self._engine.expire_jobs(step.run, step.before, step.output)
+                removed += step.jobs
+                tell(removed)
+                await asyncio.sleep(rest * (time.monotonic() - began))
+        return removed
 
     async def _runs(self, now: float, rest: float, tell: Callable[[int], None]) -> int:
         removed = 0
@@ -188,6 +206,7 @@ def limits(settings: Settings) -> Limits:
         event_age=settings.event_retention,
         events=settings.event_limit,
         request_age=settings.request_retention,
+        schedule_jobs=settings.schedule_jobs,
     )
 
 
@@ -195,6 +214,7 @@ def describe(removed: CollectReply) -> str:
     """What was removed, for the log; empty where nothing was."""
     counts = (
         (removed.runs, "runs"),
+        (removed.jobs, "jobs of schedules"),
         (removed.events, "events"),
         (removed.requests, "request ids"),
         (removed.outputs, "outputs"),

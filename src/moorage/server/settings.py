@@ -38,6 +38,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Seconds that a finished run is kept, with its output; 0: for ever."""
     run_limit: Annotated[int, Meta(ge=0)] = 100_000
     """Finished runs that are kept, the newest; 0: all."""
+    schedule_jobs: Annotated[int, Meta(ge=0)] = 100
+    """Finished jobs that are kept of one schedule, the newest, for as long as runs are; 0: all."""
     event_retention: Annotated[float, Meta(ge=0)] = 30 * DAY
     """Seconds that events are kept, whatever they are about; 0: for ever."""
     event_limit: Annotated[int, Meta(ge=0)] = 1_000_000
@@ -80,6 +82,7 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "log_limit": _size,
         "run_retention": _period,
         "run_limit": _as_is,
+        "schedule_jobs": _as_is,
         "event_retention": _period,
         "event_limit": _as_is,
         "request_retention": _period,

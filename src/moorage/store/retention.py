@@ -21,6 +21,7 @@ JOBS_AT_ONCE = 200
 EVENTS_AT_ONCE = 1000
 REQUESTS_AT_ONCE = 500
 _PAGE = 500
+_ALL = 2**31 - 1
 _NEVER = -1.0e18
 """A time before everything: 0 in a limit means for ever."""
 
@@ -33,6 +34,16 @@ class Limits(NamedTuple):
     event_age: float = 0.0
     events: int = 0
     request_age: float = 0.0
+    schedule_jobs: int = 0
+
+
+class Old(NamedTuple):
+    """One step: the ended jobs of a schedule before an index, and the keys of their attempts."""
+
+    run: RunId
+    before: int
+    jobs: int
+    output: dict[NodeId, list[str]]
 
 
 class Going(NamedTuple):
@@ -84,12 +95,40 @@ class Retention:
                 step, attempts = Going([], {}), 0
             attempts += len(rows)
             step.runs.append(run)
-            for row in rows:
-                key = f"{row['job_id']}.{row['attempt']}.0"
-                step.output.setdefault(NodeId(row["node_id"]), []).append(key)
+            _add_output(step.output, rows)
             if len(rows) > JOBS_AT_ONCE:
                 self._thin_out(run, len(rows))
         yield step
+
+    def jobs(self, schedule: RunId, now: float) -> Old | None:
+        """One step of the ended jobs of a live schedule that are beyond the limits, oldest first;
+        None at the end. The newest job always stays."""
+        before = self._first_kept(schedule, now, JOBS_AT_ONCE)
+        if not before:
+            return None
+        step = Old(schedule, before, self._jobs_before(schedule, before), {})
+        rows = self._store.read("attempts_before", {"run_id": schedule, "idx": before})
+        _add_output(step.output, rows)
+        return step
+
+    def expired_jobs(self, schedule: RunId, now: float) -> int:
+        """How many jobs of a schedule are beyond the limits."""
+        return self._jobs_before(schedule, self._first_kept(schedule, now, _ALL))
+
+    def _first_kept(self, schedule: RunId, now: float, limit: int) -> int:
+        age = self._limits.run_age
+        params = {
+            "run_id": schedule,
+            "before": now - age if age else _NEVER,
+            "keep": self._limits.schedule_jobs,
+            "limit": limit,
+        }
+        idx: int | None = self._store.read("expired_job", params)[0]["idx"]
+        return 0 if idx is None else idx + 1
+
+    def _jobs_before(self, run: RunId, idx: int) -> int:
+        total: int = self._store.read("count_jobs_before", {"run_id": run, "idx": idx})[0]["total"]
+        return total
 
     def trim_events(self, now: float) -> int:
         """Delete one step of events beyond the limits; how many, 0 at the end."""
@@ -155,6 +194,12 @@ class Retention:
     def _count(self, seq: int) -> int:
         total: int = self._store.read("count_events", {"seq": seq})[0]["total"]
         return total
+
+
+def _add_output(output: dict[NodeId, list[str]], rows: list[Row]) -> None:
+    for row in rows:
+        key = f"{row['job_id']}.{row['attempt']}.0"
+        output.setdefault(NodeId(row["node_id"]), []).append(key)
 
 
 def _ended(row: Row) -> float:

@@ -18,8 +18,8 @@ _STEP = 64
 """Pages given back in one transaction: about a millisecond."""
 _COPIED = 2048
 """Pages copied between two looks at whether anybody still wants the copy."""
-_INSTRUCTIONS = 1_000_000
-"""Of SQLite's machine, between two such looks: some milliseconds."""
+_INSTRUCTIONS = 100_000
+"""Of SQLite's machine, between two such looks: a millisecond or so."""
 _SHOWN = 50
 _INDEX_ONLY = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 

@@ -6,7 +6,7 @@ import pytest
 
 from moorage.core.effects import Emit, Send, Write
 from moorage.core.job import Finishing, Prefilled, Queued, Running, Starting
-from moorage.core.reactor import on_cancel, on_delete, on_expire, on_submit
+from moorage.core.reactor import on_cancel, on_delete, on_expire, on_expire_jobs, on_submit
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import RunId
 from moorage.protocol.agent import DropLogs, Held, Phase
@@ -341,6 +341,16 @@ def test_runs_that_expire_go_together_and_never_with_a_live_one(desk):
         Emit("run.deleted", 5, data={"reason": "retention"}),
         Emit("run.deleted", 6, data={"reason": "retention"}),
         Send(1, DropLogs(["5.1.0", "6.1.0"])),
+    ]
+
+
+def test_old_jobs_of_a_schedule_go_and_the_schedule_stays(desk):
+    desk.hello()
+    assert on_expire_jobs(desk.cluster, RunId(3), 40, {1: ["7.1.0"]}) == [
+        Write("note_jobs", {"id": 3}),
+        Write("delete_jobs_before", {"run_id": 3, "idx": 40}),
+        Emit("run.trimmed", 3, data={"before": 40}),
+        Send(1, DropLogs(["7.1.0"])),
     ]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from backports import zstd
 from blake3 import blake3
@@ -18,12 +21,17 @@ from moorage.engine.boot import recall
 from moorage.errors import InvalidInput, Unavailable
 from moorage.ids import JobId
 from moorage.protocol import packs
+from moorage.server.snapshots import snapshot_of
 from moorage.store.backup import Backup
 from moorage.store.base import Statement
 from moorage.store.blobs import Blobs
 from moorage.store.check import check_tables
-from moorage.store.restore import ATTEMPTS, Damaged, restore
+from moorage.store.databasepacks import DatabasePacks
+from moorage.store.leader import Identity
+from moorage.store.postgres import open_postgres
+from moorage.store.restore import ATTEMPTS, Damaged, Restored, restore, restore_into
 from moorage.store.sqlite import SqliteStore, open_sqlite
+from moorage.store.transfer_postgres import PostgresEnd
 from moorage.store.writer import Writer
 
 NODE = {
@@ -258,3 +266,146 @@ def test_a_damaged_file_restores_nothing(
         restore(file, tmp_path / "new", 1.0)
     assert list((tmp_path / "new").iterdir()) == []
     assert not (tmp_path / "evil").exists()
+
+
+class Shared(World):
+    """The same on PostgreSQL."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.shared = open_postgres(url)
+        self.shared.leadership(Identity("one", "http://127.0.0.1:1", "1")).acquire()
+        self.store = self.shared  # type: ignore[assignment]
+        self.writer = Writer(self.shared)
+        packs = DatabasePacks(self.shared, self.writer)
+        self.blobs = Blobs(directory, self.shared, self.writer, packs=packs)
+
+    def backup(self, file: Path, now: float | None = None) -> int:
+        make = snapshot_of(self.shared)
+        backup = Backup(make, self.blobs, self.directory, "test")
+        file.write_bytes(b"".join(backup.chunks(time.time() if now is None else now)))
+        return backup.size
+
+
+@pytest.fixture
+def shared(tmp_path: Path, database: str) -> Iterator[Shared]:
+    shared = Shared(tmp_path / "shared", database)
+    yield shared
+    shared.close()
+
+
+def test_postgres_is_backed_up_under_load_as_of_one_moment(shared: Shared, tmp_path: Path) -> None:
+    stop = threading.Event()
+    acknowledged: list[int] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            number = len(acknowledged) + 1
+            batch = [rows.run(number), rows.job(number, number), rows.event()]
+            shared.writer.submit(batch).result()
+            acknowledged.append(number)
+
+    shared.upload(b"one" * 500, random.randbytes(3_000_000))
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        before = list(acknowledged)
+        shared.backup(tmp_path / "b.tar")
+    finally:
+        stop.set()
+        writer.join()
+    assert [path.name for path in shared.directory.iterdir()] == ["partial"]
+    assert shared.blobs.check(deep=True) == []
+    restore(tmp_path / "b.tar", tmp_path / "new", time.time())
+    store = opened(tmp_path / "new")
+    runs = {row["id"] for row in store.read("live_runs")}
+    assert runs >= set(before)
+    assert runs == {row["run_id"] for row in store.read("live_jobs")}
+    assert list(check_tables(store, time.time())) == []
+    writer_ = Writer(store)
+    assert Blobs(tmp_path / "new", store, writer_).check(deep=True) == []
+    writer_.close()
+    store.close()
+
+
+def test_a_backup_becomes_a_postgres(world: World, tmp_path: Path, database: str) -> None:
+    world.upload(b"one" * 500, random.randbytes(3_000_000))
+    events = [rows.event() for _ in range(5)]
+    world.store.write([rows.node(1, **NODE), rows.run(1), rows.job(1, 1), *events])
+    world.backup(tmp_path / "b.tar", now=1000.0)
+
+    def again() -> Restored:
+        with closing(PostgresEnd(database)) as target:
+            return restore_into(target, tmp_path / "b.tar", tmp_path / "work", 1000.0 + DAY)
+
+    restored = again()
+    assert restored.runs == 1
+    assert list((tmp_path / "work").iterdir()) == []
+    shared = Shared(tmp_path / "shared", database)
+    [*_, event] = shared.store.read("events_since", {"since": 0, "limit": 99})
+    assert (event["kind"], event["seq"] > DAY * 500) == ("server.restored", True)
+    shared.store.write([rows.event()])
+    assert shared.store.read("max_seq")[0]["seq"] == event["seq"] + 1
+    assert shared.store.read("max_ids")[0]["run"] + 1 == restored.first_run
+    assert recall(shared.store).jobs[JobId(1)].key == f"1.{ATTEMPTS}.0"
+    assert list(check_tables(shared.store, 2000.0)) == []
+    assert shared.blobs.check(deep=True) == []
+    shared.close()
+    with pytest.raises(InvalidInput, match=r"is not empty \(.*1 runs, .*createdb"):
+        again()
+
+
+def test_damaged_content_in_a_database_is_found_and_repaired(
+    shared: Shared, database: str
+) -> None:
+    shared.upload(b"one" * 500, b"two" * 70_000)
+    assert shared.blobs.check(deep=True) == []
+    with psycopg.connect(database) as connection:
+        [first, second] = connection.execute("SELECT id FROM packs ORDER BY added_at").fetchall()
+        connection.execute("DELETE FROM pack_parts WHERE pack = %s", first)
+        connection.execute(
+            "UPDATE pack_parts SET data = set_byte(data, 50, get_byte(data, 50) # 1) "
+            "WHERE pack = %s",
+            second,
+        )
+    [missing] = shared.blobs.check(deep=False)
+    assert "is missing (1 blobs)" in missing.finding.problem or missing.finding.repairable
+    found = shared.blobs.check(deep=True)
+    assert len(found) == 2
+    shared.store.write([statement for one in found for statement in one.repair])
+    assert shared.blobs.check(deep=True) == []
+
+
+@pytest.mark.parametrize("of", ["world", "shared"])
+def test_a_backup_that_nobody_waits_for_leaves_nothing(
+    of: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    world: World = request.getfixturevalue(of)
+    world.upload(b"one" * 500)
+    world.store.write([rows.run(number) for number in range(1, 3000)])
+
+    class Left(Exception):
+        pass
+
+    def tell(what: str, done: int, total: int) -> None:
+        raise Left
+
+    make = snapshot_of(world.store)
+    backup = Backup(make, world.blobs, world.directory, "test")
+    with pytest.raises(Left):
+        next(backup.chunks(1.0, tell))
+    assert not list(world.directory.glob("backup.*"))
+    assert world.blobs.collect(time.time() + 9 * DAY, DAY).blobs == 1
+
+
+def test_a_long_check_of_a_file_ends_when_nobody_waits(world: World) -> None:
+    for first in range(0, 40_000, 5000):
+        world.store.write([rows.event() for _ in range(first, first + 5000)])
+
+    def tell(what: str, done: int, total: int) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        world.store.file.damage(tell)
+    assert world.store.file.damage() == []

@@ -157,3 +157,54 @@ def test_requests_go_by_age(store: Store, writer: Writer) -> None:
     assert Retention(store, writer, Limits()).forget_requests(NOW) == 0
     assert store.read("request", {"user": "a", "id": "649"}) == []
     assert store.read("request", {"user": "a", "id": "650"}) != []
+
+
+def firings(store: Store, *states: str) -> None:
+    """A schedule, run 7, whose jobs have these states and ended at 100, 200..."""
+    store.write([rows.node(1), rows.run(7, state="scheduled")])
+    for idx, state in enumerate(states):
+        ended_at = None if state in ("queued", "running") else 100.0 * (idx + 1)
+        job = rows.job(idx + 1, 7, idx=idx, state=state, ended_at=ended_at, attempt=1)
+        store.write([job, rows.attempt(idx + 1)])
+
+
+def indexes(store: Store) -> list[int]:
+    return [row["idx"] for row in store.read("jobs_of_run", {"run_id": 7})]
+
+
+def test_old_jobs_of_a_schedule_go_with_their_output(store: Store, writer: Writer) -> None:
+    firings(store, *["succeeded", "failed"] * 4, "running")
+    retention = Retention(store, writer, Limits(schedule_jobs=3))
+    assert retention.expired_jobs(RunId(7), NOW) == 6
+    step = retention.jobs(RunId(7), NOW)
+    assert step is not None
+    assert (step.run, step.before, step.jobs) == (7, 6, 6)
+    assert step.output == {1: [f"{job}.1.0" for job in range(1, 7)]}
+    store.write([Statement("delete_jobs_before", {"run_id": 7, "idx": step.before})])
+    assert indexes(store) == [6, 7, 8], "two that ended, and the one that runs"
+    assert retention.jobs(RunId(7), NOW) is None
+    [run] = store.read("live_runs")
+    assert run["jobs"] == 9, "the next one gets the next index"
+
+
+def test_the_last_job_of_a_schedule_stays_however_old(store: Store, writer: Writer) -> None:
+    firings(store, *["succeeded"] * 5)
+    by_age = Retention(store, writer, Limits(run_age=NOW - 350.0))
+    step = by_age.jobs(RunId(7), NOW)
+    assert step is not None
+    assert (step.before, step.jobs) == (3, 3)
+    step = Retention(store, writer, Limits(run_age=1.0)).jobs(RunId(7), NOW)
+    assert step is not None
+    assert step.before == 4
+    assert Retention(store, writer, Limits()).jobs(RunId(7), NOW) is None
+
+
+def test_very_many_jobs_of_a_schedule_go_in_steps(store: Store, writer: Writer) -> None:
+    firings(store, *["succeeded"] * (2 * JOBS_AT_ONCE + 10))
+    retention = Retention(store, writer, Limits(schedule_jobs=5))
+    gone = []
+    while step := retention.jobs(RunId(7), NOW):
+        gone.append(step.jobs)
+        store.write([Statement("delete_jobs_before", {"run_id": 7, "idx": step.before})])
+    assert gone == [JOBS_AT_ONCE, JOBS_AT_ONCE, 5]
+    assert len(indexes(store)) == 5

@@ -6,7 +6,7 @@ earlier decision are durable.
 """
 
 from moorage.core.reactor.cancel import on_cancel
-from moorage.core.reactor.delete import on_delete, on_expire
+from moorage.core.reactor.delete import on_delete, on_expire, on_expire_jobs
 from moorage.core.reactor.nodes import on_hello, on_node_down
 from moorage.core.reactor.reports import on_report
 from moorage.core.reactor.schedule import schedule
@@ -18,6 +18,7 @@ __all__ = [
     "on_cancel",
     "on_delete",
     "on_expire",
+    "on_expire_jobs",
     "on_hello",
     "on_node_down",
     "on_report",

@@ -33,6 +33,19 @@ def on_expire(
     return effects + _drop_output(cluster, logs)
 
 
+def on_expire_jobs(
+    cluster: Cluster, run: RunId, before: int, logs: Mapping[NodeId, Sequence[str]]
+) -> list[Effect]:
+    """The jobs of a live schedule that ended long ago, those with an index below `before`; `logs`
+    are the keys of their attempts by node. Live ones stay, whatever their index."""
+    return [
+        Write("note_jobs", {"id": run}),
+        Write("delete_jobs_before", {"run_id": run, "idx": before}),
+        Emit("run.trimmed", run, data={"before": before}),
+        *_drop_output(cluster, logs),
+    ]
+
+
 def _forget(run: RunId) -> list[Effect]:
     """Its numbers are noted before its rows go: none is ever given out again."""
     ran = {"id": run}

@@ -35,8 +35,37 @@ JOIN attempts AS a ON a.job_id = j.id
 WHERE j.run_id = :run_id
 ORDER BY a.job_id, a.attempt;
 
+-- name: expired_job
+-- Retention: of the oldest :limit jobs of a schedule, the last that ended before :before or is not
+-- among the newest :keep (0: all are kept). The last of all stays: the next one counts from it. NULL:
+-- none.
+SELECT max(idx) AS idx
+FROM (
+    SELECT j.idx, j.ended_at, newest.idx AS newest
+    FROM jobs AS j
+    JOIN (SELECT max(idx) AS idx FROM jobs WHERE run_id = :run_id) AS newest
+        ON j.idx < newest.idx
+    WHERE j.run_id = :run_id AND j.state IN ('succeeded', 'failed', 'cancelled')
+    ORDER BY j.idx
+    LIMIT :limit
+) AS oldest
+WHERE ended_at < :before OR (:keep > 0 AND idx <= newest - :keep);
+
+-- name: count_jobs_before
+-- How many ended jobs of a run are before index :idx.
+SELECT count(*) AS total FROM jobs
+WHERE run_id = :run_id AND idx < :idx AND state IN ('succeeded', 'failed', 'cancelled');
+
+-- name: attempts_before
+-- Retention: whose output is to be deleted with those jobs.
+SELECT a.job_id, a.attempt, a.node_id
+FROM jobs AS j
+JOIN attempts AS a ON a.job_id = j.id
+WHERE j.run_id = :run_id AND j.idx < :idx AND j.state IN ('succeeded', 'failed', 'cancelled')
+ORDER BY a.job_id, a.attempt;
+
 -- name: delete_jobs_before
--- Retention: jobs of a run that ended, before the run itself, where they are many.
+-- Retention: old jobs of a run: of a schedule, and of one that ended, before it, where they are many.
 DELETE FROM jobs
 WHERE run_id = :run_id AND idx < :idx AND state IN ('succeeded', 'failed', 'cancelled');
 

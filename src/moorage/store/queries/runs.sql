@@ -26,10 +26,11 @@ INSERT INTO run_blobs (run_id, digest, kind) VALUES (:run_id, :digest, :kind)
 ON CONFLICT (run_id, digest) DO NOTHING;
 
 -- name: live_runs
--- Boot: every run that has not ended, oldest first, and how many jobs each has had.
+-- Boot: every run that has not ended, oldest first, and how many jobs each has had (the last one
+-- always stays, see expired_job).
 SELECT id, name, "user", state, reason, message, exit_code, priority, spec, source, dialect,
     tags, submitted_at, started_at, ended_at, next_at, stopping, node, attempt,
-    (SELECT count(*) FROM jobs AS j WHERE j.run_id = runs.id) AS jobs
+    (SELECT coalesce(max(j.idx) + 1, 0) FROM jobs AS j WHERE j.run_id = runs.id) AS jobs
 FROM runs
 WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
 ORDER BY id;
