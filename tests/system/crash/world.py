@@ -305,6 +305,7 @@ def living_world(source: Path | None = None) -> Iterator[World]:
         world.use(source)
         try:
             world.start()
+            world.until_connected()
             yield world
         finally:
             world.close()
