@@ -25,8 +25,8 @@ from moorage.protocol.agent import (
     ToAgent,
     ToServer,
     Welcome,
-    decode_to_agent,
     encode,
+    unbundle,
 )
 
 T = TypeVar("T")
@@ -159,6 +159,7 @@ class SocketAgent:
     def __init__(self, server: Server, name: str = "n1") -> None:
         self.name = name
         self.seq = 0
+        self._received: list[ToAgent] = []
         self._open = connect(
             server.url.replace("http", "ws", 1) + "/v1/agent",
             additional_headers={"Authorization": f"Bearer {server.node_token}"},
@@ -178,11 +179,12 @@ class SocketAgent:
         self.seq += 1
         self.send(Report(self.seq, list(held)))
 
-    def receive(self) -> ToAgent:
-        data = self.socket.recv(timeout=20)
-        assert isinstance(data, bytes)
-        message: ToAgent = decode_to_agent(data)
-        return message
+    def receive(self, timeout: float = 20) -> ToAgent:
+        if not self._received:
+            data = self.socket.recv(timeout=timeout)
+            assert isinstance(data, bytes)
+            self._received = unbundle(data)
+        return self._received.pop(0)
 
     def expect(self, kind: type[T]) -> T:
         """The next message of a kind; others are passed over."""

@@ -198,9 +198,7 @@ def test_following_waits_for_the_start_and_spans_attempts(server: Server) -> Non
 
 def answer_all(agent: SocketAgent) -> None:
     """Say that nothing more comes, to whoever asks within a moment."""
-    from moorage.protocol.agent import decode_to_agent
-
-    message = decode_to_agent(agent.socket.recv(timeout=0.2))
+    message = agent.receive(timeout=0.2)
     if isinstance(message, ReadLog):
         agent.send(LogData(message.request, message.offset, b"", ended=True))
 

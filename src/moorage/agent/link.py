@@ -34,8 +34,8 @@ from moorage.protocol.agent import (
     ToAgent,
     ToServer,
     Welcome,
-    decode_to_agent,
     encode,
+    unbundle,
 )
 
 log = logging.getLogger("moorage.agent")
@@ -166,14 +166,17 @@ class Link:
             # The claims are complete in Hello; only what changes after it needs a report.
             self._changed.clear()
             await socket.send(encode(self._hello()))
-            await self._welcome(socket)
+            first = await self._welcome(socket)
             tasks = [
                 asyncio.create_task(self._write(socket)),
                 asyncio.create_task(self._feel_pulse(socket)),
             ]
             try:
+                for message in first:
+                    self._take(message)
                 async for raw in socket:
-                    self._take(decode(raw))
+                    for message in decode(raw):
+                        self._take(message)
             finally:
                 await _end(tasks)
         raise _Refused(f"the server closed the connection ({socket.close_reason or 'no reason'})")
@@ -193,10 +196,11 @@ class Link:
         near.setblocking(False)
         return near
 
-    async def _welcome(self, socket: ClientConnection) -> None:
+    async def _welcome(self, socket: ClientConnection) -> list[ToAgent]:
+        """Take the greeting; what came in one frame with it."""
         try:
             async with asyncio.timeout(_WELCOME_TIMEOUT):
-                welcome = decode(await socket.recv())
+                welcome, *rest = decode(await socket.recv())
         except TimeoutError:
             raise _Refused("the server does not answer the greeting") from None
         except ConnectionClosed as error:
@@ -218,6 +222,7 @@ class Link:
         self._learn(welcome.servers)
         where = self._addresses.present
         log.info("connected to %s as node %d, epoch %d", where, welcome.node_id, welcome.epoch)
+        return rest
 
     def _learn(self, servers: list[str]) -> None:
         self._addresses.learn(servers)
@@ -317,13 +322,15 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
             raise error
 
 
-def decode(raw: str | bytes) -> ToAgent:
-    """One message of the server."""
+def decode(raw: str | bytes) -> list[ToAgent]:
+    """The messages of a frame of the server, at least one."""
     try:
-        message: ToAgent = decode_to_agent(raw if isinstance(raw, bytes) else raw.encode())
+        messages = unbundle(raw if isinstance(raw, bytes) else raw.encode())
     except msgspec.MsgspecError as error:
         raise _Refused(f"the server sent what this agent does not understand: {error}") from None
-    return message
+    if not messages:
+        raise _Refused("the server sent an empty frame")
+    return messages
 
 
 def pause(failures: int, servers: int = 1) -> float:

@@ -155,9 +155,9 @@ class Cluster:
 
     def recount(self, run: Run, before: RunState) -> None:
         """The run's state may have changed; it was `before`."""
-        if run.state != before:
+        if (now := run.state) != before:
             self._count(before, -1)
-            self._count(run.state, 1)
+            self._count(now, 1)
 
     def _enqueue(self, job: Job, node: NodeId) -> None:
         self.nodes[node].enqueue(job.id, job.shape)
@@ -179,6 +179,8 @@ class Cluster:
                 del self.hosts[job.shape]
 
     def _count(self, state: RunState, change: int) -> None:
-        self.counts[state] += change
-        if not self.counts[state]:
+        count = self.counts.get(state, 0) + change
+        if count:
+            self.counts[state] = count
+        else:
             del self.counts[state]

@@ -16,11 +16,12 @@ from moorage.protocol.agent import Held
 from moorage.protocol.api import FINAL_STATES, RunRef, RunRequest
 
 NO_ENDING = Ending("", "", None)
+_encode = msgspec.json.Encoder().encode
 
 
 def text(value: Any) -> str:
     """A JSON column."""
-    return msgspec.json.encode(value).decode()
+    return _encode(value).decode()
 
 
 def insert_run(run: Run, request: RunRequest) -> Write:
@@ -44,15 +45,15 @@ def insert_request(user: str, request_id: str, runs: Sequence[RunRef], now: floa
 
 
 def update_run(run: Run, now: float) -> Write:
-    last = run.last or NO_ENDING
+    last, state = run.last or NO_ENDING, run.state
     params = {
         "id": run.id,
-        "state": run.state,
+        "state": state,
         "reason": last.reason,
         "message": last.message,
         "exit_code": last.exit_code,
         "started_at": run.started_at,
-        "ended_at": now if run.state in FINAL_STATES else None,
+        "ended_at": now if state in FINAL_STATES else None,
         "next_at": run.next_at,
         "stopping": int(run.stopping),
         "node": run.node,

@@ -62,8 +62,10 @@ class Run:
 
     def _change(self, state: ShownState, by: int) -> None:
         """Zeros are dropped, so that equal runs compare equal."""
-        self.counts[state] += by
-        if not self.counts[state]:
+        count = self.counts.get(state, 0) + by
+        if count:
+            self.counts[state] = count
+        else:
             del self.counts[state]
 
     def note(self, ending: Ending) -> None:

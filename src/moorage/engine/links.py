@@ -15,8 +15,13 @@ from moorage.protocol.agent import (
     ReadLog,
     Swept,
     ToAgent,
+    bundle,
     encode,
 )
+
+_FRAME = 262_144
+"""Bytes after which a frame takes no further message."""
+_MESSAGES = 1000
 
 Reply = LogData | ProbeResult | Swept
 
@@ -49,6 +54,22 @@ class Link:
     async def next(self) -> bytes | None:
         """The next bytes for the socket; None when the link is to be closed."""
         return await self._outgoing.get()
+
+    async def frame(self) -> bytes | None:
+        """As `next`, with all else that is queued by now: a frame costs both sides more than what
+        is in it."""
+        first = await self._outgoing.get()
+        if first is None:
+            return None
+        messages, size = [first], len(first)
+        while size < _FRAME and len(messages) < _MESSAGES and not self._outgoing.empty():
+            following = self._outgoing.get_nowait()
+            if following is None:  # to be met again, after these
+                self._outgoing.put_nowait(None)
+                break
+            messages.append(following)
+            size += len(following)
+        return bundle(messages)
 
     def close(self, why: str) -> None:
         """End it: what was queued is still sent, questions fail. May be called twice."""

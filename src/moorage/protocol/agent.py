@@ -12,6 +12,7 @@ server never counts a place twice. A place that falls free with nobody in line i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -309,6 +310,23 @@ ToAgent = (
     | Sweep
 )
 
+Bundle = list[ToAgent]
+"""What is sent to an agent at one moment travels in one frame: a message, or a list of them."""
+
 encode = msgspec.msgpack.Encoder().encode
 decode_to_server = msgspec.msgpack.Decoder(ToServer).decode
 decode_to_agent = msgspec.msgpack.Decoder(ToAgent).decode
+_decode_frame = msgspec.msgpack.Decoder(ToAgent | Bundle).decode
+
+
+def bundle(messages: Sequence[bytes]) -> bytes:
+    """One frame for encoded messages, at most 65,535."""
+    if len(messages) == 1:
+        return messages[0]
+    return b"".join((b"\xdc", len(messages).to_bytes(2, "big"), *messages))
+
+
+def unbundle(frame: bytes) -> Bundle:
+    """The messages of a frame. msgspec.MsgspecError."""
+    found = _decode_frame(frame)
+    return found if isinstance(found, list) else [found]

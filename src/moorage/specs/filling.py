@@ -45,6 +45,10 @@ def job_values(
 def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
     """The task with `values` (`{"run.name": ...}`) filled in everywhere, and escapes undone: plain
     text, not to be filled again. InvalidInput where a reference has no value."""
+    if not task.mounts and "{{" not in "".join(
+        (*task.commands, *task.env.values(), task.working_dir or "")
+    ):
+        return task  # most have nothing to fill in, and each job of a run is asked
     filler = _Filler(values)
     result = structs.replace(
         task,

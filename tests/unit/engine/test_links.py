@@ -9,10 +9,13 @@ from moorage.ids import NodeId
 from moorage.protocol.agent import (
     Ack,
     CancelRead,
+    Forget,
     LogData,
     ReadLog,
+    Retract,
     ToAgent,
     decode_to_agent,
+    unbundle,
 )
 
 NODE = NodeId(1)
@@ -120,5 +123,32 @@ def test_one_can_wait_for_a_node() -> None:
         opened(links)
         async with asyncio.timeout(5):
             await waiting
+
+    asyncio.run(scenario())
+
+
+def test_what_is_queued_at_one_moment_travels_in_one_frame() -> None:
+    async def scenario() -> None:
+        link = Link(NODE, "n1")
+        link.send(Ack(1))
+        assert unbundle(await link.frame() or b"") == [Ack(1)]
+        sent = [Ack(2), Forget(["1.1.0"]), Retract(["2.1.0"])]
+        for message in sent:
+            link.send(message)
+        link.close("bye")
+        assert unbundle(await link.frame() or b"") == sent
+        assert await link.frame() is None
+
+    asyncio.run(scenario())
+
+
+def test_a_frame_has_an_end() -> None:
+    async def scenario() -> None:
+        link = Link(NODE, "n1")
+        keys = [f"{number}.1.0" for number in range(20_000)]
+        for _ in range(3):
+            link.send(Forget(keys))
+        assert len(unbundle(await link.frame() or b"")) == 2
+        assert len(unbundle(await link.frame() or b"")) == 1
 
     asyncio.run(scenario())

@@ -108,7 +108,7 @@ async def _listen(engine: Engine, link: Link, socket: WebSocket) -> None:
 
 
 async def _speak(link: Link, socket: WebSocket) -> None:
-    while (data := await link.next()) is not None:
+    while (data := await link.frame()) is not None:
         await socket.send_bytes(data)
     await socket.close(GOING_AWAY, link.closed[:120])
 
