@@ -1,4 +1,8 @@
-"""`PYTHONPATH=tests python -m sim --seeds 1:50 --events 100000`, or `python -m sim REPLAY.json`."""
+"""Many long schedules, or a recorded one.
+
+PYTHONPATH=tests python -m sim --seeds 1:50 --events 100000
+PYTHONPATH=tests python -m sim tests/sim/replays/NAME.json
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from sim.heal import heal
 from sim.replay import Failure, Recording, Shrinking, failure, replay
 from sim.schedule import Schedule
-from sim.world import World
 
 SHORT = 500
 BEGINNINGS = 100
@@ -26,11 +25,9 @@ class Found(NamedTuple):
         return f"{why}\n\n{self.recording.dumps(why[:200])}"
 
 
-def explore(
-    seed: int, nodes: int, events: int, world_type: type[World] = World, *, shrink: bool = True
-) -> Found | None:
-    """None where every promise held."""
-    schedule = Schedule(seed, nodes, world_type)
+def explore(seed: int, nodes: int, events: int, enough: int = 0) -> Found | None:
+    """None where every promise held. `enough`: steps at which a replay is short enough."""
+    schedule = Schedule(seed, nodes)
     with closing(schedule.world) as world:
         try:
             schedule.run(events)
@@ -40,21 +37,17 @@ def explore(
         except Exception as error:
             failed = failure(error, len(schedule.steps))
     recording = Recording(schedule.nodes, schedule.steps)
-    if not shrink:
-        return Found(seed, failed, recording)
-    if replay(recording, world_type) is None:
+    if replay(recording) is None:
         raise RuntimeError(f"seed {seed} failed ({failed.detail}) and its replay does not")
     if len(recording.steps) > SHORT:
-        recording = _shorter(seed, schedule, failed, world_type) or recording
-    return Found(seed, failed, Shrinking(recording, failed.promise, world_type).run())
+        recording = _shorter(seed, schedule, failed) or recording
+    return Found(seed, failed, Shrinking(recording, failed.promise, enough).run())
 
 
-def _shorter(
-    seed: int, schedule: Schedule, failed: Failure, world_type: type[World]
-) -> Recording | None:
+def _shorter(seed: int, schedule: Schedule, failed: Failure) -> Recording | None:
     """Other beginnings of the same kind, cut off early: one may fail in the same way."""
     for other in range(seed + 1, seed + 1 + BEGINNINGS):
-        short = Schedule(other, min(3, len(schedule.nodes)), world_type)
+        short = Schedule(other, min(3, len(schedule.nodes)))
         short.faults = schedule.faults
         with closing(short.world) as world:
             try:

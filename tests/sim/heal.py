@@ -75,7 +75,9 @@ def _quiet(world: World) -> bool:
 def _nothing_is_left(world: World) -> None:
     leader = world.leader
     promise = "everything ends"
-    require(not leader.cluster.runs, promise, [(r.name, r.state) for r in leader.cluster.runs.values()])
+    require(
+        not leader.cluster.runs, promise, [(r.name, r.state) for r in leader.cluster.runs.values()]
+    )
     require(not leader.cluster.jobs, promise, leader.cluster.jobs)
     for node in world.nodes.values():
         require(not node.claims, "nothing stays on a node", (node.name, list(node.claims)))

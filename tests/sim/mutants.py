@@ -82,7 +82,9 @@ def claims_die_with_the_agent(patch: Patch) -> None:
 
 def sends_leave_before_the_commit(patch: Patch) -> None:
     patch.setattr(World, "new_server", lambda world, epoch: _Hasty(world, epoch))
-    patch.setattr(World, "sent", lambda world, _server, link, _m: world.notice("deliver", link.node.name))
+    patch.setattr(
+        World, "sent", lambda world, _server, link, _m: world.notice("deliver", link.node.name)
+    )
 
 
 class _Hasty(Server):

@@ -133,7 +133,9 @@ class Node:
         self.welcomed = False
         held = [claim.held(key) for key, claim in self.claims.items()]
         held += [Held(key, "waiting") for line in self.lines.values() for key in line]
-        return Hello(1, "0.1", self.name, f"{self.name}-{self.boot}", self.has, Isolation(), [], held)
+        return Hello(
+            1, "0.1", self.name, f"{self.name}-{self.boot}", self.has, Isolation(), [], held
+        )
 
     def hang_up(self) -> None:
         if self.connection is not None:

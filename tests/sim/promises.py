@@ -70,8 +70,7 @@ class Promises:
                     self._ended(effect)
             elif isinstance(effect, Send):
                 nodes[effect.node] = None
-        for run in runs:
-            self._run(run)
+        self._rebuilds(runs)
         for node in nodes:
             books(self.world.leader.cluster, self.world.leader.cluster.nodes[node])
         counts = self.world.leader.cluster.counts
@@ -95,6 +94,8 @@ class Promises:
             key, reached = (params["job_id"], params["attempt"]), ORDER.index(params["state"])
             require(reached >= self._reached.get(key, 0), "attempts never go back", key)
             self._reached[key] = reached
+            if '"lost"' in (params["outcome"] or ""):
+                self._lost(*key)
 
     def _count(self, run: int, state: str) -> None:
         before = self._states.pop(run, None)
@@ -113,26 +114,32 @@ class Promises:
         stopping = self.world.ahead.one("SELECT stopping FROM jobs WHERE id = ?", job)
         require(stopping["stopping"] == 0, "what is stopped is not tried again", (job, attempt))
 
+    def _lost(self, job: int, attempt: int) -> None:
+        """Only what met a crash, or was given to a node that was rebooted."""
+        text = (
+            "SELECT n.name FROM nodes n JOIN attempts a ON a.node_id = n.id"
+            " WHERE a.job_id = ? AND a.attempt = ?"
+        )
+        node = self.world.nodes[self.world.ahead.one(text, job, attempt)["name"]]
+        shaken = f"{job}.{attempt}.0" in self.world.ledger.shaken or node.boot > 1
+        require(shaken, "nothing is lost without a fault", (job, attempt, node.name))
+
     def _ended(self, effect: Emit) -> None:
         """What users are told is what happened; and the job has let go of everything."""
         key, ledger = f"{effect.job}.{effect.data['attempt']}.0", self.world.ledger
         if effect.data["state"] == "succeeded":
             require(key in ledger.succeeded, "what succeeded ended with code 0", key)
-        if effect.data["reason"] == "lost":
-            node = self.world.nodes[self.world.leader.cluster.nodes[effect.node].name]
-            shaken = key in ledger.shaken or node.boot > 1
-            require(shaken, "nothing is lost without a fault", (key, effect.data))
         if effect.node is not None:
             claims = self.world.leader.cluster.nodes[effect.node].claims
             require(effect.job not in claims, "finished jobs release all", effect.job)
 
-    def _run(self, run: int) -> None:
-        """Its rows rebuild it."""
-        cluster, rebuilt = self.world.leader.cluster, self.world.ahead.excerpt(run)
-        live = cluster.runs[run].live if run in cluster.runs else ()
-        jobs = {number: cluster.jobs.get(number) for number in live}
+    def _rebuilds(self, runs: Iterable[int]) -> None:
+        """The rows of these runs rebuild them."""
+        cluster, rebuilt = self.world.leader.cluster, self.world.ahead.excerpt(runs)
+        live = {run: found for run in runs if (found := cluster.runs.get(run))}
+        jobs = {job: cluster.jobs.get(job) for found in live.values() for job in found.live}
         promise = "the rows rebuild the same cluster"
-        require(rebuilt.runs.get(run) == cluster.runs.get(run), promise, run)
+        require(rebuilt.runs == live, promise, (rebuilt.runs, live))
         require(rebuilt.jobs == jobs, promise, (rebuilt.jobs, jobs))
         for number, job in jobs.items():
             if isinstance(job.state, Live):
@@ -145,7 +152,11 @@ class Promises:
     def committed(self, effects: Iterable[Effect]) -> None:
         """The feed tells states in an order that the table of transitions allows."""
         for effect in effects:
-            if isinstance(effect, Emit) and effect.job is not None and effect.kind != "job.retracted":
+            if (
+                isinstance(effect, Emit)
+                and effect.job is not None
+                and effect.kind != "job.retracted"
+            ):
                 state = effect.kind.removeprefix("job.")
                 if state == "ended":
                     state = effect.data["state"]

@@ -49,18 +49,16 @@ class Recording(NamedTuple):
         return cls(read["nodes"], read["steps"])
 
 
-def replay(recording: Recording, world_type: type[World] = World) -> Failure | None:
+def replay(recording: Recording) -> Failure | None:
     """Carry it out, heal, and say what broke."""
-    return _play(recording, world_type)[0]
+    return _play(recording)[0]
 
 
-def _play(
-    recording: Recording, world_type: type[World]
-) -> tuple[Failure | None, list[Step]]:
+def _play(recording: Recording) -> tuple[Failure | None, list[Step]]:
     """Also the steps that did something, until it failed."""
     steps: list[Step] = []
     try:
-        with closing(world_type(recording.nodes)) as world:
+        with closing(World(recording.nodes)) as world:
             for step in recording.steps:
                 steps.append(step)
                 if not world.do(step):
@@ -86,10 +84,11 @@ def failure(error: Exception, done: int) -> Failure:
 class Shrinking:
     """`recording` fails, and becomes shorter as long as it fails in the same way."""
 
-    def __init__(self, recording: Recording, promise: str, world_type: type[World] = World) -> None:
+    def __init__(self, recording: Recording, promise: str, enough: int = 0) -> None:
         self.recording = recording
+        self.enough = enough
+        """Steps that are few enough to stop at."""
         self.promise = promise
-        self.world_type = world_type
         self.patience = PATIENCE
 
     def run(self) -> Recording:
@@ -110,10 +109,10 @@ class Shrinking:
         return len(self.recording.dumps())
 
     def _try(self, nodes: dict[str, str], steps: Sequence[Step]) -> bool:
-        if self.patience < 0:
+        if self.patience < 0 or len(self.recording.steps) <= self.enough:
             return False
         self.patience -= len(steps) + HEALING
-        failed, did = _play(Recording(nodes, steps), self.world_type)
+        failed, did = _play(Recording(nodes, steps))
         if failed is None or failed.promise != self.promise:
             return False
         self.recording = Recording(nodes, did)

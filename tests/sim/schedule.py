@@ -23,8 +23,8 @@ FAULTS = {
     "keeper": 2.0,
     "full": 0.7,
     "clock": 3.0,
-    "crash": 0.5,
-    "takeover": 0.5,
+    "crash": 0.2,
+    "takeover": 0.2,
     "again": 6.0,
     "connect": 1.0,
 }
@@ -35,16 +35,18 @@ AMBUSHED = frozenset({"deliver", "go", "connect", "commit", "write", "submit", "
 class Schedule:
     """`run` makes the next steps and carries them out; `steps` are those so far."""
 
-    def __init__(self, seed: int, nodes: int, world: type[World] = World) -> None:
+    def __init__(self, seed: int, nodes: int) -> None:
         self.dice = dice = random.Random(seed)
         kinds = sorted(KINDS)
         self.nodes = {f"n{n}": dice.choice(kinds) for n in range(1, nodes + 1)}
         self.names = list(self.nodes)
-        self.world = world(self.nodes)
+        self.world = World(self.nodes)
         self.steps: list[Step] = []
-        self.faults = {kind: weight * dice.choice((0, 0.5, 1, 3)) for kind, weight in FAULTS.items()}
-        self.faults["crash"] *= min(4.0, 20 / nodes)  # what they cost grows with the cluster
-        self.faults["takeover"] *= min(4.0, 20 / nodes)
+        self.faults = {
+            kind: weight * dice.choice((0, 0.5, 1, 3)) for kind, weight in FAULTS.items()
+        }
+        self.faults["crash"] *= min(10.0, 20 / nodes)  # what they cost grows with the cluster
+        self.faults["takeover"] *= min(10.0, 20 / nodes)
         # How often a fault follows right after a step, where it happened.
         self.ambush = dice.choice((0.0, 0.01, 0.03))
         self.pace = dice.choice((0.3, 1.0, 1.0, 3.0)) * 12.0 / nodes

@@ -21,32 +21,38 @@ from moorage.store import sql
 QUERIES = sql.queries("sqlite")
 _EVENT = QUERIES["insert_event"].text
 _TABLES = ("runs", "jobs", "attempts", "nodes", "dropped_logs", "requests", "run_blobs")
+_FIRST = ("run.submitted", "job.queued")
+_CHOSEN = "(SELECT value FROM json_each(?))"
 _encode = msgspec.json.Encoder().encode
 
 
 class Tables:
-    """One database. `close` it."""
+    """One database, empty or the copy of another. `close` it."""
 
-    def __init__(self) -> None:
+    def __init__(self, copied: Tables | None = None) -> None:
         self.epoch = 0
         """Of the leader that may write."""
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.row_factory = sqlite3.Row
         self.connection.execute("PRAGMA foreign_keys = ON")
         self.connection.execute("PRAGMA journal_mode = OFF")
-        self.connection.executescript(sql.for_sqlite(sql.schema()))
+        if copied is None:
+            self.connection.executescript(sql.for_sqlite(sql.schema()))
+        else:
+            copied.connection.backup(self.connection)
 
     def close(self) -> None:
         self.connection.close()
 
-    def apply(self, effects: Iterable[Effect], now: float) -> None:
-        """What a batch writes, in its order."""
+    def apply(self, effects: Iterable[Effect], now: float, *, feed: bool = True) -> None:
+        """What a batch writes, in its order; without `feed`, of events only those that numbers
+        are remembered by."""
         execute = self.connection.execute
         execute("BEGIN")
         for effect in effects:
             if isinstance(effect, Write):
                 execute(QUERIES[effect.query].text, effect.params)
-            elif isinstance(effect, Emit):
+            elif isinstance(effect, Emit) and (feed or effect.kind in _FIRST):
                 data = _encode(effect.data or {}).decode()
                 execute(
                     _EVENT,
@@ -60,9 +66,6 @@ class Tables:
                     },
                 )
         execute("COMMIT")
-
-    def copy_to(self, other: Tables) -> None:
-        self.connection.backup(other.connection)
 
     def rows(self, query: str, **params: Any) -> list[sqlite3.Row]:
         return self.connection.execute(QUERIES[query].text, params).fetchall()
@@ -78,23 +81,27 @@ class Tables:
             dropped_logs=self.rows("dropped_logs"),
         )
 
-    def excerpt(self, run: int) -> Cluster:
-        """As `cluster`, of one run alone, with the nodes that it is on."""
-        jobs = self._live("live_jobs", "run_id = ?", run)
-        attempts = self._live("live_attempts", "job_id IN (SELECT id FROM jobs WHERE run_id = ?)", run)
-        nodes = "id IN (SELECT a.node_id FROM attempts a JOIN jobs j ON a.job_id = j.id WHERE j.run_id = ?)"
+    def excerpt(self, runs: Iterable[int]) -> Cluster:
+        """As `cluster`, of some runs alone, with the nodes that they are on."""
+        chosen = _encode(list(runs)).decode()
+        jobs = self._live("live_jobs", f"run_id IN {_CHOSEN}", chosen)
+        ids = _encode([row["id"] for row in jobs]).decode()
+        attempts = self._live("live_attempts", f"job_id IN {_CHOSEN}", ids)
+        nodes = _encode([row["node_id"] for row in attempts]).decode()
+        on = self.connection.execute(f"SELECT * FROM nodes WHERE id IN {_CHOSEN}", (nodes,))
         return restore(
-            runs=self._live("live_runs", "id = ?", run),
+            runs=self._live("live_runs", f"id IN {_CHOSEN}", chosen),
             jobs=jobs,
             attempts=attempts,
-            nodes=self.connection.execute(f"SELECT * FROM nodes WHERE {nodes}", (run,)).fetchall(),
+            nodes=on.fetchall(),
             ids={"run": 0, "job": 0, "node": 0},
         )
 
-    def _live(self, query: str, only: str, run: int) -> list[sqlite3.Row]:
-        """The rows of a boot query that belong to one run."""
+    def _live(self, query: str, only: str, chosen: str) -> list[sqlite3.Row]:
+        """The rows of a boot query that belong to what is chosen."""
         head, order = QUERIES[query].text.rsplit("ORDER BY", 1)
-        return self.connection.execute(f"{head} AND {only} ORDER BY {order}", (run,)).fetchall()
+        text = f"{head} AND {only} ORDER BY {order}"
+        return self.connection.execute(text, (chosen,)).fetchall()
 
     def one(self, text: str, *params: Any) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self.connection.execute(text, params).fetchone()
@@ -103,6 +110,8 @@ class Tables:
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table but the feed, to compare."""
         return {
-            table: [tuple(r) for r in self.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")]
+            table: [
+                tuple(r) for r in self.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")
+            ]
             for table in _TABLES
         }

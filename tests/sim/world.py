@@ -29,7 +29,9 @@ from sim.tables import Tables
 
 Step = Sequence[Any]
 KINDS = {
-    "gpus": NodeResources(4, "x86", 32, 100, [GpuDevice(n, "nvidia", "H100", 80) for n in range(2)]),
+    "gpus": NodeResources(
+        4, "x86", 32, 100, [GpuDevice(n, "nvidia", "H100", 80) for n in range(2)]
+    ),
     "small": NodeResources(2, "x86", 16, 100),
     "large": NodeResources(16, "x86", 64, 100),
 }
@@ -45,7 +47,9 @@ INTERVAL = 1000
 
 
 @lru_cache(maxsize=4096)
-def task(cpu: float, memory: int, gpu: int, priority: int, retry: float, cron: str, does: str) -> Task:
+def task(
+    cpu: float, memory: int, gpu: int, priority: int, retry: float, cron: str, does: str
+) -> Task:
     """What users submit. `retry`: seconds, 0 for none; `does`: `ends`, or `forever`."""
     return Task(
         commands=[does],
@@ -117,7 +121,7 @@ class World:
         self.appeared.append((kind, *what))
 
     def decided(self, effects: Sequence[Effect]) -> None:
-        self.ahead.apply(effects, self.now)
+        self.ahead.apply(effects, self.now, feed=False)
         self.promises.decided(effects)
 
     def committed(self, effects: Iterable[Effect]) -> None:
@@ -198,8 +202,7 @@ class World:
 
     def _lead(self) -> None:
         self.ahead.close()
-        self.ahead = Tables()
-        self.disk.copy_to(self.ahead)
+        self.ahead = Tables(self.disk)
         self.disk.epoch += 1
         self.leader = self.new_server(self.disk.epoch)
         self.promises.restarted()
