@@ -4,16 +4,20 @@ under load becomes a server again."""
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from moorage.cli.client import Client
+from moorage.specs.mounts import HostPath
 from moorage.specs.task import Task
 from moorage.store.sqlite import open_sqlite
+from postgres import Postgres
 from system.cli_harness import Command
 
 TASK = """\
@@ -30,8 +34,8 @@ def home(tmp_path: Path) -> Iterator[Command]:
 
 
 @contextmanager
-def command(home: Path) -> Iterator[Command]:
-    moorage = Command(home)
+def command(home: Path, database: str = "") -> Iterator[Command]:
+    moorage = Command(home, {"MOORAGE_DATABASE": database} if database else {})
     try:
         yield moorage
     finally:
@@ -87,6 +91,112 @@ def test_a_backup_under_load_becomes_a_server_again(home: Command, tmp_path: Pat
         assert restored("run", "--", "echo", "again").out == "again\n"
         again = restored("server", "restore", str(tmp_path / "1.tar"))
         assert (again.code, "moorage server stop" in again.err) == (2, True)
+
+
+def test_a_server_on_postgres_is_checked_backed_up_and_restored(
+    tmp_path: Path, postgres_server: Postgres, database: str
+) -> None:
+    data = tmp_path / "data"
+    data.write_bytes(b"x" * 100_000)
+    (tmp_path / "task.yml").write_text(TASK.format(data=data))
+    backup = str(tmp_path / "b.tar")
+    with command(tmp_path / "one", database) as one:
+        assert one("apply", "-y", "-f", str(tmp_path / "task.yml")).code == 0
+        assert one("server", "check", "--deep").out.startswith("no problems in 1 runs")
+        with load(one.home) as acknowledged:
+            made = one("server", "backup", backup)
+        assert made.code == 0, made.err
+        other = Command(tmp_path / "beside", {"MOORAGE_DATABASE": database})
+        refused = other("server", "check")
+        assert (refused.code, "a server leads there" in refused.err) == (1, True)
+    offline = one("server", "check", "--deep")
+    assert (offline.code, "no problems" in offline.out) == (0, True), offline
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE jobs SET state = 'running', ended_at = NULL WHERE id = 1")
+    assert "repairable" in one("server", "check").out
+    repaired = one("server", "check", "--repair")
+    assert repaired.code == 0, repaired
+    assert list((one.home / "server").glob("moorage.db.before-repair-*"))
+    full = one("server", "restore", backup)
+    assert (full.code, "is not empty" in full.err, "createdb" in full.err) == (2, True, True)
+    empty = postgres_server.new_database()
+    try:
+        with command(tmp_path / "two", empty) as two:
+            told = two("server", "restore", backup, "--json")
+            assert told.code == 0, told.err
+            assert json.loads(told.out)["next_run"] > max(acknowledged)
+            del two.variables["MOORAGE_DATABASE"]
+            memory = (two.home / "server" / "database").read_text()
+            assert memory == empty + "\n", "the next start uses it"
+            assert two("run", "--", "echo", "again").out == "again\n"
+            assert two("server", "check", "--deep").out.startswith("no problems")
+    finally:
+        postgres_server.drop_database(empty)
+    with command(tmp_path / "three") as three:
+        assert three("server", "restore", backup).code == 0
+        assert three("server", "check", "--deep").out.startswith("no problems")
+
+
+def test_a_node_goes_on_under_a_restored_server(home: Command, tmp_path: Path) -> None:
+    """Its agent and its jobs live on while the server is lost and comes back as of a backup."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.mkfifo(shared / "go")
+    assert home("server", "start").code == 0
+
+    def submit(name: str, command: str) -> None:
+        with Client(home=home.home) as client:
+            commands = [f"echo {name} >> /shared/began", command]
+            client.submit(
+                Task(commands=commands, name=name, mounts=[HostPath(str(shared), "/shared")])
+            )
+
+    submit("before", "true")
+    assert home("wait", "before").code == 0
+    submit("goes-on", "cat /shared/go")
+    submit("lost", "sleep infinity")
+    _await_running(home, "goes-on", "lost")
+    assert home("server", "backup", str(tmp_path / "b.tar")).code == 0
+    assert home("stop", "lost").code == 0
+    submit("after", "true")
+    submit("unknown", "sleep infinity")
+    assert home("wait", "lost", "after").code
+    _await_running(home, "unknown")
+    assert home("server", "stop").code == 0
+    directory = home.home / "server"
+    for path in (*directory.glob("moorage.db*"), directory / "packs"):
+        path.rename(tmp_path / path.name)
+    told = home("server", "restore", str(tmp_path / "b.tar"))
+    assert told.code == 0, told.err
+    assert home("server", "start").code == 0
+    assert "succeeded" in home("show", "before").out
+    assert home("logs", "before").code == 0
+    lost = home("wait", "lost")
+    assert lost.code, "it was stopped, and the node said so, or knows nothing of it any more"
+    assert "node" in home("show", "lost").out
+    assert home("show", "goes-on", "--json").out.count('"state":"running"') >= 1
+    for gone in ("after", "unknown"):
+        assert home("show", gone).code == 3, "it was submitted after the backup"
+    (shared / "go").write_text("done\n")
+    assert home("wait", "goes-on").code == 0
+    assert home("logs", "goes-on").out == "done\n"
+    again = home("run", "--", "echo", "new")
+    assert (again.code, again.out) == (0, "new\n")
+    names = (shared / "began").read_text().split()
+    assert sorted(names) == ["after", "before", "goes-on", "lost", "unknown"], "each began once"
+    claims = {path.name.split(".")[0] for path in (home.home / "agent" / "attempts").iterdir()}
+    assert "5" not in claims, "what the server does not know is stopped and removed"
+    assert home("server", "check", "--deep").code == 0
+
+
+def _await_running(home: Command, *names: str) -> None:
+    with Client(home=home.home) as client:
+        waiting = {client.run(name).summary.id for name in names}
+        for event in client.events(since=0, follow=True):
+            if event.kind == "job.running":
+                waiting.discard(event.run or 0)
+            if not waiting:
+                return
 
 
 def test_what_is_too_much_goes_and_readers_are_told(home: Command) -> None:
