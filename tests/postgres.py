@@ -157,6 +157,10 @@ class Postgres:
         assert self._process is not None
         return self._process.pid
 
+    def children(self) -> list[int]:
+        """Of the postmaster: a process a connection, and its own helpers."""
+        return _children(self.pid)
+
     def stop(self, mode: str = "fast") -> None:
         """End it in one of PostgreSQL's three ways, and wait until nothing of it is left.
         `smart` waits for clients to go by themselves."""

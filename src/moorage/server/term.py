@@ -33,6 +33,9 @@ LOOK_EVERY = 1.0
 LOOK_AGAIN = 0.2
 """Seconds until the next look at who leads; the second while a request waits for that."""
 BEAT_EVERY = 1.0
+WITHDRAW_WITHIN = 5.0
+"""Seconds that an orderly end waits for a database that does not answer; whoever does not withdraw
+is forgotten by the others a little later."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -117,8 +120,9 @@ class Term:
         self._leadership.interrupt()
         await asyncio.to_thread(self._writer.close)
         if withdraw:
-            with suppress(StoreBroken):
-                await asyncio.to_thread(self._leadership.withdraw)
+            with suppress(StoreBroken, TimeoutError):
+                async with asyncio.timeout(WITHDRAW_WITHIN):
+                    await self._in_thread(self._leadership.withdraw)
         await asyncio.to_thread(self._store.close)
         self._threads.shutdown(wait=False)
 

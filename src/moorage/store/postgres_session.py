@@ -43,6 +43,9 @@ _WEAK = frozenset({b"off", b"local", b"remote_write"})
 _PATIENCE_FOR_LOCKS = b"SET lock_timeout = '10s'"
 _DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _FLUSH_EVERY = 512
+PATIENCE = 30.0
+"""Seconds without a byte of an answer after which a database counts as lost: one that is frozen
+keeps its connections, and nothing else would end the wait. Waits for locks end before."""
 
 Values = list[bytes | None]
 
@@ -219,7 +222,10 @@ class WriterSession:
         for _ in range(2):  # replies are divided by one None each
             while (more := self._link.flush()) or self._link.is_busy():
                 socket = [self._link.socket]
-                select.select(socket, socket if more else [], [])
+                if not any(select.select(socket, socket if more else [], [], PATIENCE)):
+                    raise self._place.broken(
+                        f"it has not answered for {PATIENCE:.0f} s; it may be frozen, or its disk"
+                    )
                 self._link.consume_input()
             result = self._link.get_result()
             if result is not None:

@@ -22,6 +22,7 @@ class SqliteEnd:
     def __init__(self, directory: Path) -> None:
         """StoreBroken, with the remedy, where a server uses it or it cannot be used."""
         self._path = directory / "moorage.db"
+        self._new: list[str] = []
         self._store = open_sqlite(self._path)  # which holds the lock
         try:
             self._packs = PackFiles(directory / "packs")
@@ -78,6 +79,7 @@ class SqliteEnd:
     def fill_pack(self, pack: str, pieces: Iterable[bytes]) -> None:
         """See `End.fill_pack`. What a transfer that was cut off left there goes first."""
         self._packs.remove(pack)
+        self._new.append(pack)
         self._packs.write(pack, pieces)
 
     def last_number(self) -> int:
@@ -99,9 +101,12 @@ class SqliteEnd:
             if self._connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
                 raise StoreBroken(damaged(self._path, "rows refer to rows that do not exist"))
             self._connection.execute("COMMIT")
+            self._new.clear()
 
     def close(self) -> None:
-        """See `End.close`."""
+        """See `End.close`. Packs that were not committed go: the disk may be full of them."""
+        for pack in self._new:
+            self._packs.remove(pack)
         self._connection.close()
         self._store.close()
 

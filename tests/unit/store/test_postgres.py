@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -308,3 +310,24 @@ def test_a_disk_that_fills_up_breaks_the_store_and_loses_nothing(
         admin.execute("DROP TABLESPACE IF EXISTS small")
         subprocess.run(["umount", str(small)], check=True)
         small.rmdir()
+
+
+def test_a_frozen_database_counts_as_lost(
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections stay open and its machine answers for it: only silence tells."""
+    monkeypatch.setattr(postgres_session, "PATIENCE", 0.4)
+    with closing(leading(own_postgres.new_database())) as store:
+        store.write([rows.run(1)])
+        processes = [own_postgres.pid, *own_postgres.children()]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreBroken, match="not answered for 0 s; it may be frozen"):
+                store.write([rows.run(2)])
+            with pytest.raises(StoreBroken):
+                store.write([rows.run(3)])
+            store.close()
+        finally:
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import select
@@ -22,7 +23,7 @@ from moorage.store.base import Statement, Store, StoreBroken
 from moorage.store.blobs import Blobs
 from moorage.store.databasepacks import DatabasePacks
 from moorage.store.leader import Identity
-from moorage.store.packfiles import PackFiles
+from moorage.store.packfiles import PackFiles, no_space
 from moorage.store.postgres import open_postgres
 from moorage.store.postgres_store import PostgresStore
 from moorage.store.sqlite import SqliteStore, open_sqlite
@@ -190,6 +191,31 @@ def test_a_pack_that_is_missing_is_named(full: Path, database: str) -> None:
         move(SqliteEnd(full), PostgresEnd(database))
     with closing(PostgresEnd(database)) as end:
         assert is_empty(end)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    full: Path, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(SqliteEnd(full), PostgresEnd(database))
+    whole = PackFiles.write
+    written: list[str] = []
+
+    def second_fails(self: PackFiles, pack: str, pieces: Iterator[bytes]) -> None:
+        if written:
+            with no_space(tmp_path):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        whole(self, pack, pieces)
+        written.append(pack)
+
+    back = tmp_path / "back"
+    with monkeypatch.context() as patch:
+        patch.setattr(PackFiles, "write", second_fails)
+        with pytest.raises(Unavailable, match=r"disk is full: .* free space there"):
+            move(PostgresEnd(database), SqliteEnd(back))
+    assert PackFiles(back / "packs").listing()[0] == []
+    with closing(SqliteEnd(back)) as end:
+        assert is_empty(end)
+    assert move(PostgresEnd(database), SqliteEnd(back)).packs == 2
 
 
 @pytest.mark.parametrize("to", ["postgres", "sqlite"])
