@@ -11,6 +11,7 @@ the boot id changes, and the server learns that everything it has placed here is
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -39,34 +40,28 @@ from moorage.protocol.agent import (
 log = logging.getLogger("moorage.agent")
 
 LAUNCH = "launch.msgpack"
-PHASES = "phases.jsonl"
-OUTCOME = "outcome.json"
+JOURNAL = "phases.jsonl"
 
 _encode_launch = msgspec.msgpack.Encoder().encode
 _decode_launch = msgspec.msgpack.Decoder(Launch).decode
 
 
 class Line(Struct, frozen=True, omit_defaults=True):
-    """One line of `phases.jsonl`. `outcome` stands where the end was decided before `clean`: a
-    restarted agent then goes on undoing instead of deciding again."""
+    """One line of the journal. `outcome` stands where the end was decided before `clean`: a
+    restarted agent then goes on undoing instead of deciding again. `final` is the last line: with
+    it nothing is left to do."""
 
     at: float
     phase: PhaseName | None = None
     edge: Literal["begin", "end"] = "begin"
     detail: str = ""
     outcome: Outcome | None = None
-
-
-class Final(Struct, frozen=True, omit_defaults=True):
-    """`outcome.json`."""
-
-    outcome: Outcome
     usage: Usage | None = None
+    final: bool = False
 
 
-_encode_json = msgspec.json.Encoder().encode
+_encode_line = msgspec.json.Encoder().encode
 _decode_line = msgspec.json.Decoder(Line).decode
-_decode_final = msgspec.json.Decoder(Final).decode
 
 
 @dataclass(slots=True)
@@ -82,39 +77,40 @@ class Claim:
     outcome: Outcome | None = None
     usage: Usage | None = None
     journal: int = -1
-    """Descriptor of `phases.jsonl`, open while phases are still to come."""
+    """Descriptor of the journal, open while phases are still to come."""
+    unwritten: bytes = b""
+    """Lines that no action depends on yet."""
 
     def held(self) -> Held:
         """What the server is told."""
         return Held(self.key, self.state, list(self.phases), self.outcome, self.usage)
 
-    def begin(self, phase: PhaseName) -> None:
-        """Record that a phase starts now; a phase that an earlier agent began is begun anew."""
+    def begin(self, phase: PhaseName, *, at_once: bool = True) -> None:
+        """Record that a phase starts now; a phase that an earlier agent began is begun anew.
+        Where not `at_once`, the line waits for the next one that is: an agent that is killed
+        before that has done nothing in the phase that cannot be done again."""
         now = time.time()
-        self._append(Line(now, phase))
+        self._append(Line(now, phase), at_once)
         self._note(Phase(phase, now))
 
-    def end(self, phase: PhaseName, detail: str = "", at: float | None = None) -> None:
+    def end(
+        self, phase: PhaseName, detail: str = "", at: float | None = None, *, at_once: bool = True
+    ) -> None:
         """Record that a phase is over, well or badly."""
         now = time.time() if at is None else at
         detail = _printable(detail)
-        self._append(Line(now, phase, "end", detail))
+        self._append(Line(now, phase, "end", detail), at_once)
         self._finish(phase, now, detail)
 
     def decide(self, outcome: Outcome) -> None:
         """Record how the attempt ended; what follows only tidies up."""
         self.outcome = msgspec.structs.replace(outcome, message=_printable(outcome.message))
-        self._append(Line(time.time(), outcome=self.outcome))
+        self._append(Line(time.time(), outcome=self.outcome), True)
 
     def finish(self, outcome: Outcome) -> None:
         """The last word: the state becomes `done`, durable against the death of the agent."""
-        temporary = self.directory / f"{OUTCOME}.new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         # On a full disk an agent that is killed now decides anew from the journal and exit.json.
-        with suppress(OSError), open(os.open(temporary, flags, 0o600), "wb") as file:
-            file.write(_encode_json(Final(outcome, self.usage)))
-            file.flush()
-            temporary.replace(self.directory / OUTCOME)
+        self._append(Line(time.time(), outcome=outcome, usage=self.usage, final=True), True)
         self.outcome = outcome
         self.state = "done"
         self.close()
@@ -129,42 +125,44 @@ class Claim:
             os.close(self.journal)
             self.journal = -1
 
-    def _append(self, line: Line) -> None:
-        # One write call a line: an agent that is killed leaves whole lines, only a full disk
-        # tears or refuses one. Then a restarted agent repeats a phase, which is always allowed;
-        # the leading newline keeps a torn line from swallowing its successor.
+    def _append(self, line: Line, at_once: bool) -> None:
+        # One write call for whole lines: an agent that is killed leaves no torn one, only a full
+        # disk tears or refuses one. Then a restarted agent repeats a phase, which is always
+        # allowed; the leading newline keeps a torn line from swallowing its successor.
+        self.unwritten += b"\n" + _encode_line(line)
+        if not at_once:
+            return
         with suppress(OSError):
             if self.journal < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self.journal = os.open(self.directory / PHASES, flags, 0o600)
-            os.write(self.journal, b"\n" + _encode_json(line))
+                self.journal = os.open(f"{self.directory}/{JOURNAL}", flags, 0o600)
+            os.write(self.journal, self.unwritten)
+        self.unwritten = b""
 
     def _note(self, phase: Phase) -> None:
-        self.phases = [known for known in self.phases if known.name != phase.name]
+        for known in self.phases:
+            if known.name == phase.name:
+                self.phases.remove(known)
+                break
         self.phases.append(phase)
 
     def _finish(self, phase: PhaseName, at: float, detail: str) -> None:
-        self.phases = [
-            msgspec.structs.replace(known, ended=at, detail=detail)
-            if known.name == phase and known.ended is None
-            else known
-            for known in self.phases
-        ]
+        for place, known in enumerate(self.phases):
+            if known.name == phase and known.ended is None:
+                self.phases[place] = Phase(phase, known.began, at, detail)
 
     def load(self) -> None:
         """Read back what an earlier agent wrote; what is torn or missing was not done."""
         with suppress(OSError, msgspec.MsgspecError):
             self.launch = _decode_launch((self.directory / LAUNCH).read_bytes())
-        for line in _lines(self.directory / PHASES):
+        for line in _lines(self.directory / JOURNAL):
             if line.outcome is not None:
-                self.outcome = line.outcome
+                self.outcome, self.usage = line.outcome, line.usage
+                self.state = "done" if line.final else "staging"
             elif line.phase is not None and line.edge == "begin":
                 self._note(Phase(line.phase, line.at))
             elif line.phase is not None:
                 self._finish(line.phase, line.at, line.detail)
-        with suppress(OSError, msgspec.MsgspecError):
-            final = _decode_final((self.directory / OUTCOME).read_bytes())
-            self.outcome, self.usage, self.state = final.outcome, final.usage, "done"
 
 
 class Claims:
@@ -191,20 +189,17 @@ class Claims:
         """Claim this attempt; None where it was claimed before. OSError: the disk refuses, and
         nothing of the claim is left."""
         key = key_of(launch)
-        directory = self.root / key
+        directory = f"{self.root}/{key}"
         try:
-            directory.mkdir(mode=0o700)
+            os.mkdir(directory, 0o700)
         except FileExistsError:
             return None
-        claim = Claim(key, directory, launch)
         try:
-            descriptor = os.open(directory / LAUNCH, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(_encode_launch(launch))
+            _write_new(f"{directory}/{LAUNCH}", _encode_launch(launch))
         except OSError:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        self._known[key] = claim
+        claim = self._known[key] = Claim(key, Path(directory), launch)
         return claim
 
     def get(self, key: str) -> Claim | None:
@@ -221,7 +216,7 @@ class Claims:
         if claim is not None and claim.state == "done":
             del self._known[key]
             claim.close()
-            _remove(claim.directory)
+            _remove(str(claim.directory))
 
     def close(self) -> None:
         """Close what is open; the records stay."""
@@ -239,15 +234,24 @@ def _printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _remove(directory: Path) -> None:
+def _write_new(path: str, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(directory: str) -> None:
     """Remove the records, and what `clean` could not remove, unless something is mounted there."""
     try:
-        for path in directory.iterdir():
-            path.unlink()
-        directory.rmdir()
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
     except OSError:
         try:
-            scratch.remove(directory)
+            scratch.remove(Path(directory))
         except SourceError as error:
             log.warning("%s", error)
 

@@ -191,11 +191,17 @@ class Logs:
         if key in self._live:
             return self._live[key].path
         output = Output(self.root / key)
-        output.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            output.directory.mkdir(mode=0o700)
+        except FileNotFoundError:
+            output.directory.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            pass
         os.close(os.open(output.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         output.resume()
         self._live[key] = output
-        self._arm(output)
+        # Most jobs end before it is worth watching them; a reader makes it happen at once.
+        self._later(output, _QUIET_PAUSE)
         return output.path
 
     def end(self, key: str) -> None:

@@ -3,20 +3,22 @@ out. What became of it is told by `verdict.py`."""
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from moorage.agent import family, script, words
+from moorage.agent.claims import key_of
 from moorage.agent.inventory import find_python
 from moorage.agent.keeping import SpawnRequest
 from moorage.agent.mountpoints import remove_made
 from moorage.agent.verdict import outcome, usage
 from moorage.data.base import Bind
-from moorage.ids import AttemptKey, JobId
 from moorage.protocol.agent import Isolation, Launch
 
 __all__ = ["ProcessError", "outcome", "prepare", "remove_made", "usage", "workdir"]
@@ -48,16 +50,17 @@ def prepare(
     Idempotent. ProcessError where the node cannot do what is asked.
     """
     for name, mode in _DIRECTORIES.items():
-        path = directory / name
-        path.mkdir(exist_ok=True)
-        path.chmod(mode)
+        path = f"{directory}/{name}"
+        with suppress(FileExistsError):
+            os.mkdir(path)
+        os.chmod(path, mode)
     view = workdir(directory, isolation)
     shell = find_shell(launch.shell)
     if launch.python is not None:
         _link_python(launch.python, directory / "bin")
     alone = launch.limits.memory if isolation.cgroup is not None else None
-    text = script.compose(launch.commands, directory / "command", alone)
-    _write_private(directory / "script", text)
+    text = script.compose(launch.commands, f"{directory}/command", alone)
+    _write_private(f"{directory}/script", text)
     others = [bind for bind in binds if bind.target != view]
     mounts = None
     if isolation.mounts is None:
@@ -68,9 +71,9 @@ def prepare(
     limits = launch.limits
     env = environment(launch, directory, view, shell)
     return SpawnRequest(
-        key=str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank)),
+        key=key_of(launch),
         directory=str(directory),
-        argv=[shell, str(directory / "script")],
+        argv=[shell, f"{directory}/script"],
         direct=_direct(launch, shell, env, alone),
         env=env,
         cwd=str(_working_directory(launch, directory, view, others)),
@@ -101,18 +104,25 @@ def _direct(
 def find_shell(wanted: str | None) -> str:
     """Path of the shell that runs the commands; bash when it may be chosen. ProcessError."""
     for name in [wanted] if wanted else ["bash", "sh"]:
-        found = shutil.which(name)
+        found = _which(name, os.environ.get("PATH"))
+        if found is not None and not os.access(found, os.X_OK):  # it was, when it was found
+            found = shutil.which(name)
         if found is not None:
             return found
     raise ProcessError(f"shell: {wanted or 'sh'} is not installed; install it or change `shell:`")
 
 
+@lru_cache(maxsize=64)
+def _which(name: str, path: str | None) -> str | None:
+    return shutil.which(name, path=path)
+
+
 def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict[str, str]:
     """All variables of the process: the launch's, and those that only the node knows."""
     account = _account()
-    home = account.pw_dir if account else str(directory / "scratch")
+    scratch = f"{directory}/scratch"
+    home = account.pw_dir if account else scratch
     name = account.pw_name if account else str(os.geteuid())
-    scratch = str(directory / "scratch")
     env = {
         "HOME": home,
         "USER": name,
@@ -130,13 +140,14 @@ def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict
         family.MARKER: family.mark(str(directory)),
     }
     if launch.python is not None:
-        env["PATH"] = f"{directory / 'bin'}:{env['PATH']}"
+        env["PATH"] = f"{directory}/bin:{env['PATH']}"
     if "dstack" in launch.compat:
         env.setdefault("DSTACK_WORKING_DIR", str(view))
         env.setdefault("DSTACK_REPO_DIR", str(view))
     return env
 
 
+@lru_cache(maxsize=1)
 def _account() -> pwd.struct_passwd | None:
     try:
         return pwd.getpwuid(os.geteuid())
@@ -147,20 +158,30 @@ def _account() -> pwd.struct_passwd | None:
 def _operations(launch: Launch, directory: Path, binds: Sequence[Bind]) -> list[list[object]]:
     """Mount operations, outer targets before those inside them."""
     wanted = [
-        Bind(directory / "tmp", Path("/tmp")),  # noqa: S108 (private to the job)
-        Bind(directory / "vartmp", Path("/var/tmp")),  # noqa: S108
-        Bind(directory / "work", WORKDIR),
-        *sorted(binds, key=lambda bind: len(bind.target.parts)),
+        (f"{directory}/tmp", "/tmp", False),  # noqa: S108 (private to the job)
+        (f"{directory}/vartmp", "/var/tmp", False),  # noqa: S108
+        (f"{directory}/work", str(WORKDIR), False),
     ]
-    memory = Path("/dev/shm")  # noqa: S108
-    operations: list[list[object]] = [["tmpfs", str(memory), launch.limits.shm]]
-    operations += [["bind", str(b.source), str(b.target), b.read_only] for b in wanted]
-    hidden = directory.resolve()
-    if any(hidden.is_relative_to(covered) for covered in (memory, *(b.target for b in wanted))):
+    for bind in sorted(binds, key=lambda bind: len(bind.target.parts)):
+        wanted.append((str(bind.source), str(bind.target), bind.read_only))
+    memory = "/dev/shm"  # noqa: S108
+    operations: list[list[object]] = [["tmpfs", memory, launch.limits.shm]]
+    operations += [["bind", *one] for one in wanted]
+    hidden = f"{_real(str(directory.parent))}/{directory.name}"
+    if any(_within(hidden, covered) for covered in (memory, *(target for _, target, _ in wanted))):
         # Something covers the attempt's own directory (a home below /tmp, a volume at /root): the
         # script and the scratch directory must stay where their paths say.
-        operations.append(["bind", str(hidden), str(hidden), False])
+        operations.append(["bind", hidden, hidden, False])
     return operations
+
+
+@lru_cache(maxsize=8)
+def _real(directory: str) -> str:
+    return os.path.realpath(directory)
+
+
+def _within(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top.rstrip('/')}/")
 
 
 def _link_bind(bind: Bind, view: Path) -> None:
@@ -192,6 +213,8 @@ def _link_bind(bind: Bind, view: Path) -> None:
 def _working_directory(launch: Launch, directory: Path, view: Path, binds: Sequence[Bind]) -> Path:
     """As the job sees it; made in `work/` when it is missing there. The keeper says so when one
     that lies anywhere else does not exist."""
+    if launch.working_dir is None and not binds:
+        return view
     text = launch.working_dir or "."
     path = Path(text).expanduser() if text.startswith("~") else Path(text)
     wanted = Path(os.path.normpath(view / path))
@@ -212,7 +235,9 @@ def _link_python(version: str, directory: Path) -> None:
         link.symlink_to(found)
 
 
-def _write_private(path: Path, text: str) -> None:
+def _write_private(path: str, text: str) -> None:
+    content = text.encode(errors="surrogateescape")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
+    with open(descriptor, "wb", buffering=0) as file:
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,24 +14,24 @@ from moorage.data.base import SourceError
 _TRIES = 3
 
 
-async def remove(paths: Iterable[Path]) -> list[str]:
+async def remove(paths: Iterable[str | Path]) -> list[str]:
     """Remove files and directories; what could not be removed, and why. Small things go at once,
     because a thread takes longer than they do; trees go in a thread."""
-    trees = [path for path in paths if not _quickly(path)]
+    trees = [Path(path) for path in paths if not _quickly(path)]
     if not trees:
         return []
     return await asyncio.to_thread(lambda: [text for path in trees if (text := _tree(path))])
 
 
-def _quickly(path: Path) -> bool:
+def _quickly(path: str | Path) -> bool:
     """Remove a file or an empty directory; False for anything else."""
     try:
-        path.rmdir()
+        os.rmdir(path)
     except FileNotFoundError:
         return True
     except NotADirectoryError:
         with suppress(OSError):
-            path.unlink()
+            os.unlink(path)
             return True
         return False
     except OSError:

@@ -18,7 +18,9 @@ CANNOT_JOIN = 125
 """The script's exit code when it cannot enter the job's control group; nothing ran then."""
 
 
-def compose(commands: Sequence[str], command_file: Path, process_memory: int | None = None) -> str:
+def compose(
+    commands: Sequence[str], command_file: str | Path, process_memory: int | None = None
+) -> str:
     """The text of the script. `command_file` gets the number of the running command, from 1;
     `process_memory`: bytes that each process may allocate, where no control group limits the job.
     """

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,7 +145,8 @@ class Attempt:
         claim = self._claim
         with self._in("claim"):
             output = self._node.logs.open(claim.key)
-            self._place.work.mkdir(mode=0o700, exist_ok=True)
+            if self._slow:  # data is put there before the process is prepared
+                self._place.work.mkdir(mode=0o700, exist_ok=True)
         self._unless_stopped()
         with self._in("fetch") as progress:
             binds = await self._fetch(progress)
@@ -251,9 +253,9 @@ class Attempt:
     async def _unmount(self) -> list[str]:
         # The mounts went with the last process of the namespace; the places that had to be made
         # for them did not.
-        directory = self._claim.directory
-        if (directory / mountpoints.NAME).exists():
-            await asyncio.to_thread(mountpoints.remove_made, str(directory))
+        directory = str(self._claim.directory)
+        if os.path.exists(f"{directory}/{mountpoints.NAME}"):  # noqa: PTH110 (asked of each job)
+            await asyncio.to_thread(mountpoints.remove_made, directory)
         return []
 
     async def _clean(self) -> list[str]:
@@ -263,7 +265,7 @@ class Attempt:
         if claim.launch is not None and claim.launch.mounts:
             mounts = claim.launch.mounts
             left += await asyncio.to_thread(self._node.supply.release, mounts, self._place)
-        return left + await removal.remove(claim.directory / name for name in DATA)
+        return left + await removal.remove(f"{claim.directory}/{name}" for name in DATA)
 
     @contextmanager
     def _in(self, phase: PhaseName) -> Iterator[_Progress]:
@@ -273,15 +275,21 @@ class Attempt:
         if self._claim.ended(phase):
             yield progress  # an earlier agent came further
             return
-        self._claim.begin(phase)
-        if self._claim.launch is not None and self._claim.launch.mounts:
+        self._claim.begin(phase, at_once=self._slow or phase == "run")
+        if self._slow:
             self._node.changed(self._claim.key, False)
         try:
             yield progress
         except Exception as error:
             self._claim.end(phase, progress.detail or reason(error))
             raise
-        self._claim.end(phase, progress.detail, progress.at)
+        self._claim.end(phase, progress.detail, progress.at, at_once=self._slow)
+
+    @property
+    def _slow(self) -> bool:
+        """Its phases take time, so that each is recorded and told by itself. Without data only
+        the start of the process must be on disk before it happens."""
+        return self._claim.launch is None or bool(self._claim.launch.mounts)
 
     @property
     def _launch(self) -> Launch:

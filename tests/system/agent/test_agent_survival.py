@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from moorage.agent.claims import Claims
+from moorage.agent.claims import JOURNAL, Claims
 from moorage.agent.keeper import group_name
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Forget, Launch, ReadLog, Stop, Welcome
@@ -152,6 +152,14 @@ def test_an_attempt_without_a_process_is_undone_and_lost(
     asyncio.run(main())
 
 
+def forget_the_end(directory: Path) -> None:
+    """As if the agent had been killed before it wrote the last line of its journal."""
+    journal = directory / JOURNAL
+    *others, final = journal.read_bytes().split(b"\n")
+    assert b'"final":true' in final
+    journal.write_bytes(b"\n".join(others))
+
+
 def test_an_agent_that_dies_after_deciding_only_tidies_up(world: Any, launch: Make) -> None:
     async def main() -> None:
         async with world() as w:
@@ -160,7 +168,7 @@ def test_an_agent_that_dies_after_deciding_only_tidies_up(world: Any, launch: Ma
             await w.end_agent(signal.SIGKILL)
             directory = w.attempt("1.1.0")
             # As if it had been killed in `clean`.
-            (directory / "outcome.json").unlink()
+            forget_the_end(directory)
             (directory / "work").mkdir()
             w.desk.held.clear()
             await w.start_agent()
@@ -224,8 +232,8 @@ def test_a_rebooted_node_reports_its_jobs_as_lost(world: Any, launch: Make) -> N
             await w.desk.done(key)
             await w.end_agent(signal.SIGKILL)
             directory = w.attempt(key)
-            for name in ("outcome.json", "exit.json"):
-                (directory / name).unlink()
+            forget_the_end(directory)
+            (directory / "exit.json").unlink()
             spawned = json.loads((directory / "spawned.json").read_text())
             spawned["boot_id"] = "another"
             (directory / "spawned.json").write_text(json.dumps(spawned))

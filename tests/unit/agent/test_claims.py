@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.agent.claims import OUTCOME, PHASES, Claims
+from moorage.agent.claims import JOURNAL, Claims
 from moorage.protocol.agent import Launch, Outcome, Report, Usage, encode
 
 
@@ -76,7 +76,7 @@ def test_a_torn_last_line_is_as_if_never_written(claims: Claims) -> None:
     assert claim is not None
     claim.begin("claim")
     claim.end("claim")
-    with open(claim.directory / PHASES, "ab") as file:
+    with open(claim.directory / JOURNAL, "ab") as file:
         file.write(b'\n{"at": 12, "pha')
     claims = reread(claims)
     again = claims.get("1.1.0")
@@ -161,7 +161,18 @@ def test_a_decided_outcome_is_known_before_the_end(claims: Claims) -> None:
     assert again.outcome is not None
     assert again.outcome.message == "no such blob"
     assert again.state == "staging"
-    assert not (again.directory / OUTCOME).exists()
+
+
+def test_lines_that_nothing_depends_on_wait_for_one_that_must_be_there(claims: Claims) -> None:
+    claim = claims.take(launch())
+    assert claim is not None
+    claim.begin("claim", at_once=False)
+    claim.end("claim", at_once=False)
+    assert not (claim.directory / JOURNAL).exists()
+    claim.begin("run")
+    again = reread(claims).get("1.1.0")
+    assert again is not None
+    assert again.phases == claim.phases
 
 
 def test_claims_come_back_in_order_of_their_numbers(claims: Claims) -> None:
