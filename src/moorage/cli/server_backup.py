@@ -126,5 +126,5 @@ def _copy(chunks: Iterable[bytes], target: BinaryIO, total: int, gauge: Gauge) -
     for chunk in chunks:
         target.write(chunk)
         written += len(chunk)
-        gauge.show(Progress("backup", written, max(written, total)))
+        gauge.show(Progress("content", written, max(written, total)))
     return written
