@@ -24,7 +24,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.replays:
         failures = [replay(Recording.load(path)) for path in options.replays]
-        print(*failures, sep="\n")
+        print(*(failed or "all held" for failed in failures), sep="\n")
         return any(failures)
     first, last = map(int, options.seeds.split(":"))
     found = 0

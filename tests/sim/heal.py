@@ -69,7 +69,8 @@ def _round(world: World) -> None:
 def _quiet(world: World) -> bool:
     leader = world.leader
     busy = leader.cluster.runs or leader.outbox or leader.written
-    return not busy and not any(node.claims or node.changed for node in world.nodes.values())
+    kept = any(node.dropped_logs for node in leader.cluster.nodes.values())
+    return not (busy or kept or any(n.claims or n.changed for n in world.nodes.values()))
 
 
 def _nothing_is_left(world: World) -> None:
@@ -81,8 +82,16 @@ def _nothing_is_left(world: World) -> None:
     require(not leader.cluster.jobs, promise, leader.cluster.jobs)
     for node in world.nodes.values():
         require(not node.claims, "nothing stays on a node", (node.name, list(node.claims)))
+        known = {f"{job}.{attempt}.0" for job, attempt in _attempts(world)}
+        require(node.logs <= known, "deleted runs leave no output", (node.name, node.logs - known))
+    require(not world.disk.rows("dropped_logs"), "deleted runs leave no output", "rows")
     for node in leader.cluster.nodes.values():
         require(not node.claims, "finished jobs release all", node)
     states = world.disk.connection.execute("SELECT state FROM runs UNION SELECT state FROM jobs")
     require({row[0] for row in states} <= FINAL_STATES, promise, "rows")
     require(world.disk.dump() == world.ahead.dump(), "what is decided becomes durable")
+
+
+def _attempts(world: World) -> list[tuple[int, int]]:
+    rows = world.disk.connection.execute("SELECT job_id, attempt FROM attempts")
+    return [(row[0], row[1]) for row in rows]

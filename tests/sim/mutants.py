@@ -12,7 +12,7 @@ import pytest
 from moorage.core import reactor
 from moorage.core.effects import Arm, Effect, Send, Wake, Write
 from moorage.core.node import Node as Books
-from moorage.protocol.agent import Forget, Held, Hello, Report, Retract, Stop, ToAgent
+from moorage.protocol.agent import DropLogs, Forget, Held, Hello, Report, Retract, Stop, ToAgent
 from sim import server as simulated
 from sim.node import Node
 from sim.server import Server
@@ -166,6 +166,7 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
         "ends wake nobody": _without("on_report", lambda e: isinstance(e, Wake)),
         "retries are not armed": _without("on_report", lambda e: isinstance(e, Arm)),
         "ends are never forgotten": _without("on_report", _sends(Forget)),
+        "output is dropped once": _without("on_hello", _sends(DropLogs)),
         "stops are sent once": _without("on_hello", _sends(Stop)),
         "ends of jobs are not written": _without(
             "on_report", lambda e: isinstance(e, Write) and e.query == "update_job"

@@ -17,6 +17,7 @@ from moorage.ids import AttemptKey, JobId
 from moorage.protocol.agent import (
     Ack,
     DropLogs,
+    Dropped,
     Forget,
     Held,
     Hello,
@@ -189,6 +190,9 @@ class Node:
                     self.notice("report", self.name)
             case DropLogs(keys=keys):
                 self.logs.difference_update(keys)
+                if self.connection is not None:
+                    self.connection.to_server.append(Dropped(keys))
+                    self.notice("arrive", self.name)
 
     def _welcome(self, epoch: int) -> None:
         """A server that was replaced and does not know it yet is refused."""

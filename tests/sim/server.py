@@ -19,7 +19,7 @@ from moorage.core.boot import timers
 from moorage.core.effects import Arm, Effect, Emit, Send, Timer, Wake, Write
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import NodeId, RunId
-from moorage.protocol.agent import Hello, Report, ToServer, Welcome
+from moorage.protocol.agent import Dropped, Hello, Report, ToServer, Welcome
 from moorage.protocol.api import RunRequest
 from sim.node import Connection
 
@@ -151,9 +151,12 @@ class Server:
             return
         if isinstance(message, Hello):
             self._hello(link, message)
-        elif isinstance(message, Report) and self.links.get(self._node(link)) is link:
-            node = self.cluster.node_names[link.node.name]
+        elif self.links.get(node := self._node(link)) is not link:
+            return
+        elif isinstance(message, Report):
             self.decide(reactor.on_report(self.cluster, node, message, self.now))
+        elif isinstance(message, Dropped):
+            self.decide(reactor.on_dropped(self.cluster, node, message.keys))
 
     def _hello(self, link: Connection, hello: Hello) -> None:
         if not self.takes(link):

@@ -25,6 +25,7 @@ from moorage.data.sources import Sources
 from moorage.protocol.agent import (
     CancelRead,
     DropLogs,
+    Dropped,
     Forget,
     Hello,
     Probe,
@@ -118,7 +119,8 @@ class Agent:
             case CancelRead(request=request):
                 self._logs.cancel(request)
             case DropLogs(keys=keys):
-                self._logs.drop(keys)
+                gone = Dropped(self._logs.drop(keys))
+                self._link.answer(lambda: gone)
             case Sweep():
                 self._aside(self._sweep(message))
             case Probe():

@@ -244,12 +244,13 @@ class Logs:
         for output in self._live.values():
             output.waiting.clear()
 
-    def drop(self, keys: list[str]) -> None:
-        """Delete output, except of attempts that still write."""
-        for key in keys:
+    def drop(self, keys: list[str]) -> list[str]:
+        """Delete output, except of attempts that still write; of which it is gone."""
+        gone = [key for key in keys if key not in self._live]
+        for key in gone:
             with suppress(ValueError):
-                if key not in self._live:
-                    shutil.rmtree(self.root / str(AttemptKey.parse(key)), ignore_errors=True)
+                shutil.rmtree(self.root / str(AttemptKey.parse(key)), ignore_errors=True)
+        return gone
 
     async def sweep(self, asked: Sweep, is_held: Callable[[str], bool]) -> Swept:
         """Remove what finished attempts left beyond the limits; `is_held`: those of which the

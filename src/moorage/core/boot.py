@@ -47,7 +47,7 @@ def restore(
     for row in nodes:
         cluster.add_node(_node(row))
     for row in dropped_logs:
-        cluster.nodes[NodeId(row["node_id"])].dropped_logs.append(row["attempt"])
+        cluster.nodes[NodeId(row["node_id"])].dropped_logs[row["attempt"]] = None
     for row in runs:
         cluster.add_run(_run(row))
     live = {(row["job_id"], row["attempt"]): row for row in attempts}

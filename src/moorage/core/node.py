@@ -42,8 +42,8 @@ class Node:
     """Jobs that wait here for the place of another of their shape, in their order."""
     quick: set[Shape] = field(default_factory=set, compare=False)
     """Shapes of which the latest attempt here was short: only there a line is worth having."""
-    dropped_logs: list[str] = field(default_factory=list)
-    """Attempts of deleted runs whose output it is to delete when it is back."""
+    dropped_logs: dict[str, None] = field(default_factory=dict)
+    """Attempts of deleted runs whose output it has not yet said to be gone."""
     used_millicpus: int = 0
     used_memory: int = 0
     used_disk: int = 0

@@ -207,6 +207,12 @@ class Engine:
                 self._decide(partial(reactor.on_report, self.cluster, link.node, report, now))
             )
 
+    def dropped(self, link: Link, keys: Sequence[str]) -> None:
+        """An agent deleted the output of these attempts."""
+        if self.links.is_present(link):
+            gone = partial(reactor.on_dropped, self.cluster, link.node, keys)
+            self._carry_out(self._decide(gone))
+
     def lost(self, link: Link) -> None:
         """An agent's connection is gone."""
         if self.links.detach(link) and self.failure is None:

@@ -37,6 +37,7 @@ OutcomeKind = Literal[
     "phase-failed",  # a data phase failed before the process could start; `phase`
     "not-flushed",  # the process ended, its data could not be saved; `phase`
     "lost",  # nobody can know how it ended (node rebooted, keeper died)
+    "unstarted",  # the agent or the keeper died before its process was started
 ]
 
 
@@ -195,6 +196,13 @@ class Swept(Struct, frozen=True, tag="swept"):
     bytes: int
 
 
+class Dropped(Struct, frozen=True, tag="dropped"):
+    """The output of these attempts is gone: the answer to a `DropLogs`, which is repeated after
+    each Hello until it comes."""
+
+    keys: list[str]
+
+
 class ProbeResult(Struct, frozen=True, tag="probe-result"):
     """Problems that this node would have with a launch; empty strings never occur."""
 
@@ -295,7 +303,7 @@ class Probe(Struct, frozen=True, tag="probe"):
     launch: Launch
 
 
-ToServer = Hello | Report | LogData | ProbeResult | Swept
+ToServer = Hello | Report | LogData | ProbeResult | Swept | Dropped
 ToAgent = (
     Welcome
     | Start

@@ -20,6 +20,7 @@ from moorage import protocol
 from moorage.agent.keeping import Keeper
 from moorage.protocol.agent import (
     Ack,
+    Dropped,
     Forget,
     Held,
     Hello,
@@ -95,7 +96,7 @@ class Desk:
                     self.history.append((held.key, held.state))
                 if self.acking:
                     await socket.send(encode(Ack(message.seq)))
-            else:
+            elif not isinstance(message, Dropped):
                 self.answers[message.request] = message
             self._news.notify_all()
 

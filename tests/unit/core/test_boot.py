@@ -130,4 +130,4 @@ def test_what_a_node_is_to_delete_comes_back(desk, tables):
         ids={"run": 0, "job": 0, "node": 1},
         dropped_logs=[{"node_id": 1, "attempt": "1.1.0"}],
     )
-    assert cluster.nodes[1].dropped_logs == ["1.1.0"]
+    assert cluster.nodes[1].dropped_logs == {"1.1.0": None}

@@ -6,9 +6,16 @@ import pytest
 
 from moorage.core.effects import Emit, Send, Write
 from moorage.core.job import Finishing, Prefilled, Queued, Running, Starting
-from moorage.core.reactor import on_cancel, on_delete, on_expire, on_expire_jobs, on_submit
+from moorage.core.reactor import (
+    on_cancel,
+    on_delete,
+    on_dropped,
+    on_expire,
+    on_expire_jobs,
+    on_submit,
+)
 from moorage.errors import Conflict, InvalidInput, NotFound
-from moorage.ids import RunId
+from moorage.ids import NodeId, RunId
 from moorage.protocol.agent import DropLogs, Held, Phase
 from moorage.protocol.api import RunRequest
 from moorage.specs.mounts import Files, HostPath, Repo
@@ -327,6 +334,7 @@ def test_only_runs_that_ended_are_deleted(desk):
         Write("note_jobs", {"id": 1}),
         Write("delete_run", {"id": 1}),
         Emit("run.deleted", 1),
+        Write("insert_dropped_log", {"node_id": 1, "attempt": "1.1.0"}),
         Send(1, DropLogs(["1.1.0"])),
     ]
 
@@ -350,24 +358,26 @@ def test_old_jobs_of_a_schedule_go_and_the_schedule_stays(desk):
         Write("note_jobs", {"id": 3}),
         Write("delete_jobs_before", {"run_id": 3, "idx": 40}),
         Emit("run.trimmed", 3, data={"before": 40}),
+        Write("insert_dropped_log", {"node_id": 1, "attempt": "7.1.0"}),
         Send(1, DropLogs(["7.1.0"])),
     ]
 
 
-def test_a_node_that_is_away_is_told_later_what_output_to_delete(desk):
+def test_a_node_is_told_what_output_to_delete_until_it_has_done_so(desk):
     desk.hello()
-    desk.down()
-    assert on_delete(desk.cluster, RunId(1), {1: ["1.1.0", "1.2.0"]}) == [
-        Write("note_run", {"id": 1}),
-        Write("note_jobs", {"id": 1}),
-        Write("delete_run", {"id": 1}),
-        Emit("run.deleted", 1),
+    effects = on_delete(desk.cluster, RunId(1), {1: ["1.1.0", "1.2.0"]})
+    assert effects[-3:] == [
         Write("insert_dropped_log", {"node_id": 1, "attempt": "1.1.0"}),
         Write("insert_dropped_log", {"node_id": 1, "attempt": "1.2.0"}),
+        Send(1, DropLogs(["1.1.0", "1.2.0"])),
     ]
-    told = desk.hello()
-    assert Send(1, DropLogs(["1.1.0", "1.2.0"])) in told
-    assert Write("delete_dropped_logs", {"node_id": 1}) in told
+    desk.down()
+    assert Send(1, DropLogs(["1.1.0", "1.2.0"])) in desk.hello()
+    assert on_dropped(desk.cluster, NodeId(1), ["1.1.0", "9.9.0"]) == [
+        Write("delete_dropped_log", {"node_id": 1, "attempt": "1.1.0"})
+    ]
+    assert Send(1, DropLogs(["1.2.0"])) in desk.hello()
+    on_dropped(desk.cluster, NodeId(1), ["1.2.0"])
     assert Send(1, DropLogs([])) not in desk.hello()
 
 

@@ -242,7 +242,7 @@ def test_cancel_and_delete(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_output_is_deleted_when_its_node_is_back(tmp_path: Path) -> None:
+def test_a_node_is_told_what_output_to_delete_until_it_has_done_so(tmp_path: Path) -> None:
     async def delete(engine: Engine) -> None:
         agent = FakeAgent(engine)
         await agent.connect()
@@ -257,6 +257,13 @@ def test_output_is_deleted_when_its_node_is_back(tmp_path: Path) -> None:
         await agent.connect()
         assert await agent.next() == DropLogs(["1.1.0"])
 
+    async def answer(engine: Engine) -> None:
+        agent = FakeAgent(engine)
+        await agent.connect()
+        assert await agent.next() == DropLogs(["1.1.0"])
+        assert agent.link is not None
+        engine.dropped(agent.link, ["1.1.0"])
+
     async def once_more(engine: Engine) -> None:
         agent = FakeAgent(engine)
         await agent.connect()
@@ -265,6 +272,7 @@ def test_output_is_deleted_when_its_node_is_back(tmp_path: Path) -> None:
 
     run(tmp_path, delete)
     run(tmp_path, restart)
+    run(tmp_path, answer)
     run(tmp_path, once_more)
 
 

@@ -6,7 +6,7 @@ earlier decision are durable.
 """
 
 from moorage.core.reactor.cancel import on_cancel
-from moorage.core.reactor.delete import on_delete, on_expire, on_expire_jobs
+from moorage.core.reactor.delete import on_delete, on_dropped, on_expire, on_expire_jobs
 from moorage.core.reactor.nodes import on_hello, on_node_down
 from moorage.core.reactor.reports import on_report
 from moorage.core.reactor.schedule import schedule
@@ -17,6 +17,7 @@ __all__ = [
     "Submitted",
     "on_cancel",
     "on_delete",
+    "on_dropped",
     "on_expire",
     "on_expire_jobs",
     "on_hello",

@@ -60,10 +60,19 @@ def _drop_output(cluster: Cluster, logs: Mapping[NodeId, Sequence[str]]) -> list
 
 
 def _drop(node: Node, keys: Sequence[str]) -> list[Effect]:
-    """Tell the node at once, or when it is back."""
-    if node.up:
-        return [Send(node.id, DropLogs(list(keys)))]
-    node.dropped_logs += keys
-    return [
+    """Tell the node at once, and after each Hello until it has said that the output is gone."""
+    node.dropped_logs |= dict.fromkeys(keys)
+    writes: list[Effect] = [
         Write("insert_dropped_log", {"node_id": node.id, "attempt": attempt}) for attempt in keys
     ]
+    return [*writes, Send(node.id, DropLogs(list(keys)))]
+
+
+def on_dropped(cluster: Cluster, node: NodeId, keys: Sequence[str]) -> list[Effect]:
+    """The node has deleted the output of these attempts."""
+    effects: list[Effect] = []
+    for key in keys:
+        if key in cluster.nodes[node].dropped_logs:
+            del cluster.nodes[node].dropped_logs[key]
+            effects.append(Write("delete_dropped_log", {"node_id": node, "attempt": key}))
+    return effects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moorage.core import rows
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Emit, Send, Wake, Write
+from moorage.core.effects import Effect, Emit, Send, Wake
 from moorage.core.job import Job, Prefilled, Starting
 from moorage.core.launch import build_launch
 from moorage.core.node import Node
@@ -34,9 +34,7 @@ def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
     if forget:
         effects.append(Send(node.id, Forget(forget)))
     if node.dropped_logs:
-        effects.append(Send(node.id, DropLogs(node.dropped_logs)))
-        effects.append(Write("delete_dropped_logs", {"node_id": node.id}))
-        node.dropped_logs = []
+        effects.append(Send(node.id, DropLogs(list(node.dropped_logs))))
     held = {claim.key for claim in hello.held if claim.state != "waiting"}
     for number in sorted(node.claims):
         effects += _difference(cluster, node, cluster.jobs[number], held, rebooted, now)

@@ -33,6 +33,9 @@ from moorage.ids import NodeId
 from moorage.protocol.agent import Ack, Forget, Held, Outcome, Report, Stop
 
 LONGEST_DELAY = 60.0
+FREE_ATTEMPTS = 10
+"""An attempt up to this number of which no process was started is made good without a policy:
+nothing ran. What brings its agent down each time must not do so for ever."""
 _ORDER = ("staging", "running", "finishing", "done")
 
 
@@ -138,10 +141,12 @@ def _end(cluster: Cluster, run: Run, job: Job, held: Held, now: float) -> list[E
     state = job.state
     outcome = held.outcome or Outcome("lost", message="its agent did not say how it ended")
     verdict = judge(outcome, job.stopping)
-    if verdict.event is Event.FAIL and job.failed_at is None:
+    free = outcome.kind == "unstarted" and state.attempt <= FREE_ATTEMPTS and not job.stopping
+    if verdict.event is Event.FAIL and job.failed_at is None and not free:
         job.failed_at = now
     run.note(verdict.ending)
-    if isinstance(state, Live) and (at := _next_try(run, job, verdict, now)) is not None:
+    at = now + _delay(job) if free else _next_try(run, job, verdict, now)
+    if isinstance(state, Live) and at is not None:
         last = verdict.ending
         job.queued_at = now
         job.started_at = None
@@ -163,9 +168,14 @@ def _next_try(run: Run, job: Job, verdict: Verdict, now: float) -> float | None:
     retry = run.task.retry
     if retry is None or verdict.retry is None or verdict.retry not in retry.on_events:
         return None
-    at = now + min(LONGEST_DELAY, 2.0 ** min(job.state.attempt - 1, 10))
+    at = now + _delay(job)
     first = now if job.failed_at is None else job.failed_at
     return at if at <= first + retry.duration else None
+
+
+def _delay(job: Job) -> float:
+    """Seconds before the attempt after the present one."""
+    return min(LONGEST_DELAY, 2.0 ** min(job.state.attempt - 1, 10))
 
 
 _FINAL: Mapping[Event, type[Succeeded | Failed | Cancelled]] = MappingProxyType(

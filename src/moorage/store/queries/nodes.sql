@@ -14,14 +14,14 @@ FROM nodes
 ORDER BY id;
 
 -- name: insert_dropped_log
--- The output of this attempt is to be deleted as soon as its node is back.
+-- The output of this attempt is to be deleted: its node is told until it says that it is gone.
 INSERT INTO dropped_logs (node_id, attempt) VALUES (:node_id, :attempt)
 ON CONFLICT (node_id, attempt) DO NOTHING;
 
--- name: delete_dropped_logs
--- The node is back and is told.
-DELETE FROM dropped_logs WHERE node_id = :node_id;
+-- name: delete_dropped_log
+-- The node said that it is gone.
+DELETE FROM dropped_logs WHERE node_id = :node_id AND attempt = :attempt;
 
 -- name: dropped_logs
--- Boot: what nodes are to be told when they are back.
+-- Boot: what nodes are to be told when they greet.
 SELECT node_id, attempt FROM dropped_logs ORDER BY node_id, attempt;
