@@ -64,7 +64,7 @@ class Agent:
             down=self._logs.hang_up,
         )
         node = Node(self._processes, self._logs, self._supply, self._isolation, self._link.changed)
-        self._attempts = Attempts(self._claims, node, self._link.tell)
+        self._attempts = Attempts(self._claims, node, self._link.tell, self._link.hurry)
         self._greeting: Hello | None = None
         self._probing: set[asyncio.Task[None]] = set()
 

@@ -14,14 +14,24 @@ from moorage.protocol.agent import Held, Launch, Outcome
 
 log = logging.getLogger("moorage.agent")
 
+_SHORT = 2  # jobs in a line that is about to run out
+
 
 class Attempts:
-    """`tell` reports what is no claim here: an end without a beginning."""
+    """`tell` reports what is no claim here: an end without a beginning; `hurry` lets reports go
+    at once."""
 
-    def __init__(self, claims: Claims, node: Node, tell: Callable[[Held], None]) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        node: Node,
+        tell: Callable[[Held], None],
+        hurry: Callable[[], None],
+    ) -> None:
         self._claims = claims
         self._node = node
         self._tell = tell
+        self._hurry = hurry
         self._lines = Lines()
         self._live: dict[str, Attempt] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -116,7 +126,9 @@ class Attempts:
             key = key_of(launch)
             if self._claim(key, launch):
                 self._node.changed(key, True)
-                return
+                break
+        if self._lines.waiting(line) <= _SHORT:
+            self._hurry()
 
     def _begin(self, key: str, attempt: Attempt, way: Coroutine[None, None, None]) -> None:
         self._live[key] = attempt

@@ -37,6 +37,10 @@ class Lines:
         self._order.pop(line, None)
         return None
 
+    def waiting(self, line: str) -> int:
+        """About how many stand in it: those that left are counted until they come first."""
+        return len(self._order.get(line, ()))
+
     def held(self) -> list[Held]:
         """For `Hello`."""
         return [Held(key, "waiting") for key in self._launches]

@@ -43,6 +43,7 @@ log = logging.getLogger("moorage.agent")
 MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of the largest message taken from the server: a `Start` with a large environment."""
 _LAZY = 0.05  # seconds in which changes that nobody waits for are gathered
+_PACE = 0.01  # seconds between two reports: what short jobs change meanwhile goes together
 _PAUSES = (0.0, 0.05, 15.0)  # first retry, base and bound of the others, in seconds
 _BOUND_AMONG_SEVERAL = 3.0
 """Seconds: one of several servers takes over within a few; a single one is restarted by hand."""
@@ -94,6 +95,9 @@ class Link:
         self._several = asyncio.Event()
         """More than one server is known."""
         self._lazy: asyncio.TimerHandle | None = None
+        self._paced: asyncio.TimerHandle | None = None
+        self._reported = 0.0
+        self._hurried = False
         self._up = False
         self._since = 0.0
         self._sent = self._acked = 0
@@ -107,6 +111,11 @@ class Link:
     def tell(self, held: Held) -> None:
         """Report something that is no claim here."""
         self._changed[held.key] = held
+        self._stir(True)
+
+    def hurry(self) -> None:
+        """Let the next report go as soon as the last is acknowledged: work runs out here."""
+        self._hurried = True
         self._stir(True)
 
     def answer(self, message: Callable[[], ToServer]) -> None:
@@ -275,12 +284,27 @@ class Link:
                 await socket.send(encode(message))
 
     def _next(self) -> ToServer | None:
-        if self._changed and self._sent == self._acked:
+        if self._changed and self._sent == self._acked and self._due():
             held = [told or self._held(key) for key, told in self._changed.items()]
             self._changed.clear()
             self._sent += 1
             return Report(self._sent, [known for known in held if known is not None])
         return self._answers.popleft()() if self._answers else None
+
+    def _due(self) -> bool:
+        """Whether it is time for a report; if not, it will be looked at again when it is."""
+        loop = asyncio.get_running_loop()
+        left = self._reported + _PACE - loop.time()
+        if left <= 0 or self._hurried:
+            self._reported, self._hurried = loop.time(), False
+            return True
+        if self._paced is None:
+            self._paced = loop.call_later(left, self._go_on)
+        return False
+
+    def _go_on(self) -> None:
+        self._paced = None
+        self._stirred.set()
 
     def _stir(self, urgent: bool) -> None:
         if not self._up:
@@ -295,9 +319,10 @@ class Link:
         self._stirred.set()
 
     def _hang_up(self) -> None:
-        if self._lazy is not None:
-            self._lazy.cancel()
-            self._lazy = None
+        for handle in (self._lazy, self._paced):
+            if handle is not None:
+                handle.cancel()
+        self._lazy = self._paced = None
         self._answers.clear()
         self._stirred.clear()
         if self._up:

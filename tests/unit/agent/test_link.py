@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from moorage import protocol
+from moorage.agent import link as module
 from moorage.agent.addresses import Addresses
 from moorage.agent.link import Link, ProtocolMismatch, pause
 from moorage.protocol.agent import (
@@ -273,3 +274,38 @@ def test_without_a_token_it_says_so_and_waits(
         asyncio.run(main())
     assert "token cannot be read" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_reports_keep_their_pace_unless_work_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PACE", 3600.0)
+
+    async def main() -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def script(socket: ServerConnection) -> None:
+            await socket.recv()
+            end.link.changed("1.1.0", True)
+            await socket.send(encode(WELCOME))
+            assert isinstance(decode_to_server(await socket.recv()), Report)
+            await socket.send(encode(Ack(1)))
+            for key in ("1.1.0", "2.1.0"):
+                end.claims[key] = Held(key, "done")
+                end.link.changed(key, True)
+            end.link.answer(lambda: LogData(5, 0, b"x"))
+            assert decode_to_server(await socket.recv()) == LogData(5, 0, b"x")
+            assert end.link._changed, "it waits for its time"
+            end.link.hurry()
+            second = decode_to_server(await socket.recv())
+            assert isinstance(second, Report)
+            assert [held.key for held in second.held] == ["1.1.0", "2.1.0"]
+            done.set_result(None)
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (end, _):
+            end.claims["1.1.0"] = Held("1.1.0", "staging")
+            end.link._reported = -3600.0
+            await asyncio.wait_for(done, 10)
+
+    asyncio.run(main())
