@@ -290,7 +290,7 @@ def test_what_was_never_started_is_not_called_lost_on_the_way(
         assert record is not None
         told = outcome(house.launch(1, "true"), record)
         assert (told.kind, told.message) == (
-            "lost", "its process was never started: the keeper or the agent died before"
+            "unstarted", "its process was never started: the keeper or the agent died before"
         )  # fmt: skip
         with pytest.raises(SpawnError, match="given up"):
             await house.keeper.spawn(request)

@@ -200,9 +200,9 @@ class Attempt:
         # On a full disk the keeper's record may be there and the journal's line not.
         began = began or (claim.directory / SPAWNED).exists()
         if record is None and not running and not began:
-            lost = Outcome("lost", message=NEVER_STARTED)
-            claim.decide(lost)
-            return lost
+            unstarted = Outcome("unstarted", message=NEVER_STARTED)
+            claim.decide(unstarted)
+            return unstarted
         self._phase = "run"
         if claim.launch is None:
             return await self._abandon(running)

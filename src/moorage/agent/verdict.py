@@ -34,7 +34,7 @@ def outcome(launch: Launch, record: ExitRecord) -> Outcome:
     if record.cause == "rebooted":
         return Outcome("lost", message="the node was rebooted while it ran")
     if record.cause == "unstarted":
-        return Outcome("lost", message=_NEVER_STARTED)
+        return Outcome("unstarted", message=_NEVER_STARTED)
     if record.cause == "lost" or record.status is None:
         return Outcome("lost", message="the keeper of the process died, so its end is unknown")
     if signal is not None:

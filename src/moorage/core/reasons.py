@@ -59,6 +59,13 @@ RULES: Mapping[OutcomeKind, Rule] = MappingProxyType(
             None,
             "nobody can know how it ended: the node was rebooted or its keeper died",
         ),
+        "unstarted": Rule(
+            Event.FAIL,
+            "lost",
+            "interruption",
+            None,
+            "its process was never started: its agent or keeper died before",
+        ),
     }
 )
 """`exited` with code 0 is a success and has no reason."""
@@ -83,7 +90,7 @@ def judge(outcome: Outcome, stopping: Stopping) -> Verdict:
     ending = Ending(rule.reason, _message(outcome), _exit_code(outcome, rule))
     if not stopping:
         return Verdict(rule.event, rule.retry, ending)
-    if outcome.kind == "lost":  # the user wanted it gone, and gone it is
+    if outcome.kind in ("lost", "unstarted"):  # the user wanted it gone, and gone it is
         wish = RULES["aborted" if stopping == Stopping.ABORT else "stopped"]
         told = Ending(wish.reason, f"{wish.meaning}; {ending.message}", wish.exit_code)
         return Verdict(Event.CANCEL, None, told)

@@ -120,7 +120,7 @@ def test_a_job_that_ends_while_no_agent_is_there_keeps_its_exit_code(
 
 
 @pytest.mark.parametrize("phase", ["", "claim", "fetch", "mount", "prolog"])
-def test_an_attempt_without_a_process_is_undone_and_lost(
+def test_an_attempt_without_a_process_is_undone(
     world: Any, launch: Make, phase: str
 ) -> None:
     async def main() -> None:
@@ -143,7 +143,7 @@ def test_an_attempt_without_a_process_is_undone_and_lost(
             claims.close()
             await w.start_agent()
             held = await w.desk.done("1.1.0")
-            assert held.outcome.kind == "lost"
+            assert held.outcome.kind == "unstarted"
             assert "before the process was started" in held.outcome.message
             assert DATA.isdisjoint(path.name for path in claim.directory.iterdir())
             await w.desk.forget("1.1.0")
@@ -199,7 +199,7 @@ def test_agents_killed_again_and_again_never_run_a_job_twice(
             for key in started | set(w.desk.held):
                 held = await w.desk.done(key)
                 job = int(key.split(".")[0])
-                assert held.outcome.kind == "lost" or held.outcome.exit_code == job
+                assert held.outcome.kind == "unstarted" or held.outcome.exit_code == job
                 assert DATA.isdisjoint(path.name for path in w.attempt(key).iterdir())
             ran = [int(line) for line in (tmp_path / "ran").read_text().split()]
             assert len(ran) == len(set(ran))

@@ -18,6 +18,9 @@ from system.crash.world import World, told
 from system.keeper_harness import processes
 
 
+GONE = ("lost", "unstarted")
+
+
 @dataclass(frozen=True)
 class Expected:
     """How a run must end: its exit code, where it is left to itself. `retried`: an attempt that
@@ -100,9 +103,9 @@ def phases(attempt: Any, ran: dict[str, Line], message: str) -> None:
     for phase in attempt.get("phases", []):
         ended = phase.get("ended")
         # One that an agent died in, before the process: it was undone, never ended.
-        assert ended is not None or attempt["outcome"]["kind"] == "lost", message
+        assert ended is not None or attempt["outcome"]["kind"] in GONE, message
         assert ended is None or phase["began"] <= ended + 0.01, message
-    if "begin" in ran and attempt["outcome"]["kind"] != "lost":
+    if "begin" in ran and attempt["outcome"]["kind"] not in GONE:
         assert {"run", "unmount", "clean"} <= set(names), message
 
 
@@ -117,9 +120,7 @@ def ending(job: Any, lines: list[Line], expected: Expected, message: str) -> Non
         return
     if reason == "lost":
         assert not expected.retried, message
-        last = shown[-1]
-        ran = [line for line in lines if line.attempt == last["attempt"]]
-        assert expected.fragile or not ran, f"lost though only its agent died: {message}"
+        assert expected.fragile, f"lost though only its agent died: {message}"
         assert job["message"], message
         assert job["state"] == "failed", message
         return

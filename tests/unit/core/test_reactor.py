@@ -14,6 +14,7 @@ from moorage.core.reactor import (
     on_expire_jobs,
     on_submit,
 )
+from moorage.core.reactor.reports import FREE_ATTEMPTS
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import NodeId, RunId
 from moorage.protocol.agent import DropLogs, Held, Phase
@@ -415,6 +416,42 @@ def test_a_failed_attempt_waits_and_is_tried_again(desk, say):
     assert say.brief(desk.ring("retry", 1)) == ["wake"]
     assert desk.ring("retry", 1) == []
     assert say.brief(desk.schedule())[-1] == "-> 1 start 1.2"
+
+
+def test_what_never_started_is_made_good_without_a_policy(desk, say):
+    desk.hello()
+    desk.submit()
+    desk.schedule()
+    desk.report(say.unrun("1.1.0", "unstarted"))
+    assert (desk.job().state.attempt, desk.job().state.not_before) == (2, 1001.0)
+    assert desk.job().failed_at is None
+    desk.now = 1001.0
+    desk.ring("retry", 1)
+    assert say.brief(desk.schedule())[-1] == "-> 1 start 1.2"
+
+
+def test_what_never_starts_is_given_up_at_last(desk, say):
+    desk.hello()
+    desk.submit()
+    desk.schedule()
+    for _ in range(FREE_ATTEMPTS):
+        desk.report(say.unrun(desk.job().key, "unstarted"))
+        desk.now = desk.job().state.not_before
+        desk.ring("retry", 1)
+        desk.schedule()
+    run = desk.cluster.runs[1]
+    desk.report(say.unrun(desk.job().key, "unstarted"))
+    assert (run.state, run.last.reason) == ("failed", "lost")
+
+
+def test_what_never_started_stays_stopped(desk, say):
+    desk.hello()
+    desk.submit()
+    desk.schedule()
+    run = desk.cluster.runs[1]
+    desk.cancel(1)
+    desk.report(say.unrun("1.1.0", "unstarted"))
+    assert run.state == "cancelled"
 
 
 def test_delays_double_up_to_a_minute(desk, say):
