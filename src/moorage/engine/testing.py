@@ -3,6 +3,8 @@ told to say, and shows what the engine sent."""
 
 from __future__ import annotations
 
+from collections import deque
+
 from moorage.engine.links import Link
 from moorage.engine.loop import Engine
 from moorage.protocol import VERSION
@@ -13,6 +15,7 @@ from moorage.protocol.agent import (
     NodeResources,
     Outcome,
     Report,
+    Retract,
     Start,
     ToAgent,
     Welcome,
@@ -45,6 +48,9 @@ class FakeAgent:
         self.cpus = cpus
         self.link: Link | None = None
         self.seq = 0
+        self._lines: dict[str, list[str]] = {}
+        self._line_of: dict[str, str] = {}
+        self._begun: deque[str] = deque()
 
     async def connect(self, *held: Held) -> Welcome:
         """Greet, and return the first message of the answer."""
@@ -64,10 +70,32 @@ class FakeAgent:
         return message
 
     async def start(self) -> str:
-        """The key of the next attempt that is started here."""
-        while not isinstance(message := await self.next(), Start):
-            pass
-        return f"{message.launch.job}.{message.launch.attempt}.{message.launch.rank}"
+        """The key of the next attempt that begins here, by itself or in the place of another."""
+        while not self._begun:
+            message = await self.next()
+            if isinstance(message, Start):
+                self._take(message)
+            elif isinstance(message, Retract):
+                self._give_back(message.keys)
+        return self._begun.popleft()
+
+    def _take(self, message: Start) -> None:
+        launch = message.launch
+        key = f"{launch.job}.{launch.attempt}.{launch.rank}"
+        line = self._lines.setdefault(launch.line, [])
+        self._line_of[key] = launch.line
+        if message.wait:
+            line.append(key)
+            return
+        if key in line:
+            line.remove(key)
+        self._begun.append(key)
+
+    def _give_back(self, keys: list[str]) -> None:
+        given = [key for key in keys if key in self._lines[self._line_of[key]]]
+        for key in given:
+            self._lines[self._line_of[key]].remove(key)
+        self.report(*(Held(key, "retracted") for key in given))
 
     def report(self, *held: Held) -> None:
         """Say how these claims are now."""
@@ -76,8 +104,15 @@ class FakeAgent:
         self.engine.report(self.link, Report(self.seq, list(held)))
 
     def finish(self, key: str, exit_code: int = 0) -> None:
-        """Report that an attempt ran and is over."""
-        self.report(Held(key, "done", outcome=Outcome("exited", exit_code=exit_code)))
+        """Report that an attempt ran and is over, and that the next in its line has its place."""
+        ended = Held(key, "done", outcome=Outcome("exited", exit_code=exit_code))
+        line = self._lines.get(self._line_of.pop(key, ""), [])
+        if not line:
+            self.report(ended)
+            return
+        following = line.pop(0)
+        self._begun.append(following)
+        self.report(ended, Held(following, "staging"))
 
     def disconnect(self) -> None:
         """Be gone."""

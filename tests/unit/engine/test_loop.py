@@ -88,6 +88,37 @@ def test_a_run_from_submit_to_success(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_line_on_a_full_node_and_a_server_that_starts_anew(tmp_path: Path) -> None:
+    async def first(engine: Engine) -> None:
+        agent = FakeAgent(engine, cpus=1)
+        await agent.connect()
+        numbers = await submit(engine, *[task() for _ in range(8)])
+        agent.finish(await agent.start())
+        assert await agent.start() == "2.1.0"
+        while not isinstance(message := await agent.next(), Start) or not message.wait:
+            pass
+        assert [message.launch.job, *numbers] == [3, *range(1, 9)]
+        waiting = engine.history.summary("3")
+        assert (waiting.state, waiting.node) == ("queued", "")
+        assert engine.history.run("3").jobs[0].attempts == []
+
+    async def again(engine: Engine) -> None:
+        agent = FakeAgent(engine, cpus=1)
+        await agent.connect(Held("2.1.0", "running"))
+        key = "2.1.0"
+        for number in range(2, 9):
+            agent.finish(key)
+            await until(engine, number, "succeeded")
+            if number < 8:
+                key = await agent.start()
+                assert key == f"{number + 1}.1.0"
+        assert engine.cluster.jobs == {}
+        assert not engine.cluster.lines
+
+    run(tmp_path, first)
+    run(tmp_path, again)
+
+
 def test_nothing_is_sent_before_it_is_durable(tmp_path: Path) -> None:
     async def scenario(engine: Engine) -> None:
         agent = FakeAgent(engine)

@@ -63,13 +63,14 @@ WHERE run_id = :run_id
 ORDER BY idx;
 
 -- name: attempts_of_run
--- All attempts of all jobs of a run, with the names of their nodes.
+-- All attempts of all jobs of a run, with the names of their nodes. What waits in a line on a node
+-- has not begun: to users it is queued.
 SELECT a.job_id, a.attempt, a.node_id, n.name AS node, a.state, a.assigned_at, a.started_at,
     a.ended_at, a.phases, a.outcome, a.usage
 FROM jobs AS j
 JOIN attempts AS a ON a.job_id = j.id
 JOIN nodes AS n ON n.id = a.node_id
-WHERE j.run_id = :run_id
+WHERE j.run_id = :run_id AND a.state <> 'prefilled'
 ORDER BY a.job_id, a.attempt;
 
 -- name: job_at
@@ -85,5 +86,5 @@ SELECT id, state FROM jobs WHERE run_id = :run_id ORDER BY idx DESC LIMIT 1;
 SELECT a.attempt, n.name AS node, a.state
 FROM attempts AS a
 JOIN nodes AS n ON n.id = a.node_id
-WHERE a.job_id = :job_id
+WHERE a.job_id = :job_id AND a.state <> 'prefilled'
 ORDER BY a.attempt;
