@@ -11,10 +11,13 @@ import os
 import select
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import psycopg
 from psycopg import pq
+from psycopg.abc import PQGen
+from psycopg.rows import TupleRow
+from psycopg.waiting import Ready, Wait
 
 from moorage.store.base import Params, Statement, StatementRefused, StoreBroken
 from moorage.store.leader import Interrupted
@@ -41,12 +44,20 @@ _WRITER = (
 )
 _WEAK = frozenset({b"off", b"local", b"remote_write"})
 _PATIENCE_FOR_LOCKS = b"SET lock_timeout = '10s'"
+_ONE_WAIT = b"SET lock_timeout = '60s'"
+"""How long one statement waits for the leader's lock before it is sent again: as long as it runs,
+VACUUM must keep every row that it could see, of all tables."""
+_LOCK_TIMEOUT = b"55P03"
 _DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _FLUSH_EVERY = 512
 PATIENCE = 30.0
 """Seconds without a byte of an answer after which a database counts as lost: one that is frozen
 keeps its connections, and nothing else would end the wait. Waits for locks end before."""
 
+READ, WRITE = select.POLLIN, select.POLLOUT
+_EVENTS = {Wait.R: READ, Wait.W: WRITE, Wait.RW: READ | WRITE}
+
+T = TypeVar("T")
 Values = list[bytes | None]
 
 
@@ -57,12 +68,32 @@ class Prepared(NamedTuple):
     names: tuple[str, ...]
 
 
-def connect(url: str, place: Place, settings: str = _SIDE) -> psycopg.Connection:
+class Impatient(psycopg.Connection[TupleRow]):
+    """A connection whose statements fail where the database says nothing for PATIENCE seconds."""
+
+    def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
+        """Called by psycopg wherever it waits, once it is connected."""
+        try:
+            wanted = next(gen)
+            while found := ready({self.fileno(): _EVENTS[wanted]}, PATIENCE):
+                wanted = gen.send(_readiness(found[self.fileno()]))
+        except StopIteration as end:
+            return cast(T, end.value)
+        self.close()
+        raise psycopg.OperationalError(_silence())
+
+
+def connect(
+    url: str,
+    place: Place,
+    settings: str = _SIDE,
+    kind: type[psycopg.Connection[TupleRow]] = psycopg.Connection,
+) -> psycopg.Connection[TupleRow]:
     """A session in which each statement is its own transaction; StoreBroken without one."""
     try:
         known = psycopg.conninfo.conninfo_to_dict(url)
         extra = {key: value for key, value in _TRANSPORT.items() if key not in known}
-        connection = psycopg.connect(url, autocommit=True, **extra)  # type: ignore[arg-type]
+        connection = kind.connect(url, autocommit=True, **extra)  # type: ignore[arg-type]
     except psycopg.Error as error:
         raise meaning_of(place, error) from None
     try:
@@ -110,19 +141,27 @@ class WriterSession:
         """Wait for an advisory lock of two numbers, as long as it takes; see
         `Leadership.acquire`. It is held to the end of the session."""
         self._require_own_session()
+        self._command(_ONE_WAIT)
         try:
-            self._link.send_query_params(
-                b"SELECT pg_advisory_lock($1::int, $2::int)", [b"%d" % key, b"%d" % place]
-            )
-            self._await_reply()
-            result = self._link.get_result()
-            if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-                raise self._failed(result)
-            while self._link.get_result() is not None:
+            while not self._granted(key, place):
                 pass
         except psycopg.Error as error:
             raise meaning_of(self._place, error) from error
         self._command(_PATIENCE_FOR_LOCKS)
+
+    def _granted(self, key: int, place: int) -> bool:
+        """Wait for the lock for as long as one statement may."""
+        self._link.send_query_params(
+            b"SELECT pg_advisory_lock($1::int, $2::int)", [b"%d" % key, b"%d" % place]
+        )
+        self._await_reply()
+        result = self._link.get_result()
+        waited = result is not None and _state(result) == _LOCK_TIMEOUT
+        if not waited and (result is None or result.status != pq.ExecStatus.TUPLES_OK):
+            raise self._failed(result)
+        while self._link.get_result() is not None:
+            pass
+        return not waited
 
     def try_lock(self, key: int, place: int) -> bool:
         """Take the same lock if it is free, or about to be: a session that just ended holds it
@@ -130,12 +169,16 @@ class WriterSession:
         self._require_own_session()
         self._command(b"SET lock_timeout = '3s'")
         result = self._link.exec_(b"SELECT pg_advisory_lock(%d, %d)" % (key, place))
-        if result.error_field(pq.DiagnosticField.SQLSTATE) == b"55P03":
+        if _state(result) == _LOCK_TIMEOUT:
             return False
         if result.status not in _DONE:
             raise self._failed(result)
         self._command(_PATIENCE_FOR_LOCKS)
         return True
+
+    def never_stale(self) -> None:
+        """Nobody is to end this session for giving no signs of life: see the query `pulse`."""
+        self._command(b"SET application_name = 'moorage offline'")
 
     def _require_own_session(self) -> None:
         if self._value(b"SELECT pg_backend_pid()") != b"%d" % self._link.backend_pid:
@@ -146,9 +189,10 @@ class WriterSession:
 
     def _await_reply(self) -> None:
         while self._link.is_busy():
-            ready, _, _ = select.select([self._link.socket, self._wake], [], [])
-            if self._wake in ready:
-                self._link.get_cancel().cancel()
+            if self._wake in ready({self._link.socket: READ, self._wake: READ}):
+                # Not cancelled: a frozen database would not answer that either. The database sees
+                # within two seconds that the session has gone.
+                self.connection.close()
                 raise Interrupted("the wait for the leader's lock was interrupted")
             self._link.consume_input()
 
@@ -221,11 +265,9 @@ class WriterSession:
     def _next(self) -> pq.abc.PGresult:
         for _ in range(2):  # replies are divided by one None each
             while (more := self._link.flush()) or self._link.is_busy():
-                socket = [self._link.socket]
-                if not any(select.select(socket, socket if more else [], [], PATIENCE)):
-                    raise self._place.broken(
-                        f"it has not answered for {PATIENCE:.0f} s; it may be frozen, or its disk"
-                    )
+                wanted = READ | WRITE if more else READ
+                if not ready({self._link.socket: wanted}, PATIENCE):
+                    raise self._place.broken(_silence())
                 self._link.consume_input()
             result = self._link.get_result()
             if result is not None:
@@ -237,7 +279,7 @@ class WriterSession:
     ) -> StatementRefused | StoreBroken:
         if result is None:
             return self._place.broken("the connection was lost")
-        state = result.error_field(pq.DiagnosticField.SQLSTATE)
+        state = _state(result)
         text = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
         words = text.decode("utf-8", "replace")
         return meaning(self._place, state.decode() if state else None, words, query)
@@ -253,6 +295,30 @@ class WriterSession:
         if result.status not in _DONE:
             raise self._failed(result)
         return result
+
+
+def ready(wanted: Mapping[int, int], seconds: float | None = None) -> dict[int, int]:
+    """Which of these descriptors are ready, and for what (bits of `poll`), after at most so many
+    seconds. `select` refuses numbers above 1023, which a server with many clients comes to."""
+    waiting = select.poll()
+    for descriptor, events in wanted.items():
+        waiting.register(descriptor, events)
+    return dict(waiting.poll(None if seconds is None else seconds * 1000))
+
+
+def _readiness(found: int) -> Ready:
+    """In psycopg's words. What failed is ready for all: the attempt says why."""
+    if found & ~(READ | WRITE):
+        return Ready.RW
+    return Ready(Ready.R * bool(found & READ) | Ready.W * bool(found & WRITE))
+
+
+def _silence() -> str:
+    return f"it has not answered for {PATIENCE:.0f} s; it may be frozen, or its disk"
+
+
+def _state(result: pq.abc.PGresult) -> bytes | None:
+    return result.error_field(pq.DiagnosticField.SQLSTATE)
 
 
 def as_text(value: object) -> bytes | None:

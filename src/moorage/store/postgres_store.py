@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,15 @@ from moorage.store.leader import Identity
 from moorage.store.postgres_errors import Place, meaning_of, place_of
 from moorage.store.postgres_leader import PostgresLeadership
 from moorage.store.postgres_schema import LEADER_LOCK, prepare
-from moorage.store.postgres_session import Prepared, WriterSession, as_text, connect
+from moorage.store.postgres_session import (
+    READ,
+    Impatient,
+    Prepared,
+    WriterSession,
+    as_text,
+    connect,
+    ready,
+)
 
 _SIDE_CONNECTIONS = 8
 """Beside the writer's: a database has a hundred or so for everyone."""
@@ -65,6 +72,7 @@ class PostgresStore:
             self._require_open()
             if not self._writer.try_lock(LEADER_LOCK, self._schema):
                 raise self._place.broken("a server leads there: stop all its servers first")
+            self._writer.never_stale()
             self._leads.set()
             return self._writer.connection
 
@@ -181,7 +189,7 @@ class PostgresStore:
             connection.close()
 
     def _connected(self) -> psycopg.Connection:
-        connection = connect(self._url, self._place)
+        connection = connect(self._url, self._place, kind=Impatient)
         connection.read_only = False  # of `transaction()`; what stands alone may only read
         for kind in (int, float, str, bool):
             connection.adapters.register_dumper(kind, _Untyped)
@@ -211,4 +219,4 @@ def _values(query: Prepared, params: Params) -> list[object]:
 def _has_news(connection: psycopg.Connection) -> bool:
     """Whether a connection that nobody uses has something to say: that it was cut, as all are
     when the database restarts."""
-    return bool(select.select([connection.fileno()], [], [], 0)[0])
+    return bool(ready({connection.fileno(): READ}, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -312,6 +313,23 @@ def test_a_disk_that_fills_up_breaks_the_store_and_loses_nothing(
         small.rmdir()
 
 
+def test_a_server_with_many_clients_has_high_descriptors(database: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("no more than 1024 descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    try:
+        with closing(leading(database)) as store:
+            store.write([rows.run(1)])
+            for _ in range(2):
+                assert [row["id"] for row in store.read("live_runs")] == [1]
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_frozen_database_counts_as_lost(
     own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,12 +337,15 @@ def test_a_frozen_database_counts_as_lost(
     monkeypatch.setattr(postgres_session, "PATIENCE", 0.4)
     with closing(leading(own_postgres.new_database())) as store:
         store.write([rows.run(1)])
+        store.read("live_runs")  # on a connection that is there already, and frozen with the rest
         processes = [own_postgres.pid, *own_postgres.children()]
         for pid in processes:
             os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(StoreBroken, match="not answered for 0 s; it may be frozen"):
                 store.write([rows.run(2)])
+            with pytest.raises(StoreBroken, match="not answered for 0 s; it may be frozen"):
+                store.read("live_runs")
             with pytest.raises(StoreBroken):
                 store.write([rows.run(3)])
             store.close()

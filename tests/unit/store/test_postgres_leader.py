@@ -21,6 +21,7 @@ import pytest
 
 from contract import leader_programs, rows
 from moorage.errors import MoorageError
+from moorage.store import postgres_session
 from moorage.store.base import Statement, StoreBroken
 from moorage.store.leader import Identity, Interrupted
 from moorage.store.postgres import open_postgres
@@ -129,6 +130,67 @@ def test_a_wait_can_be_interrupted(make: Make, database: str) -> None:
     third.leadership.interrupt()  # before it waits at all
     with pytest.raises(Interrupted):
         third.lead()
+
+
+def test_waiting_keeps_nothing_from_being_cleaned_up(
+    make: Make, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that runs for days makes VACUUM keep every version of every row since."""
+    monkeypatch.setattr(postgres_session, "_ONE_WAIT", b"SET lock_timeout = '100ms'")
+    first, second = make("first"), make("second")
+    first.lead()
+    first.store.write([first.leadership.begin(1)])
+    waiting = second.queue()
+    await_waiting(database)
+    [(oldest,)] = execute(database, _HORIZON)
+    for _ in range(1000):
+        first.store.write([first.leadership.beat()])
+        if execute(database, _HORIZON) not in ([(oldest,)], [(None,)]):
+            break
+    else:
+        raise AssertionError("the wait looks at the database as it was when it began")
+    first.close()
+    waiting.result(PATIENCE)
+    second.store.write([rows.run(1)])
+
+
+_HORIZON = """SELECT max(backend_xmin::text::bigint) FROM pg_stat_activity
+WHERE datname = current_database() AND position('pg_advisory_lock' IN query) > 0
+    AND pid <> pg_backend_pid()
+"""
+
+
+def test_a_wait_ends_though_the_database_is_frozen(own_postgres: Postgres) -> None:
+    url = own_postgres.new_database()
+    with candidates(url) as make:
+        first, second = make("first"), make("second")
+        first.lead()
+        waiting = second.queue()
+        await_waiting(url)
+        processes = [own_postgres.pid, *own_postgres.children()]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            second.leadership.interrupt()
+            with pytest.raises(Interrupted):
+                waiting.result(PATIENCE)
+            second.close()
+        finally:
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_work_without_a_server_may_take_long(make: Make, database: str) -> None:
+    first, second = make("first"), make("second")
+    first.store.seize()
+    waiting = second.queue()
+    await_waiting(database)
+    for _ in range(3):
+        second.now += LEASE
+        assert not second.leadership.evict_if_stale(LEASE)
+    first.store.write([rows.run(1)])
+    first.close()
+    waiting.result(PATIENCE)
 
 
 def test_closing_ends_the_wait(make: Make, database: str) -> None:

@@ -43,11 +43,14 @@ ORDER BY epoch DESC, id;
 
 -- name: pulse
 -- Which session holds the lock, and the latest leader's sign of life: when nothing of it changes,
--- the leader is frozen. No row: nobody holds the lock.
+-- the leader is frozen. No row: nobody holds the lock, or work without a server, which takes as long
+-- as it takes.
 SELECT l.pid, coalesce(s.epoch, 0) AS epoch, coalesce(s.beat, 0) AS beat
 FROM pg_locks AS l
 LEFT JOIN (SELECT epoch, beat FROM servers ORDER BY epoch DESC, id LIMIT 1) AS s ON TRUE
-WHERE l.locktype = 'advisory' AND l.granted
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE coalesce(a.application_name, '') <> 'moorage offline'
+    AND l.locktype = 'advisory' AND l.granted
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.classid = :lock AND l.objid = :place AND l.objsubid = 2;
 
