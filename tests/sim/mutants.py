@@ -145,6 +145,16 @@ def what_has_begun_is_given_back(patch: Patch) -> None:
     patch.setattr(Node, "receive", receive)
 
 
+def refusals_are_forgotten(patch: Patch) -> None:
+    original = Node.tell
+
+    def tell(self: Node, key: str, held: Held | None = None) -> None:
+        original(self, key, held)
+        self.refused.clear()
+
+    patch.setattr(Node, "tell", tell)
+
+
 def delays_are_forgotten_at_the_start(patch: Patch) -> None:
     patch.setattr(simulated, "timers", lambda _: [Wake()])
 
@@ -166,6 +176,7 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
         "ends wake nobody": _without("on_report", lambda e: isinstance(e, Wake)),
         "retries are not armed": _without("on_report", lambda e: isinstance(e, Arm)),
         "ends are never forgotten": _without("on_report", _sends(Forget)),
+        "refusals are forgotten": refusals_are_forgotten,
         "output is dropped once": _without("on_hello", _sends(DropLogs)),
         "stops are sent once": _without("on_hello", _sends(Stop)),
         "ends of jobs are not written": _without(

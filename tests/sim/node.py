@@ -43,7 +43,7 @@ OK = Outcome("exited", exit_code=0)
 KILLED = {False: Outcome("stopped", signal=15), True: Outcome("aborted", signal=9)}
 NO_ROOM = Outcome("phase-failed", phase="claim", message="No space left on device")
 DIED = Outcome("lost", message="its keeper died")
-RESTARTED = Outcome("lost", message="the agent was restarted before the process was started")
+RESTARTED = Outcome("unstarted", message="the agent was restarted before the process was started")
 UNKNOWN = Outcome("stopped", message="not known to its node")
 
 
@@ -116,6 +116,8 @@ class Node:
         self.claims: dict[str, Claim] = {}
         self.lines: dict[str, dict[str, Launch]] = {}
         """Sent ahead, not claimed; only in the agent's memory."""
+        self.refused: dict[str, Held] = {}
+        """Claims that the full disk refused, until the server knows."""
         self.logs: set[str] = set()
         self.epoch = 0
         self.clock = 0.0
@@ -131,6 +133,7 @@ class Node:
 
     def hello(self) -> Hello:
         self.changed.clear()
+        self.refused.clear()
         self.welcomed = False
         held = [claim.held(key) for key, claim in self.claims.items()]
         held += [Held(key, "waiting") for line in self.lines.values() for key in line]
@@ -212,6 +215,8 @@ class Node:
         key = str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank))
         if key in self.claims:
             self.tell(key)
+        elif key in self.refused:
+            self.tell(key, self.refused[key])
         elif wait:
             self.lines.setdefault(launch.line, {}).setdefault(key, launch)
         else:
@@ -220,7 +225,8 @@ class Node:
 
     def _claim(self, key: str, launch: Launch) -> bool:
         if self.full:
-            self.tell(key, Held(key, "done", outcome=NO_ROOM))
+            self.refused[key] = Held(key, "done", outcome=NO_ROOM)
+            self.tell(key, self.refused[key])
             return False
         self.claims[key] = Claim(launch)
         self.logs.add(key)
@@ -256,6 +262,7 @@ class Node:
             self.tell(key)
 
     def forget(self, key: str) -> None:
+        self.refused.pop(key, None)
         claim = self.claims.get(key)
         if claim is not None and claim.state == "done":
             del self.claims[key]

@@ -96,6 +96,9 @@ class Promises:
             self._reached[key] = reached
             if '"lost"' in (params["outcome"] or ""):
                 self._lost(*key)
+            elif '"unstarted"' in (params["outcome"] or ""):
+                ran = self.world.ledger.starts[f"{key[0]}.{key[1]}.0"]
+                require(not ran, "what counts as never started did not run", key)
 
     def _count(self, run: int, state: str) -> None:
         before = self._states.pop(run, None)

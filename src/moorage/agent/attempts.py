@@ -33,6 +33,9 @@ class Attempts:
         self._tell = tell
         self._hurry = hurry
         self._lines = Lines()
+        self._refused: dict[str, Held] = {}
+        """Ends without a claim, until the server knows them: a Start that was on its way to one
+        in line must not begin what was told to be over."""
         self._live: dict[str, Attempt] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -48,6 +51,8 @@ class Attempts:
         key = key_of(launch)
         if self._claims.get(key) is not None:
             self._node.changed(key, True)
+        elif key in self._refused:
+            self._tell(self._refused[key])
         elif wait:
             self._lines.join(launch)
         else:
@@ -78,9 +83,12 @@ class Attempts:
         """The server knows these ends for good."""
         for key in keys:
             self._claims.forget(key)
+            self._refused.pop(key, None)
 
     def all_held(self) -> list[Held]:
-        """The full inventory, for `Hello`."""
+        """The full inventory, for `Hello`. Nothing that was sent before it is on its way still:
+        what could not be claimed may be tried again if the server never heard of it."""
+        self._refused.clear()
         return [*self._claims.held(), *self._lines.held()]
 
     def held(self, key: str) -> Held | None:
@@ -106,7 +114,8 @@ class Attempts:
             message = reason(error)
             log.error("%s cannot be claimed: %s", key, message)
             outcome = Outcome("phase-failed", phase="claim", message=message)
-            self._tell(Held(key, "done", outcome=outcome))
+            self._refused[key] = Held(key, "done", outcome=outcome)
+            self._tell(self._refused[key])
             return False
         if claim is None:
             self._node.changed(key, True)

@@ -244,3 +244,27 @@ def test_a_claim_that_the_disk_refuses_lets_the_next_one_have_the_place(
         await b.attempts.leave()
 
     run(scenario())
+
+
+def test_what_was_told_to_be_over_does_not_begin_when_a_start_was_on_its_way(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server gave it a place before it heard that the disk had refused the claim."""
+
+    async def scenario() -> None:
+        b = bench()
+        with monkeypatch.context() as full:
+            full.setattr(b.claims, "take", refuse)
+            b.attempts.start(launch(2))
+        b.attempts.start(launch(2))
+        b.attempts.start(launch(2), wait=True)
+        assert b.news() == ["2.1.0 done phase-failed"] * 3
+        assert b.states() == {}  # a Hello
+        b.attempts.start(launch(2))
+        assert b.states() == {"2.1.0": "staging"}
+        await b.attempts.leave()
+
+    def refuse(wanted: Launch) -> Claim | None:
+        raise OSError(28, "No space left on device")
+
+    run(scenario())
