@@ -176,7 +176,6 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
         "ends wake nobody": _without("on_report", lambda e: isinstance(e, Wake)),
         "retries are not armed": _without("on_report", lambda e: isinstance(e, Arm)),
         "ends are never forgotten": _without("on_report", _sends(Forget)),
-        "refusals are forgotten": refusals_are_forgotten,
         "output is dropped once": _without("on_hello", _sends(DropLogs)),
         "stops are sent once": _without("on_hello", _sends(Stop)),
         "ends of jobs are not written": _without(
@@ -187,3 +186,12 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
         ),
     }
 )
+
+KEPT: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
+    {
+        "late-hello": late_greetings_are_taken,
+        "refused-claim": refusals_are_forgotten,
+        "dropped-output": MUTANTS["output is dropped once"],
+    }
+)
+"""Defects that the simulation found, by the name of the replay; they were as here."""

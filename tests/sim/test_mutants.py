@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sim.campaign import explore
-from sim.mutants import MUTANTS
-from sim.replay import replay
+from sim.mutants import KEPT, MUTANTS
+from sim.replay import Recording, replay
 
 SEEDS = range(1, 61)
 EVENTS = 300
@@ -26,3 +28,14 @@ def test_every_mutant_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert found is not None, f"{name}: not found in {len(SEEDS)} x {EVENTS} events"
         assert len(found.recording.steps) <= enough, str(found)
     assert replay(found.recording) is None, "the sound one fails too"
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_schedule_shows_what_it_was_kept_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recording.load(Path(__file__).with_name("replays") / f"{name}.json")
+    assert replay(recording) is None
+    with monkeypatch.context() as patch:
+        KEPT[name](patch)
+        assert replay(recording) is not None
