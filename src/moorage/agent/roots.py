@@ -13,6 +13,7 @@ import os
 import select
 import stat
 import threading
+from queue import SimpleQueue
 
 from moorage.agent import mounting
 from moorage.agent.mounting import BIND, NODEV, PRIVATE, REC, SLAVE, UNBINDABLE, MountError, mount
@@ -89,8 +90,9 @@ class Root:
         if not self.own:
             return ()
         top, room = os.fstat(self._directory), os.fstatvfs(self._directory)
-        return (top.st_mtime_ns, top.st_ctime_ns, room.f_flag, room.f_blocks, room.f_bfree,
-                room.f_files, room.f_ffree)  # fmt: skip
+        # Within one tick of the clock, which is all that older kernels tell, times stay the same.
+        return (top.st_mode, top.st_uid, top.st_gid, top.st_mtime_ns, top.st_ctime_ns,
+                room.f_flag, room.f_blocks, room.f_bfree, room.f_files, room.f_ffree)  # fmt: skip
 
     def enter(self) -> None:
         """Put the calling thread, which shares its root with no other, into a copy. MountError."""
@@ -113,14 +115,21 @@ class Roots:
     def __init__(self) -> None:
         self._node = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        # The kernel says by this descriptor when a mount of the node's namespace came or went.
-        self.mounts = os.open("/proc/thread-self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        # The kernel says once by each such descriptor when a mount of the node's namespace came or
+        # went: one is for whoever waits for that, who would else take the news from the other.
+        self.mounts, self._mounts = (
+            os.open("/proc/thread-self/mountinfo", os.O_RDONLY | os.O_CLOEXEC) for _ in range(2)
+        )
         self._changes = select.poll()
-        self._changes.register(self.mounts, select.POLLPRI)
+        self._changes.register(self._mounts, select.POLLPRI)
         self._seen = self._listing()
         self._age = 0
         self._free: list[Root] = []
         self._lock = threading.Lock()
+        self._old: SimpleQueue[Root | None] = SimpleQueue()
+        ready = threading.Event()
+        threading.Thread(target=self._end, args=(ready,), daemon=True).start()
+        ready.wait()
 
     def _listing(self) -> tuple[int, int]:
         top = os.fstat(self._top)
@@ -159,7 +168,7 @@ class Roots:
             if root.age == self._age and len(self._free) < _KEPT and root.untouched():
                 self._free.append(root)
                 return
-        root.close()
+        self._old.put(root)
 
     def drop(self) -> None:
         """Throw away all that no job has: they hold on to every file system of the node."""
@@ -169,12 +178,25 @@ class Roots:
     def close(self) -> None:
         """Let go of everything; roots that jobs have must have come back."""
         self.drop()
-        for descriptor in (self._node, self._top, self.mounts):
+        self._old.put(None)
+        for descriptor in (self._node, self._top, self.mounts, self._mounts):
             os.close(descriptor)
 
     def _drop(self) -> None:
         free, self._free = self._free, []
         for root in free:
+            self._old.put(root)
+
+    def _end(self, ready: threading.Event) -> None:
+        """Close what is not needed any more, on a thread that nobody waits for: whoever is the
+        last to have a file system that was unmounted meanwhile writes it out, or waits for a
+        server that is gone."""
+        try:
+            # Else whoever made this thread could not change its own namespace.
+            mounting.unshare(mounting.CLONE_FS)
+        finally:
+            ready.set()
+        while (root := self._old.get()) is not None:
             root.close()
 
 

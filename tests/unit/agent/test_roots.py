@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from moorage.agent import mounting
+from moorage.agent.keeperloop import Loop
 from moorage.agent.launching import may_mount
 from moorage.agent.roots import Roots
 
@@ -114,6 +116,33 @@ def test_what_the_node_mounts_is_seen_by_the_next(tmp_path: Path) -> None:
             assert second is not first
             second.enter()
             assert (place / "data").exists()
+            roots.give_back(second)
+
+    apart(job)
+
+
+def test_a_loop_that_hears_of_a_mount_throws_away_the_roots_that_wait(tmp_path: Path) -> None:
+    """One event, two who ask for it: the loop must not take it from the next start."""
+
+    def job() -> None:
+        mounting.unshare(mounting.CLONE_NEWNS)  # stands for the node
+        mounting.mount("none", "/", None, mounting.REC | mounting.PRIVATE)
+        loop = Loop()
+        with prepared() as roots:
+
+            def heard(events: int) -> None:
+                roots.notice(events)
+                loop.stop()
+
+            loop.watch(roots.mounts, heard, select.EPOLLPRI)
+            first = roots.take(str(tmp_path))
+            roots.leave()
+            roots.give_back(first)
+            mounting.mount("tmpfs", str(tmp_path), "tmpfs", 0)
+            loop.later(20, loop.stop)
+            loop.run()
+            second = roots.take(str(tmp_path))
+            assert second is not first
             roots.give_back(second)
 
     apart(job)
