@@ -25,9 +25,12 @@ declare dirs disown enable eval exec exit export fc fg getopts hash help history
 local logout mapfile popd printf pushd pwd read readarray readonly return set shift shopt source
 suspend test times trap type typeset ulimit umask unalias unset wait"""
 """Those that are programs too are left out where both do the same."""
-_LEADER = "setsid"
-"""Forks where it leads its process group, which under a shell it does not."""
-_SHELL_S_OWN = frozenset(f"{_RESERVED} {_BUILTIN} {_LEADER}".split())
+_LEADER = re.compile(r"(.*/)?setsid")
+"""Forks where it leads its process group, which under a shell it does not, and is not waited for.
+Other programs may be told to execute it (`env setsid a`)."""
+_SHELL_S_OWN = frozenset(f"{_RESERVED} {_BUILTIN}".split())
+_MARKS = "%-"
+"""What names a job, or an option, where a program's name is expected."""
 _ALSO_PROGRAMS = frozenset({"true", "false"})
 """Builtins that do as the programs do, as long as they have no arguments."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -43,6 +46,8 @@ def plain(command: str) -> list[str] | None:
     """The words of a command that is a program's name and literal arguments; None for all else."""
     words = _split(command)
     if not words or not words[0] or "=" in words[0] or words[0] in _SHELL_S_OWN:
+        return None
+    if words[0][0] in _MARKS or any(map(_LEADER.fullmatch, words)):
         return None
     if words[0] in _ALSO_PROGRAMS and len(words) > 1:
         return None

@@ -98,7 +98,8 @@ def test_plain_commands_are_told(command: str, expected: list[str]) -> None:
     "command",
     ["", "true x", "echo -n a", "cd /", "A=1 b", "a; b", "a\nb", "a $x", "a ~", "a *", "a #", "if",
      "'export' A", "exit 3", "kill 1", "a > b", 'a "$x"', "setsid a", "a \\", "''", "a {1,2}", ":",
-     "time a", "! a", "a 'b", "a\x00", "'a\udce9'", "x='1'", "test -e /", "[ 1 ]"],
+     "time a", "! a", "a 'b", "a\x00", "'a\udce9'", "x='1'", "test -e /", "[ 1 ]",
+     "/usr/bin/setsid a", "env setsid a", "nice -n 5 'setsid' a", "%1", "-x"],
 )  # fmt: skip
 def test_whatever_is_doubtful_is_the_shell_s(command: str) -> None:
     assert words.plain(command) is None
