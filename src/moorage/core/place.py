@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import NamedTuple
 
 from moorage.core.node import Node
 from moorage.core.queue import Queue
 from moorage.core.shape import Shape
 from moorage.ids import JobId, NodeId
 
-
-class Candidate(NamedTuple):
-    """How good a node is for a shape, the best first: GPUs, CPUs and memory that would stay free.
-    GPUs first, so that work without them keeps off the nodes that have them."""
-
-    gpus: int
-    millicpus: int
-    memory: int
-    node: NodeId
-    alike: int
-    """Index of the group of nodes that it stands for; -1: the node alone."""
+Candidate = tuple[int, int, int, NodeId, int]
+"""How good a node is for a shape, the best first: GPUs, CPUs and memory that would stay free; its
+number; and the group of nodes that it stands for (-1: itself alone). GPUs first, so that work
+without them keeps off the nodes that have them."""
 
 
 @dataclass(slots=True)
@@ -79,24 +71,26 @@ class Places:
             self._catch_up(view, shape)
         candidates = view.candidates
         while candidates:
-            best = candidates[0]
-            if best.alike < 0:
-                node = self._nodes[best.node]
+            _, _, _, number, alike = candidates[0]
+            if alike < 0:
+                node = self._nodes[number]
                 if node.fits(shape):
                     return node
                 heappop(candidates)
-            elif group := self._groups()[best.alike]:
-                if group[-1].id == best.node:
-                    return self._use(group, view, shape, best.alike)
-                heapreplace(candidates, _candidate(group[-1], shape, best.alike))
+            elif group := self._groups()[alike]:
+                if group[-1].id == number:
+                    return self._use(group, view, shape, alike)
+                heapreplace(candidates, _candidate(group[-1], shape, alike))
             else:
                 heappop(candidates)
         return None
 
     def _catch_up(self, view: _View, shape: Shape) -> None:
         """See the nodes that others used meanwhile."""
+        wanted = shape.millicpus
         for node in self._used[view.seen :]:
-            if node.fits(shape):
+            # Most have no CPU left, and this is asked for every shape and node.
+            if wanted <= node.resources.cpus * 1000 - node.used_millicpus and node.fits(shape):
                 heappush(view.candidates, _candidate(node, shape))
         view.seen = len(self._used)
 
@@ -130,10 +124,11 @@ def _first(groups: list[list[Node]], shape: Shape) -> list[Candidate]:
 
 
 def _candidate(node: Node, shape: Shape, alike: int = -1) -> Candidate:
-    return Candidate(
-        len(node.resources.gpus) - len(node.used_gpus),
-        node.free_millicpus - shape.millicpus,
-        node.free_memory - shape.memory,
+    has = node.resources
+    return (
+        len(has.gpus) - len(node.used_gpus),
+        has.cpus * 1000 - node.used_millicpus - shape.millicpus,
+        has.memory - node.used_memory - shape.memory,
         node.id,
         alike,
     )

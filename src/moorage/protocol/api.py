@@ -218,10 +218,10 @@ class Event(Struct, frozen=True, omit_defaults=True):
     at: float
     kind: str
     """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.deleted`, `run.trimmed`
-    (jobs with an index below `data.before` went); `job.queued`, `job.starting`, `job.running`,
-    `job.finishing`, `job.ended`; `node.up`, `node.down`; `server.restored`. `feed.trimmed` stands
-    for the events after `data.after` up to its own number that retention removed: what they told
-    is unknown."""
+    (jobs with an index below `data.before` went); `job.queued`, `job.retracted` (out of the line
+    on a node), `job.starting`, `job.running`, `job.finishing`, `job.ended`; `node.up`,
+    `node.down`; `server.restored`. `feed.trimmed` stands for the events after `data.after` up to
+    its own number that retention removed: what they told is unknown."""
     run: int | None = None
     run_name: str = ""
     job: int | None = None

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from moorage.core.job import Queued, Starting
 from moorage.core.node import Node
 from moorage.core.queue import Queue
+from moorage.core.reactor import schedule
 from moorage.core.shape import Shape, shape_of
 from moorage.protocol.agent import GpuDevice
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
+from moorage.specs.task import Task
 
 GB = 1024**3
 A100 = [GpuDevice(n, "nvidia", "NVIDIA A100-SXM4-40GB", 40 * GB, 8.0) for n in range(2)]
@@ -237,3 +239,28 @@ def test_many_jobs_of_few_shapes_look_at_each_node_once_a_shape(desk, monkeypatc
     assert sum(node.free_millicpus for node in desk.cluster.nodes.values()) == 0
     assert asked < 2 * 50 + 3 * 200
     assert all(isinstance(j.state, Queued | Starting) for j in desk.cluster.jobs.values())
+
+
+def test_a_pass_ends_after_so_many_and_asks_for_the_next(desk, say):
+    desk.hello(cpus=5)
+    desk.submit(*[Task()] * 7)
+    passes = [say.brief(schedule(desk.cluster, desk.now, limit=2)) for _ in range(4)]
+    started = [[line for line in lines if "start " in line] for lines in passes]
+    assert [len(lines) for lines in started] == [2, 2, 1, 0]
+    assert [lines[-1:] == ["wake"] for lines in passes] == [True, True, False, False]
+    assert started[2] == ["-> 1 start 5.1"]
+
+
+def test_lines_are_filled_in_as_many_passes(desk, say):
+    desk.hello(cpus=1)
+    desk.submit(*[Task()] * 8)
+    desk.schedule()
+    desk.report(say.done("1.1.0"))
+    desk.schedule()
+    desk.down()
+    desk.hello(say.running("2.1.0"), cpus=1)
+    passes = [say.brief(schedule(desk.cluster, desk.now, limit=1)) for _ in range(2)]
+    assert passes == [[], []], "a line of four is full"
+    desk.report(say.done("2.1.0"), say.done("3.1.0"), say.done("4.1.0"), say.running("5.1.0"))
+    passes = [say.brief(schedule(desk.cluster, desk.now, limit=1)) for _ in range(3)]
+    assert [lines[-1:] for lines in passes] == [["wake"], ["-> 1 wait 8.1"], []]

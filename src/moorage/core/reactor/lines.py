@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect
+from moorage.core.effects import Effect, Wake
 from moorage.core.job import Job, Prefilled
 from moorage.core.node import Node
 from moorage.core.place import Places
@@ -118,7 +118,7 @@ def fill(cluster: Cluster, now: float, limit: int) -> list[Effect]:
             heappop(groups)
         else:
             heapreplace(groups, (order, following, group))
-    return effects
+    return [*effects, Wake()] if groups and not limit else effects
 
 
 def _open(cluster: Cluster, shape: Shape) -> list[tuple[int, NodeId]]:

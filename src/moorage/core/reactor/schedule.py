@@ -13,7 +13,7 @@ from moorage.core.reactor import lines
 from moorage.core.reactor.feed import job_event, settle
 from moorage.protocol.agent import Start
 
-LARGEST_PASS = 2000
+LARGEST_PASS = 500
 """Jobs placed in one pass: the loop serves others before the next one."""
 
 
