@@ -39,9 +39,10 @@ class LaunchError(Exception):
 
 class Started:
     """What became of a start: the pid, or the error; whether the program runs without a shell;
-    the prepared root that it uses; and when it began (Unix seconds)."""
+    the prepared root that it uses; when it began (Unix seconds), and when it had not yet its pid
+    (monotonic seconds)."""
 
-    __slots__ = ("began", "direct", "error", "pid", "root")
+    __slots__ = ("began", "called", "direct", "error", "pid", "root")
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Started:
     ) -> None:
         self.pid, self.direct, self.root, self.error = pid, direct, root, error
         self.began = time.time()
+        self.called = 0.0
 
 
 def may_mount() -> bool:
@@ -64,10 +66,12 @@ def may_mount() -> bool:
 
 
 def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> Started:
-    """Start it from the calling thread, which shares its root with no other (`CLONE_FS`) and may
-    end up in any mount namespace. Never raises: `Started.error` says why there is no process."""
+    """Start it from the calling thread, which gets a root and a working directory of its own and
+    may end up in any mount namespace. Never raises: `Started.error` says why there is no process.
+    """
     root = None
     try:
+        mounting.unshare(mounting.CLONE_FS)
         output = _open_output(request["output"])  # before a mount can hide it
         try:
             if request["mounts"] is not None:
@@ -75,8 +79,9 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
             _join(group)
             try:
                 _change_directory(request["cwd"])
+                called = time.monotonic()
                 started = _spawn(request, group, output)
-                started.root = root
+                started.root, started.called = root, called
                 return started
             finally:
                 if group is not None:
@@ -85,6 +90,8 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
             os.close(output)
     except LaunchError as error:
         return Started(error=error, root=root)
+    except mounting.MountError as error:
+        return Started(error=LaunchError(str(error), "mount"))
     except Exception as error:  # the keeper must hear of it, whatever it is
         text = f"{type(error).__name__}: {error}"
         return Started(error=LaunchError(text, "exec"), root=root)

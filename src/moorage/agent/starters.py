@@ -3,6 +3,9 @@
 One thread takes starts one after the other: threads that take turns holding Python's lock cost
 more than what they do. A start that may hang, on a file server that is gone, gets a thread of its
 own, and where the one thread hangs nevertheless, another takes over.
+
+A thread that has started a program without a shell never ends: the kernel takes the end of a
+thread for the death of the parent, of which a program may have asked to die (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -36,26 +39,27 @@ class Starters:
         self._loop, self._roots = loop, roots
         self._tasks: SimpleQueue[Task] = SimpleQueue()
         self._began = 0.0
-        self._worker: threading.Thread | None = None
+        self._turn = self._resting = 0
+        self._turns: SimpleQueue[int] = SimpleQueue()
         self._watched = False
 
     def submit(
         self, request: dict[str, Any], group: Group | None, done: Callable[[Started], None]
     ) -> None:
         """Start it soon; `done` is called on the loop."""
-        task = (request, group, done)
         if may_hang(request):
-            threading.Thread(target=self._once, args=(task,), daemon=True).start()
+            task = ({**request, "direct": None}, group, done)
+            threading.Thread(target=self._carry_out, args=(task,), daemon=True).start()
             return
-        self._tasks.put(task)
-        if self._worker is None:
+        self._tasks.put((request, group, done))
+        if not self._turn:
             self._relieve()
         elif not self._watched:
             self._watched = True
             self._loop.later(PATIENCE, self._look)
 
     def _look(self) -> None:
-        """Is the worker stuck in one start while others wait?"""
+        """Is the thread whose turn it is stuck in one start while others wait?"""
         self._watched = False
         if self._tasks.empty():
             return
@@ -66,27 +70,33 @@ class Starters:
 
     def _relieve(self) -> None:
         self._began = time.monotonic()
-        self._worker = threading.Thread(target=self._work, daemon=True)
-        self._worker.start()
+        self._turn += 1
+        self._turns.put(self._turn)
+        if self._resting:
+            self._resting -= 1
+        else:
+            threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
-        self._separate()
-        me = threading.current_thread()
-        while self._worker is me:
-            task = self._tasks.get()
-            self._began = time.monotonic()
-            self._carry_out(task)
-            if self._roots is not None:
-                # Else this thread would keep the job's mounts until the next one comes.
+        while True:
+            turn = self._turns.get()
+            while self._turn == turn:
+                task = self._tasks.get()
+                self._began = time.monotonic()
+                self._carry_out(task)
+                self._leave()
+            self._loop.post(self._rest)
+
+    def _rest(self) -> None:
+        self._resting += 1
+
+    def _leave(self) -> None:
+        """Else this thread would keep the job's mounts until the next one comes."""
+        if self._roots is not None:
+            try:
                 self._roots.leave()
-
-    def _once(self, task: Task) -> None:
-        self._separate()
-        self._carry_out(task)
-
-    def _separate(self) -> None:
-        """A namespace, and a working directory, must be this thread's own."""
-        mounting.unshare(mounting.CLONE_FS)
+            except mounting.MountError:  # as the start has said, it may not have its own root
+                pass
 
     def _carry_out(self, task: Task) -> None:
         request, group, done = task

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import select
+import shutil
+import signal
 import threading
 from typing import Any
 
 import pytest
 
-from moorage.agent import launching
+from moorage.agent import launching, mounting, spawning
 from moorage.agent.keeperloop import Loop
 from moorage.agent.launching import Started
 from moorage.agent.starters import Starters, may_hang
@@ -45,6 +49,69 @@ def test_a_start_that_hangs_does_not_stop_the_others(monkeypatch: pytest.MonkeyP
         starters.submit(request(number), None, done)
     loop.run()
     assert ended == [2, 3, 1]
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
+def test_no_program_loses_its_parent_while_the_keeper_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first start hangs, so that its thread is relieved, and ends when all is done."""
+    gate = threading.Event()
+    loop, ended = Loop(), []
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    words = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", "echo; exec sleep 1000"]
+
+    def start(asked: dict[str, Any], *_: object) -> Started:
+        if asked["pid"] == 2:
+            assert gate.wait(20)
+        if asked["pid"] != 1:
+            return Started()
+        path = shutil.which("setpriv")
+        pid = spawning.spawn(words, {"PATH": os.environ["PATH"]}, [reader, writer], (), path)
+        os.read(reader, 1)
+        return Started(pid)
+
+    def done(started: Started) -> None:
+        ended.append(started.pid)
+        if len(ended) == 2:  # the first, and the one behind the one that hangs
+            gate.set()
+        if len(ended) == 3:
+            loop.stop()
+
+    monkeypatch.setattr(launching, "start", start)
+    starters = Starters(loop, None)
+    loop.later(20, loop.stop)
+    for number in (1, 2, 3):
+        starters.submit(request(number), None, done)
+    loop.run()
+    child = os.pidfd_open(ended[0])
+    try:
+        assert len(ended) == 3
+        assert not select.select([child], [], [], 0.3)[0]
+    finally:
+        signal.pidfd_send_signal(child, signal.SIGKILL)
+        os.waitpid(ended[0], 0)
+        for descriptor in (child, reader, writer):
+            os.close(descriptor)
+
+
+def test_a_thread_that_may_not_have_its_own_root_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose seccomp profile forbids unshare(2)."""
+
+    def refuse(_flags: int) -> None:
+        raise mounting.MountError("the kernel refuses a new namespace")
+
+    loop, ended = Loop(), []
+
+    def done(started: Started) -> None:
+        ended.append(started)
+        loop.stop()
+
+    monkeypatch.setattr(mounting, "unshare", refuse)
+    loop.later(20, loop.stop)
+    Starters(loop, None).submit(request(mounts=None), None, done)
+    loop.run()
+    assert str(ended[0].error) == "the kernel refuses a new namespace"
 
 
 def test_what_needs_a_file_server_is_told() -> None:
