@@ -123,6 +123,23 @@ def test_who_saves_has_its_time_though_the_shell_is_gone(
     play(tmp_path / "agent", isolation, scenario)
 
 
+def test_the_end_of_one_job_does_not_end_what_another_still_saves(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        await house.spawn(1, SAVES.format(1))
+        await house.line(1, "ready")
+        assert await house.keeper.stop("1.1.0", 20.0)
+        await house.line(1, "saving")
+        record, _ = await house.run(2, "true")
+        assert record.left == 0
+        record = await house.end(1)
+        assert (record.cause, record.left) == ("stopped", 0)
+        assert house.output(1).read_text() == "ready\nsaving\nsaved\n"
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
 @pytest.mark.parametrize("second", [None, 0.0])
 def test_who_saves_for_too_long_is_killed(
     tmp_path: Path, isolation: Isolation, second: float | None

@@ -34,6 +34,8 @@ SWEEP_PATIENCE = 30.0
 """Seconds: a process that SIGKILL does not end in that time hangs in the kernel (a dead network
 file system), and the job is recorded without waiting for it any longer."""
 _REMOVE_PATIENCE = 2.0
+_EARLY = 10_000
+"""Deaths that are remembered while something is being started."""
 _TIDY_AFTER = 5.0
 """Seconds without a job after which the parent groups go: a keeper that is killed leaves none."""
 
@@ -48,7 +50,7 @@ class Tender:
         self._loop, self.cgroups, self._on_exit = loop, cgroups, on_exit
         self._mains: dict[int, Job] = {}
         self._sweeping: dict[str, Job] = {}
-        self._early: dict[int, tuple[int, Any]] = {}
+        self._early: dict[int, tuple[float, int, Any]] = {}
         self._threads = 0
         self._may_mount = launching.may_mount()
         self._roots = Roots() if self._may_mount else None
@@ -122,15 +124,16 @@ class Tender:
             self._failed(job, got.error)
             return
         job.pid, job.direct, job.began = got.pid, got.direct, got.began
-        if job.request["mounts"] is not None and got.pid not in self._early:
+        died, status, usage = self._early.pop(job.pid, (0.0, 0, None))
+        dead = died > got.called  # else it was another process, which had the same number
+        if job.request["mounts"] is not None and not dead:
             job.hold_namespace()
         self._mains[job.pid] = job
-        early = self._early.pop(job.pid, None)
         if not self._threads:
             self._early.clear()
         self._started(job)
-        if early is not None:
-            self._main_ended(job, *early)
+        if dead:
+            self._main_ended(job, status, usage)
 
     def _forked(self, job: Job, reader: int) -> None:
         text = os.read(reader, 4096).decode()
@@ -243,7 +246,9 @@ class Tender:
 
     def _orphan_ended(self, pid: int, status: int, usage: Any) -> None:
         if self._threads:  # perhaps a main process whose thread has not yet said so
-            self._early[pid] = (status, usage)
+            self._early[pid] = (time.monotonic(), status, usage)
+            if len(self._early) > _EARLY:  # a start that hangs may do so for days
+                del self._early[next(iter(self._early))]
         for job in self._sweeping.values():
             if pid in job.doomed:
                 job.cpu += usage.ru_utime + usage.ru_stime
@@ -295,7 +300,8 @@ class Tender:
         # Also with a group: root may leave it, and a container engine does.
         # The main process is reaped, so its number may be somebody else's by now.
         strays = family.orphans(os.getpid(), self._mains)
-        if job.grouped or self._mains or self._threads:  # perhaps somebody else's
+        others = self._mains or self._threads or len(self._sweeping) > 1
+        if job.grouped or others:  # perhaps somebody else's
             strays = [pid for pid in strays if family.belongs(pid, job.mark, job.namespace)]
         return family.descendants(strays) if strays else []
 
@@ -319,11 +325,11 @@ class Tender:
         record = job.close()
         self._sweeping.pop(job.key, None)
         self._return_root(job)
-        if self._tidier is None:
-            self._tidier = self._loop.later(_TIDY_AFTER, self.tidy)
         self._on_exit(job.key, record)
 
     def _return_root(self, job: Job) -> None:
+        if self._tidier is None:
+            self._tidier = self._loop.later(_TIDY_AFTER, self.tidy)
         root, job.root = job.root, None
         if root is not None and self._roots is not None:
             self._roots.give_back(root)
