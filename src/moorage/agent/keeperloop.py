@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_MANY = 1000
+"""Timers among which it is worth looking for cancelled ones."""
+
+
 def say(text: str) -> None:
     """A line for the keeper's log; lost where the disk that holds it is full."""
     try:
@@ -47,8 +51,10 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
+        self._many = _MANY
         self._posted: deque[Callable[[], None]] = deque()
         self._last: list[Callable[[], None]] = []
+        self._woken = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.running = True
         self.watch(self._wake, self._drain)
@@ -68,15 +74,20 @@ class Loop:
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, in that many seconds."""
+        if len(self._timers) >= self._many:
+            # Those that were cancelled would stay until they are due: a day for `max_duration`.
+            self._timers = [timer for timer in self._timers if timer.call is not None]
+            heapq.heapify(self._timers)
+            self._many = max(_MANY, 2 * len(self._timers))
         timer = Timer(time.monotonic() + seconds, call)
         heapq.heappush(self._timers, timer)
         return timer
 
     def post(self, call: Callable[[], None]) -> None:
         """Call soon; from any thread."""
-        idle = not self._posted  # else whoever came before has woken the loop, or is about to
         self._posted.append(call)
-        if idle:
+        if not self._woken:  # else whoever came before has woken the loop, or is about to
+            self._woken = True
             os.eventfd_write(self._wake, 1)
 
     def at_end(self, call: Callable[[], None]) -> None:
@@ -112,6 +123,7 @@ class Loop:
 
     def _drain(self, _events: int) -> None:
         os.eventfd_read(self._wake)
+        self._woken = False  # before it looks: what is posted from here on wakes it again
         while self._posted:
             self._safely(self._posted.popleft())
 
