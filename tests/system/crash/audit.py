@@ -17,7 +17,6 @@ from system.crash.notice import until
 from system.crash.world import World, told
 from system.keeper_harness import processes
 
-
 GONE = ("lost", "unstarted")
 
 
