@@ -159,15 +159,17 @@ class _Call:
         """Send it, and pass the reply on. _NotTaken, _Lost."""
         request = httpcore2.Request(
             self._scope["method"],
-            leader + self._scope["raw_path"].decode("latin-1") + self._query(),
+            self._url(leader),
             headers=[*self._headers(leader)],
             content=self._content(),
-            extensions={"timeout": {"connect": _CONNECT_TIMEOUT}},
+            extensions={"timeout": {"connect": _CONNECT_TIMEOUT, "pool": PATIENCE}},
         )
         try:
             response = await pool.handle_async_request(request)
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout, _Stranger) as error:
             raise _NotTaken(str(error)) from None
+        except httpcore2.PoolTimeout:
+            raise _Lost("too many requests are passed on by this server: ask another") from None
         except (httpcore2.NetworkError, httpcore2.ProtocolError, _Gone) as error:
             raise _Lost(f"the leader was lost before it answered ({error})") from None
         self._taken.set()
@@ -189,9 +191,16 @@ class _Call:
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _query(self) -> str:
+    def _url(self, leader: str) -> httpcore2.URL:
+        """Put together from parts: what a client sends as path is no part of a host's name."""
+        parts = urlsplit(leader)
         query: bytes = self._scope["query_string"]
-        return "?" + query.decode("latin-1") if query else ""
+        return httpcore2.URL(
+            scheme=parts.scheme,
+            host=parts.hostname or "",
+            port=parts.port,
+            target=self._scope["raw_path"] + (b"?" + query if query else b""),
+        )
 
     def _headers(self, leader: str) -> Iterable[tuple[bytes, bytes]]:
         yield b"Host", urlsplit(leader).netloc.encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 
 from moorage.server.database import remember, shown
@@ -24,8 +25,14 @@ from moorage.store.leader import Identity, Interrupted
 from moorage.store.postgres import open_postgres
 from moorage.store.postgres_store import PostgresStore
 
+FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
-"""Seconds between two tries to reach a database that does not answer."""
+"""Seconds between two tries to reach a database that does not answer, or to lead."""
+LIVED_WELL = 5.0
+"""Seconds after which the end of a term is no longer taken for a failed beginning."""
+HUNG_AFTER = 90.0
+"""Seconds that the loop may hang: longer than it may wait for the database, because to end then
+would help nobody. Others need not wait for this: a loop that hangs does not beat."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,22 +63,30 @@ class Shared:
 
     async def work(self) -> None:
         """See `House.work`. Only a defect ends it."""
-        failures = 0
-        with Watchdog(self._site.settings.leader_lease):
+        pause = 0.0
+        with Watchdog(HUNG_AFTER):
             while True:
-                try:
-                    if self._term is None:
-                        store = await asyncio.to_thread(open_postgres, self._database)
-                        self._term = await self._begin(store)
-                    failures = 0
-                    self._complaint = ""
-                    await self._term.serve()
-                except (StoreBroken, Interrupted) as error:
-                    self._complain(str(error))
-                await self._end_term()
-                if failures:
-                    await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**failures) * _jitter())
-                failures += 1
+                if await self._one_term():
+                    pause, self._complaint = 0.0, ""
+                else:
+                    pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
+                    await asyncio.sleep(pause * _jitter())
+
+    async def _one_term(self) -> bool:
+        """Serve for as long as the database lets it; whether that was a good while."""
+        loop = asyncio.get_running_loop()
+        began = math.inf
+        try:
+            if self._term is None:
+                store = await asyncio.to_thread(open_postgres, self._database)
+                self._term = await self._begin(store)
+            began = loop.time()
+            await self._term.serve()
+        except (StoreBroken, Interrupted) as error:
+            self._complain(str(error))
+        lived_well = loop.time() - began > LIVED_WELL
+        await self._end_term()
+        return lived_well
 
     async def leave(self) -> None:
         """See `House.leave`. The lock is released in good order, so another one leads at once."""
@@ -115,6 +130,7 @@ class Shared:
             await term.end()
 
     def _complain(self, reason: str) -> None:
+        """Once, however often it fails for the same reason."""
         if reason != self._complaint:
             self._complaint = reason
             _log.warning("standing by without the database: %s", reason)

@@ -32,6 +32,8 @@ ANNOUNCE_EVERY = 4.0
 LOOK_EVERY = 1.0
 LOOK_AGAIN = 0.2
 """Seconds until the next look at who leads; the second while a request waits for that."""
+LOOK_PAUSE = 0.05
+"""Seconds between two looks at least, however many requests find that nobody leads."""
 BEAT_EVERY = 1.0
 WITHDRAW_WITHIN = 5.0
 """Seconds that an orderly end waits for a database that does not answer; whoever does not withdraw
@@ -182,6 +184,7 @@ class Term:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._peers.doubted.wait()
+                    await asyncio.sleep(LOOK_PAUSE)
             await self._look()
             if not self._peers.leading:
                 await self._in_thread(lambda: self._leadership.evict_if_stale(lease))
@@ -196,7 +199,10 @@ class Term:
         if addresses != self._told:
             self._told = addresses
             others = [url for url in addresses if url != self._peers.own]
-            self._site.tell(self._peers.own, others)
+            try:
+                self._site.tell(self._peers.own, others)
+            except OSError as error:  # a full disk at home is no reason to lead no longer
+                _log.error("cannot tell clients of the other servers: %s", error)
         if self._engine is not None and self._engine.servers != addresses:
             self._engine.name_servers(addresses)
 
