@@ -97,14 +97,14 @@ def test_a_stop_asks_first(tmp_path: Path, isolation: Isolation) -> None:
 
 
 SAVES = """trap '' INT; python3 -c "
-import signal, sys, time
+import os, signal, sys, time
 def save(*_):
-    print('saving', flush=True)
+    os.write(1, b'saving\\n')
     time.sleep({})
-    print('saved', flush=True)
+    os.write(1, b'saved\\n')
     sys.exit()
 signal.signal(signal.SIGTERM, save)
-print('ready', flush=True)
+os.write(1, b'ready\\n')
 time.sleep(1000)" """
 
 
