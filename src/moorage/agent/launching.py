@@ -149,7 +149,7 @@ def _environment(request: dict[str, Any], group: Group | None) -> dict[str, str]
 
 
 def _own_view(request: dict[str, Any], roots: Roots | None) -> Root | None:
-    """Enter the job's namespace, and say which root it is a copy of."""
+    """Enter the job's namespace, and say of which root, that may serve again, it is a copy."""
     root = None
     directory = request["directory"]
     try:
@@ -163,7 +163,7 @@ def _own_view(request: dict[str, Any], roots: Roots | None) -> Root | None:
         if root is not None:
             root.close()  # whatever may be wrong with it
         raise LaunchError(str(error), "mount") from error
-    return root
+    return None if roots is None or root is None else roots.lend(root)
 
 
 def by_fork(request: dict[str, Any]) -> tuple[int, int]:

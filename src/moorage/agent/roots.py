@@ -20,8 +20,9 @@ from moorage.agent.mounting import BIND, NODEV, PRIVATE, REC, SLAVE, UNBINDABLE,
 
 _LIMIT = 2000
 """Entries: each becomes a mount, and thousands of them would slow the whole node down."""
-_KEPT = 64
-"""Unused roots. Each is some fifty mounts."""
+_KEPT = 100
+"""Roots that jobs have or that wait for one. Each is some fifty mounts, and two descriptors, of
+which a process may often have no more than 1024."""
 USUAL = ("/tmp", "/var/tmp", "/dev/shm", "/workflow")  # noqa: S108
 """Where nearly every job has mounts."""
 
@@ -125,6 +126,7 @@ class Roots:
         self._seen = self._listing()
         self._age = 0
         self._free: list[Root] = []
+        self._lent = 0
         self._lock = threading.Lock()
         self._old: SimpleQueue[Root | None] = SimpleQueue()
         ready = threading.Event()
@@ -148,7 +150,7 @@ class Roots:
             self._drop()
 
     def take(self, base: str) -> Root:
-        """One for a job, until `give_back`. The calling thread, which shares its root with no
+        """One for a job. The calling thread, which shares its root with no
         other, ends up in any namespace. MountError, OSError."""
         with self._lock:
             self._notice()
@@ -162,10 +164,20 @@ class Roots:
         """Put the calling thread back into the node's own namespace. MountError."""
         mounting.enter(self._node, mounting.CLONE_NEWNS)
 
-    def give_back(self, root: Root) -> None:
-        """After the last process of the job."""
+    def lend(self, root: Root) -> Root | None:
+        """To the job that has entered it; None where enough are kept, and it serves no other."""
         with self._lock:
-            if root.age == self._age and len(self._free) < _KEPT and root.untouched():
+            if self._lent + len(self._free) < _KEPT:
+                self._lent += 1
+                return root
+        self._old.put(root)
+        return None
+
+    def give_back(self, root: Root) -> None:
+        """After the last process of the job it was lent to."""
+        with self._lock:
+            self._lent -= 1
+            if root.age == self._age and root.untouched():
                 self._free.append(root)
                 return
         self._old.put(root)

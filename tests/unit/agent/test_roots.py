@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from moorage.agent import mounting
+from moorage.agent import roots as roots_module
 from moorage.agent.keeperloop import Loop
 from moorage.agent.launching import may_mount
 from moorage.agent.roots import Roots
@@ -58,13 +59,36 @@ def test_a_root_that_nobody_wrote_to_serves_again(tmp_path: Path) -> None:
             first = roots.take(str(tmp_path))
             first.enter()
             assert Path("/workflow").is_dir()
+            assert roots.lend(first)
             roots.give_back(first)
             second = roots.take(str(tmp_path))
             assert second is first
+            assert roots.lend(second)
             roots.give_back(second)
 
     apart(job)
     assert not Path("/workflow").exists()
+
+
+def test_many_jobs_at_a_time_take_no_descriptors_for_their_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roots_module, "_KEPT", 2)
+
+    def job() -> None:
+        with prepared() as roots:
+            first, second, third = (roots.take(str(tmp_path)) for _ in range(3))
+            assert roots.lend(first)
+            assert roots.lend(second)
+            assert roots.lend(third) is None
+            roots.give_back(first)
+            fourth = roots.take(str(tmp_path))
+            assert fourth is first
+            assert roots.lend(fourth)
+            roots.give_back(second)
+            roots.give_back(fourth)
+
+    apart(job)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +109,7 @@ def test_a_root_that_a_job_changed_does_not(tmp_path: Path, trace: Callable[[], 
                 pytest.skip("/workflow exists on this machine")
             first.enter()
             trace()
+            assert roots.lend(first)
             roots.give_back(first)
             second = roots.take(str(tmp_path))
             assert second is not first
@@ -92,6 +117,7 @@ def test_a_root_that_a_job_changed_does_not(tmp_path: Path, trace: Callable[[], 
             assert not Path("/made-by-a-job").exists()
             assert Path("/").stat().st_mode & 0o777 == 0o755
             assert not list(Path("/workflow").iterdir())
+            assert roots.lend(second)
             roots.give_back(second)
 
     apart(job)
@@ -111,11 +137,13 @@ def test_what_the_node_mounts_is_seen_by_the_next(tmp_path: Path) -> None:
             roots.leave()
             mounting.mount("tmpfs", str(place), "tmpfs", 0)
             (place / "data").touch()
+            assert roots.lend(first)
             roots.give_back(first)
             second = roots.take(str(tmp_path))
             assert second is not first
             second.enter()
             assert (place / "data").exists()
+            assert roots.lend(second)
             roots.give_back(second)
 
     apart(job)
@@ -137,12 +165,14 @@ def test_a_loop_that_hears_of_a_mount_throws_away_the_roots_that_wait(tmp_path: 
             loop.watch(roots.mounts, heard, select.EPOLLPRI)
             first = roots.take(str(tmp_path))
             roots.leave()
+            assert roots.lend(first)
             roots.give_back(first)
             mounting.mount("tmpfs", str(tmp_path), "tmpfs", 0)
             loop.later(20, loop.stop)
             loop.run()
             second = roots.take(str(tmp_path))
             assert second is not first
+            assert roots.lend(second)
             roots.give_back(second)
 
     apart(job)
@@ -156,10 +186,12 @@ def test_an_entry_of_the_node_s_root_that_is_new_is_seen(tmp_path: Path) -> None
             first = roots.take(str(tmp_path))
             roots.leave()
             name.mkdir()
+            assert roots.lend(first)
             roots.give_back(first)
             second = roots.take(str(tmp_path))
             second.enter()
             assert name.is_dir()
+            assert roots.lend(second)
             roots.give_back(second)
 
     try:
