@@ -168,7 +168,7 @@ class WriterSession:
         for a moment longer. Whether it was."""
         self._require_own_session()
         self._command(b"SET lock_timeout = '3s'")
-        result = self._link.exec_(b"SELECT pg_advisory_lock(%d, %d)" % (key, place))
+        result = self._answer(b"SELECT pg_advisory_lock(%d, %d)" % (key, place))
         if _state(result) == _LOCK_TIMEOUT:
             return False
         if result.status not in _DONE:
@@ -288,12 +288,20 @@ class WriterSession:
         return self._command(text).get_value(0, 0)
 
     def _command(self, text: bytes) -> pq.abc.PGresult:
-        try:
-            result = self._link.exec_(text)
-        except psycopg.Error as error:
-            raise meaning_of(self._place, error) from error
+        result = self._answer(text)
         if result.status not in _DONE:
             raise self._failed(result)
+        return result
+
+    def _answer(self, text: bytes) -> pq.abc.PGresult:
+        """One statement by itself, whatever comes of it."""
+        try:
+            self._link.send_query(text)
+            result = self._next()
+            while self._link.get_result() is not None:
+                pass
+        except psycopg.Error as error:
+            raise meaning_of(self._place, error) from error
         return result
 
 

@@ -335,7 +335,8 @@ def test_a_frozen_database_counts_as_lost(
 ) -> None:
     """Its connections stay open and its machine answers for it: only silence tells."""
     monkeypatch.setattr(postgres_session, "PATIENCE", 0.4)
-    with closing(leading(own_postgres.new_database())) as store:
+    url = own_postgres.new_database()
+    with closing(leading(url)) as store, closing(open_postgres(url)) as standby:
         store.write([rows.run(1)])
         store.read("live_runs")  # on a connection that is there already, and frozen with the rest
         processes = [own_postgres.pid, *own_postgres.children()]
@@ -346,6 +347,8 @@ def test_a_frozen_database_counts_as_lost(
                 store.write([rows.run(2)])
             with pytest.raises(StoreBroken, match="not answered for 0 s; it may be frozen"):
                 store.read("live_runs")
+            with pytest.raises(StoreBroken, match="not answered for 0 s; it may be frozen"):
+                standby.lead()
             with pytest.raises(StoreBroken):
                 store.write([rows.run(3)])
             store.close()
