@@ -95,19 +95,19 @@ def _with_lines(cluster: Cluster) -> Iterable[Node]:
 
 def fill(cluster: Cluster, now: float, limit: int) -> list[Effect]:
     """Let queued jobs join lines, in the order of the queue."""
-    groups = cluster.queue.groups() if cluster.hosts else []
+    inviting = _inviting(cluster)
+    groups = cluster.queue.groups() if inviting else []
     hosts: dict[Shape, list[tuple[int, NodeId]]] = {}
-    closed: set[NodeId] = set()
     effects: list[Effect] = []
     while groups and limit:
         order, number, group = groups[0]
         shape = group.shape
         if shape not in hosts:
             hosts[shape] = _open(cluster, shape)
-        node = _shortest(cluster, hosts[shape], closed, cluster.jobs[number])
+        node = _shortest(cluster, hosts[shape], inviting, cluster.jobs[number])
         if node is None:
-            closed.update(n.id for n in cluster.nodes.values() if n.up and n.fits_empty(shape))
-            if all(n.id in closed for n in cluster.nodes.values() if n.up):
+            inviting -= {n for n in inviting if cluster.nodes[n].fits_empty(shape)}
+            if not inviting:
                 break
             heappop(groups)
             continue
@@ -119,6 +119,17 @@ def fill(cluster: Cluster, now: float, limit: int) -> list[Effect]:
         else:
             heapreplace(groups, (order, following, group))
     return [*effects, Wake()] if groups and not limit else effects
+
+
+def _inviting(cluster: Cluster) -> set[NodeId]:
+    """Nodes with a line that somebody might join; it shrinks as jobs stay in the queue that could
+    run there. Few of all nodes, and only these need a look for each shape that waits."""
+    return {
+        number
+        for shape, numbers in cluster.hosts.items()
+        for number in numbers
+        if cluster.nodes[number].up and shape in cluster.nodes[number].quick
+    }
 
 
 def _open(cluster: Cluster, shape: Shape) -> list[tuple[int, NodeId]]:
@@ -139,14 +150,14 @@ def _room(cluster: Cluster, node: Node, shape: Shape) -> int:
 
 
 def _shortest(
-    cluster: Cluster, open_lines: list[tuple[int, NodeId]], closed: set[NodeId], job: Job
+    cluster: Cluster, open_lines: list[tuple[int, NodeId]], inviting: set[NodeId], job: Job
 ) -> Node | None:
     """The node for one more; its line counts as one longer then."""
     while open_lines:
         there, number = open_lines[0]
         node = cluster.nodes[number]
         room = there < _room(cluster, node, job.shape)
-        if room and number not in closed and not _overtakes(node, job):
+        if room and number in inviting and not _overtakes(node, job):
             heapreplace(open_lines, (there + 1, number))
             return node
         heappop(open_lines)
