@@ -16,6 +16,7 @@ SQLITE = "sqlite"
 """The embedded database, as a choice."""
 VARIABLE = "MOORAGE_DATABASE"
 _SCHEMES = ("postgresql", "postgres")
+_SECRET = frozenset({"password", "sslpassword"})
 _FIX = "write postgresql://HOST/DATABASE, or sqlite"
 
 
@@ -73,7 +74,8 @@ def _checked(database: str, field: str, file: Path | None = None) -> str:
     place = str(file or "")
     try:
         parts = urlsplit(database)
-        _ = parts.port
+        for host in parts.netloc.rpartition("@")[2].split(","):  # one, or a cluster's machines
+            _ = urlsplit(f"//{host}").port
     except ValueError:
         raise InvalidInput(Problem("not the URL of a database", _FIX, field, place)) from None
     if parts.scheme not in _SCHEMES:
@@ -83,7 +85,7 @@ def _checked(database: str, field: str, file: Path | None = None) -> str:
 
 def _password(database: str) -> bool:
     parts = urlsplit(database)
-    return bool(parts.password) or "password" in parse_qs(parts.query)
+    return bool(parts.password) or not _SECRET.isdisjoint(parse_qs(parts.query))
 
 
 def _require_private(path: Path) -> None:

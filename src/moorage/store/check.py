@@ -130,7 +130,7 @@ def check_tables(store: Store, now: float, tell: Tell = nobody) -> Iterator[Foun
             yield _broken(rule, row, now)
     yield from _numbers(store)
     yield from _requests(store)
-    yield from _meta(store)
+    yield from _meta(store, now)
     yield from _start(store)
 
 
@@ -174,12 +174,15 @@ def _requests(store: Store) -> Iterator[Found]:
         position = {"user": rows[-1]["user"], "id": rows[-1]["id"]}
 
 
-def _meta(store: Store) -> Iterator[Found]:
+def _meta(store: Store, now: float) -> Iterator[Found]:
     for key in ("schema_version", "epoch", "highest_run", "highest_job", "events_trimmed"):
         for row in store.read("meta", {"key": key}):
             if not row["value"].isdecimal():
                 remedy = "restore a backup" if key == "schema_version" else "the number is reset"
-                repair = Statement("set_meta", {"key": key, "value": "0"})
+                # Agents refuse a server of an older epoch than they know: milliseconds are beyond
+                # all that starts and restores can have come to.
+                value = str(int(now * 1000)) if key == "epoch" else "0"
+                repair = Statement("set_meta", {"key": key, "value": value})
                 known = key != "schema_version"
                 finding = Finding(f"{key} is {row['value']!r}, not a number", remedy, known)
                 yield Found(finding, (repair,) if known else ())

@@ -58,6 +58,15 @@ def test_what_is_no_database_is_refused_wherever_it_comes_from(tmp_path: Path, w
         choose("", {}, "", tmp_path)
 
 
+def test_a_cluster_may_have_several_addresses(tmp_path: Path) -> None:
+    several = "postgresql://a:5432,b:5433,[::1]/moorage?target_session_attrs=read-write"
+    assert choose(several, {}, "", tmp_path) == several
+    assert shown(several) == "postgresql://a:5432,b:5433,[::1]/moorage"
+    for secret in ("password=x", "sslpassword=x", "pass%77ord=x"):
+        with pytest.raises(InvalidInput, match="a password in --database"):
+            choose(f"postgresql://h/m?{secret}", {}, "", tmp_path)
+
+
 def test_people_see_it_without_a_password() -> None:
     assert shown(SQLITE) == SQLITE
     assert shown(SECRET) == "postgresql://me@db.example/moorage"

@@ -77,6 +77,15 @@ def test_a_sound_store_has_no_problems(store: SqliteStore) -> None:
     assert problems(store) == []
 
 
+def test_an_epoch_that_is_repaired_is_beyond_those_that_agents_know(store: SqliteStore) -> None:
+    store.write([Statement("set_meta", {"key": "epoch", "value": "x"})])
+    now = 1_800_000_000.0
+    store.write([s for found in check_tables(store, now) for s in found.repair])
+    [row] = store.read("meta", {"key": "epoch"})
+    a_year_of_restores = 365 * 86_400 * 1000
+    assert int(row["value"]) > a_year_of_restores
+
+
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
