@@ -54,6 +54,18 @@ def test_a_signal_is_told_apart(tmp_path: Path, isolation: Isolation) -> None:
     play(tmp_path / "agent", isolation, scenario)
 
 
+def test_a_plain_command_may_make_a_group_and_signal_it(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        code = "'import os; os.setpgrp(); print(os.getpgrp() == os.getpid()); os.killpg(0, 9)'"
+        record, output = await house.run(1, f"python3 -uc {code}")
+        assert (record.exit_code, output.splitlines()[0]) == (128 + signal.SIGKILL, "True")
+        assert (await house.run(2, "true"))[0].exit_code == 0
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
 def test_both_streams_keep_their_order(tmp_path: Path, isolation: Isolation) -> None:
     async def scenario(house: House) -> None:
         _, output = await house.run(1, "for i in 1 2 3; do echo out $i; echo err $i >&2; done")

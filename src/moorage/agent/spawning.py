@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_SET_SIGNAL_DEFAULT, _SET_SIGNAL_MASK, _SET_SESSION = 0x04, 0x08, 0x80
+_SET_GROUP, _SET_SIGNAL_DEFAULT, _SET_SIGNAL_MASK, _SET_SESSION = 0x02, 0x04, 0x08, 0x80
 _OPAQUE = 1024
 """Bytes: more than any C library's `posix_spawnattr_t`, file actions or `sigset_t` take."""
 
@@ -27,9 +27,9 @@ def spawn(
     defaults: Iterable[int],
     path: str | None = None,
 ) -> int:
-    """Start the program at `path`, else `argv[0]`, in a session of its own, with no signal blocked
-    and the signals `defaults` handled as usual; `files` become its descriptors 0, 1, 2... The
-    pid. OSError, ValueError."""
+    """Start the program at `path` in a process group of its own, else `argv[0]` in a session of
+    its own, with no signal blocked and the signals `defaults` handled as usual; `files` become its
+    descriptors 0, 1, 2... The pid. OSError, ValueError."""
     actions, attributes, signals = (ctypes.create_string_buffer(_OPAQUE) for _ in range(3))
     pid = ctypes.c_int()
     _check(_libc.posix_spawn_file_actions_init(actions))
@@ -42,7 +42,9 @@ def spawn(
         for number in defaults:
             _libc.sigaddset(signals, int(number))
         _check(_libc.posix_spawnattr_setsigdefault(attributes, signals))
-        flags = _SET_SIGNAL_DEFAULT | _SET_SIGNAL_MASK | _SET_SESSION
+        # A leader of a session is refused setpgrp(2), which programs call that expect a shell.
+        apart = _SET_SESSION if path is None else _SET_GROUP
+        flags = _SET_SIGNAL_DEFAULT | _SET_SIGNAL_MASK | apart
         _check(_libc.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)))
         words = _strings(argv)
         variables = _strings(f"{name}={value}" for name, value in env.items())
