@@ -115,6 +115,8 @@ class Links:
         self._accepted = count(1)
         self._greeted: dict[str, int] = {}
         """The newest connection of each node, by its name, from which a Hello came."""
+        self._closed = ""
+        """Why all are closed, for good."""
 
     def accept(self) -> int:
         """The number of a connection; to be taken before its agent can speak on it."""
@@ -134,6 +136,8 @@ class Links:
         self._by_node[link.node] = link
         if older is not None:
             older.close("replaced by a newer connection")
+        if self._closed:  # its Hello was on its way, and nobody would ever answer it
+            link.close(self._closed)
 
     def open(self, link: Link) -> None:
         """The agent is welcome: messages may be sent from now on."""
@@ -177,6 +181,7 @@ class Links:
         return [node for node, link in self._by_node.items() if link.open and not link.closed]
 
     def close(self, why: str) -> None:
-        """Close all."""
+        """Close all, also those to come."""
+        self._closed = why
         for link in list(self._by_node.values()):
             link.close(why)

@@ -47,6 +47,17 @@ def test_sends_keep_their_order_and_wait_for_the_welcome() -> None:
     asyncio.run(scenario())
 
 
+def test_whoever_comes_after_the_end_is_sent_away() -> None:
+    async def scenario() -> None:
+        links = Links()
+        links.close("the server is stopping")
+        late = opened(links)
+        assert await received(late) is None
+        assert late.closed == "the server is stopping"
+
+    asyncio.run(scenario())
+
+
 def test_a_newer_connection_replaces_the_older() -> None:
     async def scenario() -> None:
         links = Links()
