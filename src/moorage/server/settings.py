@@ -134,9 +134,17 @@ def load(home: Path) -> Settings:
         raise InvalidInput(Problem("must be a mapping of settings", file=str(path)))
     if unknown := [str(key) for key in document if key not in READERS]:
         raise InvalidInput(*(_unknown(key, str(path)) for key in unknown))
+    values, problems = {}, []
+    for key in document:
+        try:
+            values[key] = READERS[key](document[key])
+        except BadValue as error:
+            problems.append(Problem(str(error), field=key, file=str(path)))
+    if problems:
+        raise InvalidInput(*problems)
     try:
-        return msgspec.convert({key: READERS[key](document[key]) for key in document}, Settings)
-    except (BadValue, msgspec.ValidationError) as error:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
         raise InvalidInput(Problem(str(error), file=str(path))) from None
 
 

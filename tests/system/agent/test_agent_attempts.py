@@ -187,13 +187,18 @@ def test_a_stop_breaks_off_what_is_being_fetched(world: Any, launch: Make) -> No
     asyncio.run(main())
 
 
-def test_files_that_cannot_be_fetched_end_the_attempt(world: Any, launch: Make) -> None:
+def test_files_that_cannot_be_fetched_are_asked_for_until_a_stop(world: Any, launch: Make) -> None:
     async def main() -> None:
         async with world() as w:
             files = Files("data", "data", tree=Digest("0" * 64))
-            held = await w.desk.run(launch("true", mounts=[files]))
-            assert (held.outcome.kind, held.outcome.phase) == ("phase-failed", "fetch")
-            assert "cannot be fetched" in held.outcome.message
+            key = await w.desk.start(launch("true", mounts=[files]))
+            await w.desk.until(
+                lambda: key in w.desk.held and w.desk.held[key].phases[-1].name == "fetch"
+            )
+            await w.desk.send(Stop(key, None))
+            held = await w.desk.done(key)
+            assert held.outcome.kind == "stopped"
+            assert [phase.name for phase in held.phases][:2] == ["claim", "fetch"]
 
     asyncio.run(main())
 
