@@ -120,9 +120,7 @@ def test_a_job_that_ends_while_no_agent_is_there_keeps_its_exit_code(
 
 
 @pytest.mark.parametrize("phase", ["", "claim", "fetch", "mount", "prolog"])
-def test_an_attempt_without_a_process_is_undone(
-    world: Any, launch: Make, phase: str
-) -> None:
+def test_an_attempt_without_a_process_is_undone(world: Any, launch: Make, phase: str) -> None:
     async def main() -> None:
         async with world() as w:
             await w.end_agent(signal.SIGKILL)
