@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
 from moorage.errors import InvalidInput, Problem, Unavailable
 from moorage.store.leader import LEASE
-from moorage.units import BadValue, parse_duration, parse_limit, parse_size
+from moorage.units import BadValue, duration_text, parse_duration, parse_limit, parse_size
 
 DAY = 86_400.0
+
+Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""As many as a column of the database can hold."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
     """What `config.yml` may set. A key that is not here is an error."""
 
-    upload_limit: Annotated[int, Meta(ge=0)] = 0
+    upload_limit: Amount = 0
     """Bytes that one uploaded file may have; 0: no limit but the disk."""
     blob_grace: Annotated[float, Meta(ge=7200)] = DAY
     """Seconds that a blob which no run names is kept. Two hours at least: the store notes once an
     hour that a blob is relied on, and an upload must last until its submit."""
-    log_limit: Annotated[int, Meta(ge=0)] = 1_000_000_000
+    log_limit: Amount = 1_000_000_000
     """Bytes of output kept for one attempt; 0: no limit."""
     database: str = ""
     """`sqlite`, or the URL of a PostgreSQL database; empty: what was used the last time."""
@@ -36,27 +41,32 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Seconds without a sign of life after which another server takes the leader's place."""
     run_retention: Annotated[float, Meta(ge=0)] = 90 * DAY
     """Seconds that a finished run is kept, with its output; 0: for ever."""
-    run_limit: Annotated[int, Meta(ge=0)] = 100_000
+    run_limit: Amount = 100_000
     """Finished runs that are kept, the newest; 0: all."""
-    schedule_jobs: Annotated[int, Meta(ge=0)] = 100
+    schedule_jobs: Amount = 100
     """Finished jobs that are kept of one schedule, the newest, for as long as runs are; 0: all."""
     event_retention: Annotated[float, Meta(ge=0)] = 30 * DAY
     """Seconds that events are kept, whatever they are about; 0: for ever."""
-    event_limit: Annotated[int, Meta(ge=0)] = 1_000_000
+    event_limit: Amount = 1_000_000
     """Events that are kept, the newest; 0: all."""
     request_retention: Annotated[float, Meta(ge=0)] = 7 * DAY
     """Seconds in which a repeated submit gets the first answer; 0: for ever."""
     output_retention: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds that nodes keep the output of finished attempts; 0: as long as the run is known."""
-    output_limit: Annotated[int, Meta(ge=0)] = 50 * 1024**3
+    output_limit: Amount = 50 * 1024**3
     """Bytes of output of finished attempts on one node, the newest; 0: no limit."""
-    blob_limit: Annotated[int, Meta(ge=0)] = 0
+    blob_limit: Amount = 0
     """Bytes of uploaded content beyond which what no run names goes before its grace is over
     (never within two hours); 0: no limit but the disk."""
 
 
 def _size(value: object) -> object:
-    return parse_size(value, "B") if isinstance(value, str) else value
+    """Bytes; `off` (to YAML the same as `false`) means no limit."""
+    if value is False:
+        return 0
+    if isinstance(value, str):
+        return 0 if value == "off" else parse_size(value, "B")
+    return value
 
 
 def _duration(value: object) -> object:
@@ -67,12 +77,27 @@ def _as_is(value: object) -> object:
     return value
 
 
+def _count(value: object) -> object:
+    """A number; `off` means all."""
+    return 0 if value is False or value == "off" else value
+
+
 def _period(value: object) -> object:
-    """As _duration; `off` (to YAML the same as `false`) means for ever."""
+    """As _duration; `off` means for ever."""
     if value is False:
         return 0.0
     return (parse_limit(value) or 0.0) if isinstance(value, str) else value
 
+
+EXPECTED: Mapping[Callable[[object], object], str] = MappingProxyType(
+    {
+        _size: "a size such as 512MB, 24GB or 1.5TB, or off",
+        _duration: "a duration such as 90s, 45m, 1h30m or 2d",
+        _period: "a duration such as 90s, 45m, 1h30m or 2d, or off",
+        _count: "a whole number, or off",
+        _as_is: "a text",
+    }
+)
 
 READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
     {
@@ -81,10 +106,10 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "blob_limit": _size,
         "log_limit": _size,
         "run_retention": _period,
-        "run_limit": _as_is,
-        "schedule_jobs": _as_is,
+        "run_limit": _count,
+        "schedule_jobs": _count,
         "event_retention": _period,
-        "event_limit": _as_is,
+        "event_limit": _count,
         "request_retention": _period,
         "output_retention": _period,
         "output_limit": _size,
@@ -93,6 +118,10 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
     }
 )
 """How the text of each setting is read; numbers are bytes and seconds."""
+
+
+KINDS: Mapping[str, Any] = MappingProxyType(get_type_hints(Settings, include_extras=True))
+"""Type and bounds of each setting."""
 
 
 def home_directory(given: str | None = None) -> Path:
@@ -123,29 +152,68 @@ def load(home: Path) -> Settings:
     path = home / "config.yml"
     if not path.exists():
         return Settings()
+    document = _parsed(path)
+    if unknown := [str(key) for key in document if key not in READERS]:
+        raise InvalidInput(*(_unknown(key, str(path)) for key in unknown))
+    read: dict[str, object] = {}
+    wrong = []
+    for key, value in document.items():
+        try:
+            read[key] = msgspec.convert(READERS[key](value), KINDS[key])
+        except (BadValue, msgspec.ValidationError):
+            wrong.append(Problem(_reason(key, value), file=str(path), field=key))
+    if wrong:
+        raise InvalidInput(*wrong)
+    return msgspec.convert(read, Settings)
+
+
+def _parsed(path: Path) -> dict[str, object]:
     import yaml  # only where there is a file: 30 ms of a cold start
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text) or {}
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        raise InvalidInput(Problem(reason, "make it a file of yours", file=str(path))) from None
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 (byte {error.start + 1})"
+        raise InvalidInput(Problem(reason, "save it as UTF-8", file=str(path))) from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InvalidInput(Problem(f"not YAML: {reason}", file=str(path))) from None
     if not isinstance(document, dict):
         raise InvalidInput(Problem("must be a mapping of settings", file=str(path)))
-    if unknown := [str(key) for key in document if key not in READERS]:
-        raise InvalidInput(*(_unknown(key, str(path)) for key in unknown))
-    values, problems = {}, []
-    for key in document:
-        try:
-            values[key] = READERS[key](document[key])
-        except BadValue as error:
-            problems.append(Problem(str(error), field=key, file=str(path)))
-    if problems:
+    keys = [str(key.value) for key, _ in node.value] if node and document else []
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        problems = (Problem("set twice", "keep one", key, str(path)) for key in twice)
         raise InvalidInput(*problems)
-    try:
-        return msgspec.convert(values, Settings)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(Problem(str(error), file=str(path))) from None
+    return document
+
+
+def _reason(key: str, value: object) -> str:
+    """Why a value is refused. That of `database` is not shown: it may hold a password."""
+    expected = EXPECTED[READERS[key]]
+    if key == "database":
+        return f"not {expected}"
+    if value is None or isinstance(value, bool | list | dict):
+        return f"{json.dumps(value)} is not {expected}"
+    with suppress(BadValue):
+        if bound := _bound(key, READERS[key](value)):
+            return f"{value} is {bound}"
+    return f"{value!r} is not {expected}"
+
+
+def _bound(key: str, number: object) -> str:
+    """Which bound of its setting a number breaks, if any."""
+    (meta,) = KINDS[key].__metadata__
+    if not isinstance(number, int | float):
+        return ""
+    if number < meta.ge:
+        least = duration_text(meta.ge) if READERS[key] in (_duration, _period) else meta.ge
+        return f"less than {least}"
+    return f"more than {meta.le}" if meta.le is not None and number > meta.le else ""
 
 
 def _unknown(key: str, file: str) -> Problem:

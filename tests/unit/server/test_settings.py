@@ -67,6 +67,67 @@ def test_wrong_ones_name_the_file(tmp_path: Path, text: str) -> None:
         settings.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("blob_grace: 1h", "blob_grace: 1h is less than 2h"),
+        ("leader_lease: 0", "leader_lease: 0 is less than 0.5s"),
+        ("run_limit: -1", "run_limit: -1 is less than 0"),
+        ("run_limit: 1.5", "run_limit: 1.5 is not a whole number, or off"),
+        ("run_limit: 5GB", "run_limit: '5GB' is not a whole number, or off"),
+        ("run_limit: 10000000000000000000", f"is more than {2**63 - 1}"),
+        ("run_limit:", "run_limit: null is not a whole number, or off"),
+        ("upload_limit: 5 parsecs", "upload_limit: '5 parsecs' is not a size such as"),
+        ("leader_lease: off", "leader_lease: false is not a duration such as"),
+        ("run_retention: soon", "run_retention: 'soon' is not a duration such as"),
+        ("event_limit: 5\nevent_limit: 6", "event_limit: set twice; keep one"),
+    ],
+)
+def test_a_wrong_value_is_named_and_said_what_it_should_be(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "config.yml").write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        settings.load(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/config.yml: ")
+    assert message in str(caught.value)
+    assert "`" not in str(caught.value)
+
+
+def test_all_wrong_values_are_said_at_once_and_none_of_the_database_is_shown(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.yml").write_text("run_limit: x\ndatabase: ['pw-7']\nlog_limit: y\n")
+    with pytest.raises(InvalidInput) as caught:
+        settings.load(tmp_path)
+    assert [problem.field for problem in caught.value.problems] == [
+        "run_limit",
+        "database",
+        "log_limit",
+    ]
+    assert "pw-7" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["run_limit", "schedule_jobs", "event_limit", "output_limit"])
+@pytest.mark.parametrize("written", ["off", '"off"', "0"])
+def test_a_limit_may_be_off(tmp_path: Path, name: str, written: str) -> None:
+    (tmp_path / "config.yml").write_text(f"{name}: {written}\n")
+    assert getattr(settings.load(tmp_path), name) == 0
+
+
+def test_a_file_that_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_bytes(b"run_limit: \xff\n")
+    with pytest.raises(
+        InvalidInput, match=r"config\.yml: not UTF-8 \(byte 12\); save it as UTF-8"
+    ):
+        settings.load(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(InvalidInput, match=r"config\.yml: cannot be read: Is a directory"):
+        settings.load(tmp_path)
+
+
 def test_home_is_the_argument_the_variable_or_the_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
