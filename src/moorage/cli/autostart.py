@@ -29,6 +29,8 @@ START_TIMEOUT = 60.0
 """Seconds in which a server must be ready; a cold start on a busy two-core machine takes 3."""
 END_TIMEOUT = 5.0
 """Seconds in which a server that did not start must end by itself."""
+REFUSAL = "moorage server: "
+"""Begins the last words of a server that knows why it ends."""
 LOG_LINES = 8
 """How much of the log a failed start shows."""
 
@@ -119,7 +121,7 @@ def _start(home: Path, options: Sequence[str]) -> None:
         tell = -1
         if not _is_ready(ready):
             if _ended(child) == InvalidInput.exit_code:
-                raise InvalidInput(_last_line(log_path, began))
+                raise InvalidInput(*_last_words(log_path, began))
             raise Unreachable(_why(log_path, began))
         child.returncode = 0  # ours no longer: without it, Popen warns that it still runs
     finally:
@@ -143,9 +145,12 @@ def _is_ready(ready: int) -> bool:
     return bool(readable and os.read(ready, 1))
 
 
-def _last_line(log_path: Path, began: int) -> str:
+def _last_words(log_path: Path, began: int) -> list[str]:
+    """All problems that the server named at its end, a line each."""
     lines = _written(log_path, began)
-    return lines[-1].removeprefix("moorage server: ") if lines else "see " + str(log_path)
+    said = [number for number, line in enumerate(lines) if line.startswith(REFUSAL)]
+    words = lines[said[-1] :] if said else lines[-1:]
+    return [line.removeprefix(REFUSAL) for line in words] or [f"see {log_path}"]
 
 
 def _written(log_path: Path, began: int) -> list[str]:
@@ -160,4 +165,6 @@ def _why(log_path: Path, began: int) -> str:
     reason = f"the server did not start; the end of {log_path}:"
     if not lines:
         return f"the server did not start within {START_TIMEOUT:.0f} s and wrote no log"
+    if lines[-1].startswith(REFUSAL):
+        return f"the server did not start: {lines[-1].removeprefix(REFUSAL)}"
     return "\n".join([reason, *(f"  {line}" for line in lines)])

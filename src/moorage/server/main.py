@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
 import logging
 import os
@@ -24,8 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    home = ""
     try:
         options = parse(arguments)
+        home = str(options.home)
         import asyncio
 
         from moorage.server.process import serve
@@ -35,11 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(error)
         return error.exit_code
     except OSError as error:
-        _complain(error)
+        _complain(refused(error, home))
         return 1
 
 
-def _complain(error: Exception) -> None:
+def refused(error: OSError, home: str) -> str:
+    """What the system refused, where, and what to do about it."""
+    place = error.filename or home
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{place}: the disk is full: free some space, then start the server again"
+    return f"{place}: {error.strerror or error}"
+
+
+def _complain(error: object) -> None:
     with suppress(OSError):  # the log may be on the disk that is full
         print(f"moorage server: {error}", file=sys.stderr)
 

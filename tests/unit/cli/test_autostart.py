@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moorage.cli import autostart
-from moorage.errors import Unreachable
+from moorage.errors import InvalidInput, Unreachable
 
 SERVER = """
 import json, os, socket, sys
@@ -108,6 +108,31 @@ def test_a_cut_address_file_counts_as_no_server(home):
     (home / "server.json").write_text('{"url": "htt')
     _, started = autostart.ensure(home)
     assert started
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "text"),
+    [
+        (1, Unreachable, "the server did not start: the disk is full; free some"),
+        (2, InvalidInput, "the disk is full; free some"),
+    ],
+)
+def test_a_server_that_says_why_it_ends_is_quoted_in_one_line(
+    tmp_path, monkeypatch, code, error, text
+):
+    words = f"print('noise'); print('moorage server: the disk is full; free some'); exit({code})"
+    monkeypatch.setattr(autostart, "server_command", lambda home: [sys.executable, "-c", words])
+    with pytest.raises(error) as caught:
+        autostart.ensure(tmp_path)
+    assert str(caught.value) == text
+
+
+def test_all_problems_of_its_settings_are_shown(tmp_path):
+    (tmp_path / "config.yml").write_text("run_limit: x\nlog_limit: y\n")
+    with pytest.raises(InvalidInput) as caught:
+        autostart.ensure(tmp_path)
+    assert "run_limit: 'x' is" in str(caught.value)
+    assert "log_limit: 'y' is" in str(caught.value)
 
 
 def test_a_server_that_dies_shows_the_end_of_its_log(tmp_path, monkeypatch):
