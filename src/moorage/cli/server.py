@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.core import ParameterSource
 from msgspec import Struct
 
 from moorage.cli import autostart
@@ -23,9 +24,11 @@ from moorage.cli.server_check import check
 from moorage.cli.server_collect import collect
 from moorage.cli.server_migrate import migrate_store
 from moorage.cli.session import await_node, json_option, print_json
-from moorage.errors import NotFound, Unavailable, Unreachable
-from moorage.protocol.api import Info
+from moorage.errors import InvalidInput, NotFound, Problem, Unavailable, Unreachable
+from moorage.protocol.api import Info, ServerView
 
+SILENT = 15.0
+"""Seconds after which a server that says nothing is not called a standby any more."""
 STOP_TIMEOUT = 60.0
 """Seconds in which a server must end after SIGTERM."""
 
@@ -90,10 +93,28 @@ def status(as_json: bool) -> None:
 def _servers(info: Info) -> list[str]:
     """A line for each server on the database, the leader first."""
     return [
-        f"  {view.url}  {'leads' if view.leads else 'stands by'}, version {view.version}, "
+        f"  {view.url}  {role(view)}, version {view.version}, "
         f"heard of {coarse(max(0.0, view.age))} ago"
         for view in info.servers
     ]
+
+
+def role(view: ServerView) -> str:
+    """What a server does, as far as the others have heard."""
+    if view.age > SILENT:
+        return "silent"
+    return "leads" if view.leads else "stands by"
+
+
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """An empty text is a variable of a script that is not set: the server must not open another
+    database than was meant."""
+    given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    if given and not value.strip():
+        raise InvalidInput(
+            Problem("it is empty", "write sqlite or postgresql://HOST/DATABASE", "--database")
+        )
+    return value
 
 
 def server_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -105,6 +126,7 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--database",
             default="",
+            callback=_not_empty,
             metavar="URL",
             help="postgresql://HOST/DATABASE, for several servers; sqlite is the default.",
         ),

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from moorage.cli import main as program
+from moorage.cli.server import role
 from moorage.errors import Conflict, Forbidden, InvalidInput, NotFound, Problem, Unreachable
+from moorage.protocol.api import ServerView
 
 
 def run_main(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -28,6 +30,26 @@ def commands() -> list[tuple[str, click.Command]]:
         if isinstance(command, click.Group):
             found += [(f"{name} {sub}", command.commands[sub]) for sub in command.commands]
     return found
+
+
+@pytest.mark.parametrize(
+    ("age", "leads", "words"),
+    [(1.0, True, "leads"), (1.0, False, "stands by"), (60.0, False, "silent")],
+)
+def test_a_server_that_is_not_heard_of_is_not_called_a_standby(age, leads, words):
+    view = ServerView(url="http://127.0.0.1:1", version="0.1.0", leads=leads, age=age)
+    assert role(view) == words
+
+
+@pytest.mark.parametrize("verb", ["start", "run"])
+def test_an_empty_database_is_refused_before_anything_is_started(
+    capsys, tmp_path, monkeypatch, verb
+):
+    monkeypatch.setenv("MOORAGE_HOME", str(tmp_path))
+    code, _, said = run_main(capsys, "server", verb, "--database", "")
+    assert code == 2
+    assert "--database: it is empty; write sqlite or postgresql://HOST/DATABASE" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "command"), commands())
