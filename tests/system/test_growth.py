@@ -274,7 +274,7 @@ def test_a_damaged_file_is_told_with_the_remedy(home: Command) -> None:
     path.write_bytes(content)
     found = home("server", "check")
     assert found.code == 1
-    assert "restore a backup: moorage server restore FILE" in found.out
+    assert "restore a backup with 'moorage server restore FILE' in a new home" in found.out
     assert path.read_bytes() == content
 
 

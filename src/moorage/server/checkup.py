@@ -44,8 +44,9 @@ def _file(store: Store, tell: Tell) -> list[Found]:
         return []
     try:
         lines = store.file.damage(tell)
-    except StoreBroken as error:
-        lines = [str(error)]
+    except StoreBroken as error:  # its words end with the remedy
+        problem, _, remedy = str(error).rpartition(": ")
+        return [Found(Finding(problem, remedy))]
     return [Found(_told(line)) for line in lines]
 
 

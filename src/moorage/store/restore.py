@@ -46,6 +46,7 @@ class Damaged(MoorageError):
     """The file is no backup, or not a whole one."""
 
     code = "damaged"
+    exit_code = InvalidInput.exit_code
 
 
 class Restored(NamedTuple):

@@ -207,6 +207,9 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -16384")  # KiB: digests insert in random places
         connection.execute(f"PRAGMA journal_size_limit = {_CHECKED_AT_OPEN}")
+    except sqlite3.Error as error:
+        connection.close()
+        raise meaning(error, path) from error
     except BaseException:
         connection.close()
         raise

@@ -60,6 +60,7 @@ def _reason(primary: int, error: Exception, path: Path) -> str:
 def damaged(path: Path, detail: str) -> str:
     """What to do about a file that is no sound database."""
     return (
-        f"{path} is damaged or not a database ({detail}); it was left as it is: restore a backup, "
-        f"or save what can be read with 'sqlite3 {path.name} .recover' and put that in its place"
+        f"{path} is damaged or not a database ({detail}); it was left as it is: restore a backup "
+        "with 'moorage server restore FILE' in a new home, or save what can be read with "
+        f"'sqlite3 {path.name} .recover' and put that in its place"
     )

@@ -264,6 +264,7 @@ def test_a_damaged_file_restores_nothing(
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(Damaged, match=r"b\.tar"):
         restore(file, tmp_path / "new", 1.0)
+    assert Damaged.exit_code == 2  # bad input: nothing is changed
     assert list((tmp_path / "new").iterdir()) == []
     assert not (tmp_path / "evil").exists()
 

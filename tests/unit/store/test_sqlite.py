@@ -14,7 +14,7 @@ import pytest
 from contract import rows
 from moorage.store import sql
 from moorage.store.base import StatementRefused, StoreBroken
-from moorage.store.sqlite import open_sqlite
+from moorage.store.sqlite import examine_sqlite, open_sqlite
 from moorage.store.sqlite_errors import meaning
 
 
@@ -70,6 +70,13 @@ def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
         with pytest.raises(StoreBroken, match=r"damaged or not a database .*restore a backup"):
             open_sqlite(path)
     assert path.read_bytes() == content
+
+
+def test_examining_what_is_no_database_says_so_with_its_place(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"junk\n")
+    with pytest.raises(StoreBroken, match=rf"{path} is damaged or not a database .*: restore a"):
+        examine_sqlite(path)
 
 
 def test_a_damaged_database_is_refused_and_kept(path: Path) -> None:
