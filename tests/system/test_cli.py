@@ -205,7 +205,7 @@ def test_a_server_that_cannot_start_names_the_setting(tmp_path):
     assert result.code == 2
     assert result.err == (
         f"moorage: error: {tmp_path / 'config.yml'}: upload_limit: 'many' is not a size such as "
-        "512MB, 24GB or 1.5TB\n"
+        "512MB, 24GB or 1.5TB, or off\n"
     )
 
 
