@@ -198,6 +198,8 @@ class Postgres:
 
     def new_database(self) -> str:
         """URL of an empty database with a name of its own."""
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError("PostgreSQL has ended:\n" + "".join(self.log))
         name = f"test_{secrets.token_hex(6)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
