@@ -94,7 +94,8 @@ def test_an_end_that_the_disk_refuses_is_kept_until_it_is_written(tmp_path: Path
         timeout=30,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"{tmp_path / EXIT}: No space left on device\n"
     assert "pid" in json.loads(done.stdout)
     assert json.loads((tmp_path / EXIT).read_text())["exit_code"] == 0
 
