@@ -18,6 +18,7 @@ from moorage.protocol.agent import AttemptState
 from moorage.protocol.api import Finding, RunRef, RunState
 from moorage.specs.task import Task
 from moorage.store.base import Row, Statement, Store, StoreBroken
+from moorage.store.numbers import MARGIN, is_number
 from moorage.store.telling import Tell, nobody
 
 _PAGE = 500
@@ -113,6 +114,11 @@ RULES = (
         ("repair_forget_blob",),
     ),
 )
+NUMBERS = (
+    *("schema_version", "epoch", "highest_run", "highest_job", "events_trimmed"),
+    *("restored_jobs", "restored_attempt"),
+)
+"""What `meta` may hold; not all of it is there in every store."""
 _LEGAL: Mapping[str, frozenset[str]] = {
     "run": frozenset(get_args(RunState)),
     "job": frozenset(get_args(JobStateName)),
@@ -128,10 +134,12 @@ def check_tables(store: Store, now: float, tell: Tell = nobody) -> Iterator[Foun
         tell("rules", number, len(RULES))
         for row in store.read(rule.query):
             yield _broken(rule, row, now)
-    yield from _numbers(store)
     yield from _requests(store)
-    yield from _meta(store, now)
-    yield from _start(store)
+    unreadable = list(_meta(store, now))
+    yield from unreadable
+    if not unreadable:  # what follows reads those numbers
+        yield from _numbers(store)
+        yield from _start(store)
 
 
 def _broken(rule: Rule, row: Row, now: float) -> Found:
@@ -175,17 +183,35 @@ def _requests(store: Store) -> Iterator[Found]:
 
 
 def _meta(store: Store, now: float) -> Iterator[Found]:
-    for key in ("schema_version", "epoch", "highest_run", "highest_job", "events_trimmed"):
+    for key in NUMBERS:
         for row in store.read("meta", {"key": key}):
-            if not row["value"].isdecimal():
-                remedy = "restore a backup" if key == "schema_version" else "the number is reset"
-                # Agents refuse a server of an older epoch than they know: milliseconds are beyond
-                # all that starts and restores can have come to.
-                value = str(int(now * 1000)) if key == "epoch" else "0"
-                repair = Statement("set_meta", {"key": key, "value": value})
-                known = key != "schema_version"
-                finding = Finding(f"{key} is {row['value']!r}, not a number", remedy, known)
-                yield Found(finding, (repair,) if known else ())
+            if not is_number(row["value"]):
+                told = f"{key} is {row['value']!r}, not a number"
+                if key == "schema_version":
+                    yield Found(Finding(told, "restore a backup"))
+                    continue
+                value, remedy = _instead(store, key, now)
+                repair = Statement("set_meta", {"key": key, "value": str(value)})
+                yield Found(Finding(told, remedy, repairable=True), (repair,))
+
+
+def _instead(store: Store, key: str, now: float) -> tuple[int, str]:
+    """What to write where a number is lost, and why that."""
+    known = store.read("check_known")[0]
+    if key == "epoch":
+        # Agents refuse a server of an older epoch than they know: milliseconds are beyond all
+        # that starts and restores can have come to.
+        return int(now * 1000), "the number is set far above all that were used"
+    if key == "events_trimmed":
+        return max(0, known["first_event"] - 1), "the feed begins with the first event there is"
+    if key == "restored_jobs":
+        return known["job"], "every job counts as restored: its next attempt has a new number"
+    if key == "restored_attempt":
+        return known["attempt"] + MARGIN, "numbers go on far above all that are known"
+    # What was deleted may have had higher numbers than rows and events still know. Every run and
+    # every job had events, so there were fewer of them than events.
+    highest = max(known[key.removeprefix("highest_")], known["last_event"])
+    return highest + MARGIN, "numbers go on far above all that are known"
 
 
 def _start(store: Store) -> Iterator[Found]:

@@ -24,6 +24,7 @@ from blake3 import blake3
 from moorage.errors import InvalidInput, MoorageError, Problem
 from moorage.store.backup import DATABASE, FORMAT, MANIFEST, Manifest, Part
 from moorage.store.base import Statement, Store
+from moorage.store.numbers import MARGIN
 from moorage.store.sqlite import open_sqlite
 from moorage.store.sqlite_file import SqliteFile
 from moorage.store.telling import Tell, nobody
@@ -35,7 +36,6 @@ ATTEMPTS = 1_000_000
 """Attempts of one job between two restores, at most."""
 _PER_SECOND = 1_000
 """Runs, jobs or events that a server has made a second since its backup, at most on average."""
-_MARGIN = 1_000_000
 NODES_PATIENCE = 60.0
 """Seconds before queued jobs start: nodes that come back say first what they still run."""
 _PACK = re.compile(r"packs/([0-9a-f]{2})[0-9a-f]{30}\.pack")
@@ -168,7 +168,7 @@ def _require_sound(file: Path, database: Path) -> None:
 def _raise_numbers(path: Path, manifest: Manifest, now: float) -> Restored:
     store = open_sqlite(path)
     try:
-        gap = _MARGIN + int(max(0.0, now - manifest.created_at)) * _PER_SECOND
+        gap = MARGIN + int(max(0.0, now - manifest.created_at)) * _PER_SECOND
         ids = store.read("max_ids")[0]
         store.write(_raising(store, gap, ids["run"], ids["job"], manifest.created_at, now))
         runs: int = store.read("restore_count")[0]["total"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from contract import rows
 from moorage.protocol import packs, tree
 from moorage.store.base import Statement
 from moorage.store.blobs import Blobs
-from moorage.store.check import Found, check_tables
+from moorage.store.check import NUMBERS, Found, check_tables
+from moorage.store.leader import Identity
+from moorage.store.postgres import open_postgres
 from moorage.store.sqlite import SqliteStore, open_sqlite
 from moorage.store.writer import Writer
+from postgres import Postgres
 
 NOW = 5000.0
 DIGEST = "ab" * 32
@@ -84,6 +88,43 @@ def test_an_epoch_that_is_repaired_is_beyond_those_that_agents_know(store: Sqlit
     [row] = store.read("meta", {"key": "epoch"})
     a_year_of_restores = 365 * 86_400 * 1000
     assert int(row["value"]) > a_year_of_restores
+
+
+@pytest.mark.parametrize("kind", ["run", "job"])
+@pytest.mark.parametrize("value", ["", "9x", "-3", "\u0663", "9" * 30])
+def test_a_number_that_is_repaired_is_beyond_all_that_were_used(
+    store: SqliteStore, kind: str, value: str
+) -> None:
+    """3,000 runs came and went, and their events with them, but for the last."""
+    raw(store, "INSERT INTO events (seq, at, kind) VALUES (9000, 1, 'node.up')")
+    store.write([Statement("set_meta", {"key": f"highest_{kind}", "value": value})])
+    assert problems(store) == [f"highest_{kind} is {value!r}, not a number"]
+    repair(store)
+    assert problems(store) == []
+    assert store.read("max_ids")[0][kind] >= 1_000_000 + 9000
+
+
+def test_the_feed_is_said_to_begin_where_it_does(store: SqliteStore) -> None:
+    raw(store, "UPDATE events SET seq = 70")
+    store.write([Statement("set_meta", {"key": "events_trimmed", "value": "x"})])
+    repair(store)
+    assert store.read("events_trimmed") == [{"seq": 69}]
+
+
+def test_numbers_of_a_shared_database_are_repaired(postgres_server: Postgres) -> None:
+    """There a text that is no number is an error to every query that reads it as one."""
+    url = postgres_server.new_database()
+    with closing(open_postgres(url)) as store:
+        store.leadership(Identity("one", "http://127.0.0.1:1", "1")).acquire()
+        store.write([rows.run(7), rows.job(7, 7), rows.event(run_id=7)])
+        for key in NUMBERS[1:]:
+            store.write([Statement("set_meta", {"key": key, "value": "9x"})])
+        found = list(check_tables(store, NOW))
+        assert len(found) == len(NUMBERS) - 1
+        store.write([statement for one in found for statement in one.repair])
+        assert list(check_tables(store, NOW)) == []
+        assert store.read("max_ids")[0]["run"] > 1_000_000
+    postgres_server.drop_database(url)
 
 
 @pytest.mark.parametrize(

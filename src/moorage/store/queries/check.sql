@@ -114,6 +114,19 @@ ORDER BY b.pack, b.start;
 -- Numbers that events know of; none may be given out again.
 SELECT coalesce(max(run_id), 0) AS run, coalesce(max(job_id), 0) AS job FROM events;
 
+-- name: check_known
+-- The highest numbers that rows and events know of, whatever `meta` says.
+SELECT
+    (SELECT coalesce(max(n), 0) FROM (
+        SELECT max(id) AS n FROM runs UNION ALL SELECT max(run_id) FROM events
+    ) AS known) AS run,
+    (SELECT coalesce(max(n), 0) FROM (
+        SELECT max(id) AS n FROM jobs UNION ALL SELECT max(job_id) FROM events
+    ) AS known) AS job,
+    (SELECT coalesce(max(attempt), 0) FROM jobs) AS attempt,
+    (SELECT coalesce(min(seq), 0) FROM events) AS first_event,
+    (SELECT coalesce(max(seq), 0) FROM events) AS last_event;
+
 -- name: check_requests
 -- What requests were answered with, some after another.
 SELECT "user", id, runs FROM requests
