@@ -1,4 +1,4 @@
-"""What the package imports is what it declares, and nothing is declared that it does not import."""
+"""What the package imports is what it declares, and it declares nothing else."""
 
 from __future__ import annotations
 
