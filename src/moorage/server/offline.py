@@ -28,6 +28,7 @@ from moorage.store.blobs import Blobs
 from moorage.store.packs import Packs
 from moorage.store.restore import restore, restore_into
 from moorage.store.sqlite import SqliteStore, examine_sqlite
+from moorage.store.workspace import workspace
 from moorage.store.writer import Writer
 
 _SAY_EVERY = 0.2
@@ -136,8 +137,10 @@ def _repair(store: Store, blobs: Blobs, checked: Checked) -> CheckReply:
         return checked.reply
     stamp = time.strftime("%Y%m%d-%H%M%S")
     copy = blobs.directory / f"moorage.db.before-repair-{stamp}"
-    snapshot_of(store)(copy, _Teller())
-    copy.chmod(0o600)
+    with workspace(blobs.directory, "copy") as work:
+        snapshot_of(store)(work / copy.name, _Teller())
+        (work / copy.name).chmod(0o600)
+        (work / copy.name).replace(copy)
     for _ in range(_ROUNDS):
         if not any(one.finding.repairable for one in checked.found):
             break

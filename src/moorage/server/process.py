@@ -22,6 +22,7 @@ from moorage.server.embedded import Embedded
 from moorage.server.listener import listen
 from moorage.server.options import Options
 from moorage.server.site import Site, settle
+from moorage.store.workspace import sweep
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ async def serve(options: Options) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     site = settle(options, moorage.__version__, time.time())
+    sweep(site.directory)
     door = Door()
     house = _house(site, door)
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 import tarfile
-import tempfile
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +22,7 @@ from msgspec import Struct
 from moorage.errors import Unavailable
 from moorage.store.blobs import Blobs
 from moorage.store.telling import Tell, nobody
+from moorage.store.workspace import workspace
 
 DATABASE = "moorage.db.zst"
 MANIFEST = "manifest.json"
@@ -72,17 +72,17 @@ class Backup:
         up."""
         with (
             self._blobs.paused(),
-            tempfile.TemporaryDirectory(dir=self._workspace, prefix="backup.") as name,
+            workspace(self._workspace, "backup") as work,
         ):
-            database = Path(name) / "snapshot"
+            database = work / "snapshot"
             self._snapshot(database, tell)
             schema, packs = _contents(database)
             self._require(packs)
-            part = _compressed(database, Path(name) / DATABASE, tell)
+            part = _compressed(database, work / DATABASE, tell)
             database.unlink()
-            length = (Path(name) / DATABASE).stat().st_size
+            length = (work / DATABASE).stat().st_size
             self.size = sum(map(_padded, [length, *(size for _, size in packs)]))
-            with (Path(name) / DATABASE).open("rb") as file:
+            with (work / DATABASE).open("rb") as file:
                 yield from _member(DATABASE, length, file, now, [])
             parts: list[Part] = []
             for pack, size in packs:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -31,6 +29,7 @@ from moorage.store.telling import Tell, nobody
 from moorage.store.transfer import End, transfer
 from moorage.store.transfer import require_empty as require_empty_end
 from moorage.store.transfer_sqlite import SqliteEnd
+from moorage.store.workspace import workspace
 
 ATTEMPTS = 1_000_000
 """Attempts of one job between two restores, at most."""
@@ -84,7 +83,8 @@ def _verified(
 ) -> Iterator[tuple[Path, Restored]]:
     """A whole store, in a directory of its own that is gone afterwards."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _workspace(directory) as work:
+    with workspace(directory, "restore") as work:
+        (work / "packs").mkdir(mode=0o700)
         manifest = _unpack(file, work, tell)
         _require_sound(file, work / "moorage.db")
         yield work, _raise_numbers(work / "moorage.db", manifest, now)
@@ -100,16 +100,6 @@ def require_empty(directory: Path) -> None:
         )
     if packs.is_dir():
         packs.rmdir()
-
-
-@contextmanager
-def _workspace(directory: Path) -> Iterator[Path]:
-    work = Path(tempfile.mkdtemp(dir=directory, prefix="restore."))
-    try:
-        (work / "packs").mkdir(mode=0o700)
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _unpack(file: Path, work: Path, tell: Tell) -> Manifest:

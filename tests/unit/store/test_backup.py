@@ -98,7 +98,7 @@ def test_a_backup_under_load_is_one_moment(world: World, tmp_path: Path) -> None
     finally:
         stop.set()
         writer.join()
-    assert list((world.directory).glob("backup.*")) == []
+    assert list((world.directory).glob("unfinished-*")) == []
     restore(tmp_path / "b.tar", tmp_path / "new", time.time())
     store = opened(tmp_path / "new")
     runs = {row["id"] for row in store.read("live_runs")}
@@ -396,7 +396,7 @@ def test_a_backup_that_nobody_waits_for_leaves_nothing(
     backup = Backup(make, world.blobs, world.directory, "test")
     with pytest.raises(Left):
         next(backup.chunks(1.0, tell))
-    assert not list(world.directory.glob("backup.*"))
+    assert not list(world.directory.glob("unfinished-*"))
     assert world.blobs.collect(time.time() + 9 * DAY, DAY).blobs == 1
 
 
