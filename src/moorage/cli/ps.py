@@ -12,10 +12,13 @@ from moorage.cli.client import Client
 from moorage.cli.render import Style, age, lasted, say, style_of, table
 from moorage.cli.session import WholeNumber, connect, json_option, print_json, print_lines
 from moorage.errors import InvalidInput, MoorageError, Problem
-from moorage.protocol.api import FINAL_STATES, RunPage, RunSummary
+from moorage.protocol.api import COUNTED, FINAL_STATES, RunPage, RunSummary
 
 RECENT = 86_400.0
 """Seconds for which a run that has ended is still shown."""
+AT_MOST = 40
+"""Runs that wait, and runs that ended, which a table shows without -a. What is live otherwise is
+limited by the machines."""
 HEADERS = ("ID", "NAME", "STATE", "NODE", "SUBMITTED", "LASTED", "REASON")
 STATE = HEADERS.index("STATE")
 REFRESH = 2.0
@@ -32,12 +35,13 @@ CALM = 0.2
 def ps(everything: bool, newest: int | None, watch: bool, as_json: bool) -> None:
     """List runs.
 
-    Shows what has not ended and what ended within the last day, and says when there is more.
+    Shows what has not ended and what ended within the last day, of many the first that wait and
+    the last that ended, and says when there is more.
 
     \b
     Examples:
       moorage ps               what runs, waits, or ended today
-      moorage ps -a            all runs that the server knows
+      moorage ps --all         all runs that the server knows
       moorage ps -w            a live table, until Ctrl-C
       moorage ps -n 5 --json   the newest five, for a program
     """
@@ -52,9 +56,12 @@ def ps(everything: bool, newest: int | None, watch: bool, as_json: bool) -> None
         runs, total = select(client, time.time(), everything=everything, newest=newest)
     if as_json:
         print_json(RunPage(runs, total))
+        hidden = hidden_note(len(runs), total, newest)
     else:
-        print_lines(listing(runs, style_of(sys.stdout), time.time()))
-    hidden = hidden_note(len(runs), total, newest)
+        limited = not everything and newest is None
+        shown = bounded(runs) if limited else runs
+        print_lines(listing(shown, style_of(sys.stdout), time.time()))
+        hidden = left_out(runs, shown, total) or hidden_note(len(shown), total, newest)
     if hidden:
         say(hidden)
     elif not runs and not as_json:
@@ -92,6 +99,39 @@ def _newest(client: Client, wanted: int) -> tuple[list[RunSummary], int]:
 
 def _is_recent(run: RunSummary, now: float) -> bool:
     return run.state not in FINAL_STATES or (run.ended_at or run.submitted_at) > now - RECENT
+
+
+def bounded(runs: list[RunSummary]) -> list[RunSummary]:
+    """These runs without most of those that wait, but for the first in line, and of those that
+    ended, but for the latest; in the same order."""
+    waiting = sorted(filter(_waits, runs), key=lambda run: (-run.priority, run.id))
+    ended = sorted(filter(_has_ended, runs), key=lambda run: run.ended_at or 0.0, reverse=True)
+    dropped = {run.id for run in (*waiting[AT_MOST:], *ended[AT_MOST:])}
+    return [run for run in runs if run.id not in dropped]
+
+
+def _waits(run: RunSummary) -> bool:
+    return run.state == "queued"
+
+
+def _has_ended(run: RunSummary) -> bool:
+    return run.state in FINAL_STATES
+
+
+def left_out(runs: list[RunSummary], shown: list[RunSummary], total: int) -> str:
+    """What must be said where `bounded` left out some; empty where it did not."""
+    waiting, ended = (
+        sum(map(kind, runs)) - sum(map(kind, shown)) for kind in (_waits, _has_ended)
+    )
+    if not waiting and not ended:
+        return ""
+    counts = {"more waiting": waiting, "more that ended": ended}
+    if total < COUNTED:
+        counts["of before"] = total - len(runs)
+    told = [f"{count:,} {what}" for what, count in counts.items() if count > 0]
+    if total >= COUNTED:  # the server counts no further
+        told.append("perhaps some of before")
+    return f"and {', '.join(told)}: moorage ps --all"
 
 
 def hidden_note(shown: int, total: int, newest: int | None = None) -> str:
@@ -147,6 +187,8 @@ def _watch(client: Client, everything: bool, newest: int | None) -> None:
             changed.clear()
             now = time.time()
             runs, total = select(client, now, everything=everything, newest=newest)
+            if not everything and newest is None:
+                runs = bounded(runs)
             _draw(runs, total, now)
             changed.wait(REFRESH)
             calm.wait(CALM)  # never set: a limit on drawings, while more changes gather

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from moorage.cli.ps import hidden_note, listing, select
+from moorage.cli.ps import bounded, hidden_note, left_out, listing, select
 from moorage.cli.render import Style
 from moorage.protocol import api
 
@@ -61,6 +61,27 @@ def test_all_means_all_pages(scripted, client, Reply):
     shown, total = select(client, NOW, everything=True)
     assert (len(shown), total) == (25, 25)
     assert hidden_note(25, 25) == ""
+
+
+def test_of_thousands_that_wait_the_first_are_shown_and_the_others_counted():
+    live = [run(20_000, 1, "running"), run(19_999, 1, "scheduled")]
+    waiting = [run(n, 10, priority=int(n == 9000)) for n in range(10_000, 0, -1)]
+    ended = [run(30_000 + n, 50, "succeeded", ended_at=NOW - n) for n in range(50)]
+    runs = sorted([*live, *waiting, *ended], key=lambda r: -r.id)
+    shown = bounded(runs)
+    assert [r.id for r in shown] == [
+        *range(30_039, 29_999, -1), 20_000, 19_999, 9000, *range(39, 0, -1)
+    ]  # fmt: skip
+    said = "and 9,960 more waiting, 10 more that ended, perhaps some of before: moorage ps --all"
+    assert left_out(runs, shown, len(runs)) == said
+    some = [run for run in runs if run.id > 9000]
+    said = "and 960 more waiting, 10 more that ended: moorage ps --all"
+    assert left_out(some, bounded(some), len(some)) == said
+    said = "and 960 more waiting, 10 more that ended, 100 of before: moorage ps --all"
+    assert left_out(some, bounded(some), len(some) + 100) == said
+    few = runs[40:60]
+    assert bounded(few) == few
+    assert left_out(few, few, 7000) == ""
 
 
 def test_the_newest_are_the_newest_whatever_their_state(scripted, client, Reply):
