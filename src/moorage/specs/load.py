@@ -66,16 +66,11 @@ def load(
     given = _read(Value(root, "", context), root)
     if name is not None:
         given["name"] = _option_name(name, context)
-    if args and interpolate.ARGS not in context.used:
-        fix = "write ${{ run.args }} where they belong in commands"
-        context.report(Problem("the arguments after -- are used nowhere", fix, "--", file))
+    _require_use(args, context)
     written = _mounts(given, context)
     if context.problems:
         raise InvalidInput(*sorted(context.problems, key=lambda p: (p.line, p.column)))
-    compat = given.get("compat")
-    dialect = "dstack" if _is_dstack(file, root, context, compat) else "native"
-    if compat is None and dialect == "dstack":
-        given["compat"] = ["dstack"]
+    dialect = _dialect(root, context, given)
     given["mounts"] = [item.mount for item in written]
     return Loaded(
         _task(given, context.overrides),
@@ -148,12 +143,29 @@ def _overrides(pairs: Sequence[str], context: Context) -> dict[str, str]:
     return result
 
 
+def _require_use(args: Sequence[str] | None, context: Context) -> None:
+    """Arguments that the file does not mention would be lost without a word."""
+    if args and interpolate.ARGS not in context.used:
+        fix = "write ${{ run.args }} where they belong in commands"
+        context.report(Problem("the arguments after -- are used nowhere", fix, "--", context.file))
+
+
 def _option_name(name: str, context: Context) -> str:
     try:
         return check_name(name)
     except BadValue as error:
         context.report(Problem(str(error), field="-n"))
         return name
+
+
+def _dialect(root: Map, context: Context, given: dict[str, Any]) -> str:
+    """What the file was written in. One for dstack gets what such a file relies on."""
+    compat = given.get("compat")
+    if not _is_dstack(context.file, root, context, compat):
+        return "native"
+    if compat is None:
+        given["compat"] = ["dstack"]
+    return "dstack"
 
 
 def _is_dstack(file: str, root: Map, context: Context, compat: list[str] | None) -> bool:
