@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,9 @@ class PostgresEnd(PostgresView):
         """See `End.commit`."""
         with self._translated():
             self._connection.execute("COMMIT")
-            # The planner knows nothing about tables that were filled a moment ago.
+        # The planner knows nothing about tables that were filled a moment ago. They are there by
+        # now, also where this fails.
+        with suppress(psycopg.Error):
             self._connection.execute("ANALYZE")
 
     def close(self) -> None:

@@ -96,11 +96,22 @@ def move(source: SqliteEnd | PostgresEnd, target: SqliteEnd | PostgresEnd) -> Mo
         return transfer(source, target, quiet)
 
 
+def rows_that_the_planner_expects(database: str) -> int:
+    """In the table of events; -1 where it was never looked at."""
+    with psycopg.connect(database) as connection:
+        row = connection.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE relname = 'events'"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def test_everything_goes_there_and_back(full: Path, database: str, tmp_path: Path) -> None:
     with closing(open_sqlite(full / "moorage.db")) as store:
         before = contents(store)
     moved = move(SqliteEnd(full), PostgresEnd(database))
     assert (moved.rows["events"], moved.rows["runs"], moved.packs) == (3000, 2, 2)
+    assert rows_that_the_planner_expects(database) == 3000
     with closing(leading(database)) as shared, closing(Writer(shared)) as writer:
         assert without_nul(contents(shared)) == without_nul(before)
         blobs = Blobs(tmp_path, shared, writer, packs=DatabasePacks(shared, writer))
