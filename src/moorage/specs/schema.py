@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from moorage.errors import NotFound
-from moorage.specs.fields.field import Field
+from moorage.specs.fields.field import Field, Table
+from moorage.specs.fields.fleet import FLEET
 from moorage.specs.fields.task import TASK
 
-KINDS = ("task",)
+_TABLES: Mapping[str, tuple[Table, tuple[str, ...]]] = MappingProxyType(
+    {
+        "task": (TASK, ("type", "commands")),
+        "fleet": (FLEET, ("type", "name", "ssh_config")),
+    }
+)
+"""By kind: its fields, and which of them must be there."""
+KINDS = tuple(_TABLES)
 
 
 def schema(kind: str) -> dict[str, Any]:
     """The schema of a document kind; NotFound for a kind that there is not."""
     if kind not in KINDS:
         raise NotFound(f"there is no schema for '{kind}'; known: {', '.join(KINDS)}")
+    table, required = _TABLES[kind]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"moorage {kind}",
         "type": "object",
-        "required": ["type", "commands"],
+        "required": list(required),
         "additionalProperties": False,
-        "properties": {row.name: _property(row) for row in TASK},
+        "properties": {row.name: _property(row, row.name in required) for row in table},
     }
 
 
-def _property(row: Field) -> dict[str, Any]:
+def _property(row: Field, required: bool) -> dict[str, Any]:
     description = row.about
     if row.form and row.form != "-":
         description += f" Form: {row.form}."
@@ -35,7 +45,7 @@ def _property(row: Field) -> dict[str, Any]:
     if row.instead:
         description += f" Instead: {row.instead}."
     shape: Mapping[str, Any] = row.schema
-    if row.name not in ("type", "commands"):
+    if not required:
         shape = {"anyOf": [row.schema, {"type": "null"}]}
     written = {"description": description, **shape}
     return written | ({"deprecated": True} if row.status == "refused" else {})

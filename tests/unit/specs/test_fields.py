@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 
 from moorage.errors import InvalidInput, NotFound
+from moorage.specs.fields import fleet
 from moorage.specs.fields.task import NESTED, TASK
 from moorage.specs.load import load
-from moorage.specs.reference import page
+from moorage.specs.reference import fleet_page, page
 from moorage.specs.schema import KINDS, schema
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -57,6 +58,33 @@ def test_every_inner_field_of_dstack_is_in_its_table(table: str, fields: str) ->
     assert rows == set(fields.split())
 
 
+DSTACK_FLEET = (
+    "type name placement blocks nodes reservation resources backends regions availability_zones "
+    "instance_types spot_policy retry max_price idle_duration tags backend_options env ssh_config"
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "fields"),
+    [
+        ("ssh_config", "user port identity_file ssh_key proxy_jump network hosts"),
+        (
+            "ssh_config.hosts[]",
+            "hostname port user identity_file proxy_jump internal_ip ssh_key blocks",
+        ),
+        ("ssh_config.proxy_jump", "hostname port user identity_file"),
+    ],
+)
+def test_every_inner_field_of_dstacks_fleet_is_in_its_table(table: str, fields: str) -> None:
+    rows = {row.name for row in fleet.NESTED[table] if row.origin == "dstack"}
+    assert rows == set(fields.split())
+
+
+def test_every_field_of_dstacks_fleet_is_in_the_table() -> None:
+    rows = [row.name for row in fleet.FLEET if row.origin == "dstack"]
+    assert sorted(rows) == sorted(DSTACK_FLEET.split())
+
+
 @pytest.mark.parametrize("name", [row.name for row in TASK if row.status == "refused"])
 def test_a_refused_field_says_so_in_one_line(name: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -71,6 +99,11 @@ def test_a_refused_field_says_so_in_one_line(name: str) -> None:
 
 def test_the_reference_page_is_fresh() -> None:
     assert (DOCS / "reference" / "fields.md").read_text() == page(), "run scripts/gen_fields.py"
+
+
+def test_the_page_about_fleets_is_fresh() -> None:
+    written = (DOCS / "reference" / "fleet.md").read_text()
+    assert written == fleet_page(), "run scripts/gen_fields.py"
 
 
 def test_the_reference_page_names_every_field() -> None:
@@ -89,5 +122,5 @@ def test_the_schema_is_fresh_and_valid(kind: str) -> None:
 
 
 def test_there_is_no_schema_of_other_kinds() -> None:
-    with pytest.raises(NotFound, match="there is no schema for 'fleet'; known: task"):
-        schema("fleet")
+    with pytest.raises(NotFound, match="there is no schema for 'volume'; known: task, fleet"):
+        schema("volume")

@@ -170,7 +170,7 @@ def test_what_a_task_needs(text: str, message: str) -> None:
     assert len(found) == 1 or text.startswith("type: [")
 
 
-@pytest.mark.parametrize("kind", ["dev-environment", "service", "fleet", "volume", "gateway"])
+@pytest.mark.parametrize("kind", ["dev-environment", "service", "volume", "gateway"])
 def test_other_documents(kind: str) -> None:
     (message,) = errors(f"type: {kind}\nname: x\nide: vscode")
     assert message.startswith(f"a.yml:1:7: type: this version does not have '{kind}' documents")

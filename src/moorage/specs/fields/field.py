@@ -78,7 +78,7 @@ def refused(
 def _known(table: Table) -> str:
     """What may stand here, where that is not a page of names."""
     if len(table) > _FEW:
-        return "`moorage schema task` has all fields"
+        return f"`moorage schema {table[0].schema.get('const', 'task')}` has all fields"
     return f"known here: {', '.join(sorted(row.name for row in table))}"
 
 

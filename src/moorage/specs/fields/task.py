@@ -37,12 +37,14 @@ from moorage.specs.fields.unsupported import PROFILE_FIELDS, RUN
 from moorage.specs.schemas import mapping
 from moorage.specs.values import Value, suggestion
 
-OTHER_TYPES = ("dev-environment", "service", "fleet", "volume", "gateway", "preset")
+OTHER_TYPES = ("dev-environment", "service", "volume", "gateway", "preset")
 
 
 def read_type(value: Value) -> str:
     """`task`; the other kinds of dstack are known by name."""
     kind = value.text()
+    if kind == "fleet":
+        value.reject("this is a fleet, and a task is needed here", "use moorage apply -f FILE")
     if kind in OTHER_TYPES:
         value.reject(f"this version does not have '{kind}' documents yet", "write type: task")
     if kind != "task":
