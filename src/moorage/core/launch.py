@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from moorage.core.job import Job
 from moorage.core.node import Reservation
 from moorage.core.run import Run
 from moorage.errors import InvalidInput, Problem
-from moorage.protocol.agent import Launch, Limits
+from moorage.protocol.agent import Container, Launch, Limits
 from moorage.specs.filling import interpolate_spec, job_values
 from moorage.specs.resources import Range, Resources
 from moorage.specs.task import Task
@@ -25,6 +26,7 @@ def build_launch(run: Run, job: Job, claim: Reservation) -> Launch:
         index=job.index,
         attempt=job.state.attempt,
         commands=task.commands,
+        container=container_of(task),
         shell=task.shell,
         python=task.python,
         working_dir=task.working_dir,
@@ -46,6 +48,19 @@ def limits_of(resources: Resources, gpus: Sequence[int] = ()) -> Limits:
         shm=resources.shm_size,
         scratch=_upper(resources.disk),
         gpus=list(gpus),
+    )
+
+
+def container_of(task: Task) -> Container | None:
+    """What an agent is told of the container."""
+    if task.image is None:
+        return None
+    return Container(
+        image=task.image,
+        entrypoint=None if task.entrypoint is None else shlex.split(task.entrypoint),
+        user=task.user,
+        auth=task.registry_auth,
+        privileged=task.privileged,
     )
 
 

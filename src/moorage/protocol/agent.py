@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import Mount
 
 PHASES = ("claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean")
@@ -72,6 +73,8 @@ class Isolation(Struct, frozen=True, omit_defaults=True):
     """A private mount namespace: volumes at any path, private /tmp, /dev/shm and /var/tmp."""
     user: str = ""
     """The account jobs run as."""
+    containers: str | None = None
+    """Jobs with an image."""
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):
@@ -84,6 +87,19 @@ class Limits(Struct, frozen=True, omit_defaults=True):
     scratch: int | None = None
     gpus: list[int] = []
     """Indexes of the GPUs that this rank may use."""
+
+
+class Container(Struct, frozen=True, omit_defaults=True):
+    """What the job's files are and how its first process is started in them."""
+
+    image: str
+    """As `specs.container.check_image` allows it."""
+    entrypoint: list[str] | None = None
+    """Gets the commands as arguments; None: a shell runs them, and without commands the image says
+    what runs."""
+    user: str | None = None
+    auth: RegistryAuth | None = None
+    privileged: bool = False
 
 
 class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -99,6 +115,8 @@ class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
     rank: int = 0
     nodes: int = 1
     commands: list[str]
+    container: Container | None = None
+    """None: a process of the node."""
     shell: str | None = None
     python: str | None = None
     working_dir: str | None = None

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from msgspec import structs
 
 from moorage.errors import Problem
+from moorage.specs import container
 from moorage.specs.mounts import Files, HostPath, Mount
 from moorage.specs.resources import Resources
 from moorage.specs.task import Task
@@ -174,6 +175,9 @@ def check_task(task: Task) -> list[Problem]:
         ("name", check_name, [task.name] if task.name is not None else []),
         ("shell", check_shell, [task.shell] if task.shell is not None else []),
         ("python", check_python, [task.python] if task.python is not None else []),
+        ("image", container.check_image, [task.image] if task.image is not None else []),
+        ("user", container.check_user, [task.user] if task.user is not None else []),
+        ("entrypoint", container.check_entrypoint, [task.entrypoint] if task.entrypoint else []),
         ("working_dir", check_working_dir, [task.working_dir] if task.working_dir else []),
         ("env", check_variable, list(task.env)),
         ("tags", check_tag, list(task.tags)),
@@ -203,8 +207,10 @@ def check_task(task: Task) -> list[Problem]:
 
 
 def _plain_problems(task: Task) -> Iterator[Problem]:
-    if not task.commands:
+    if not task.commands and task.image is None:
         yield Problem("there is nothing to run", "add a command", "commands")
+    for field, message, fix in container.clashes(structs.asdict(task)):
+        yield Problem(message, fix, field)
     if not 0 <= task.priority <= 100:
         yield Problem(f"{task.priority} is not from 0 to 100", field="priority")
     if task.schedule is not None and not task.schedule.cron:
@@ -221,6 +227,7 @@ def _plain_problems(task: Task) -> Iterator[Problem]:
     for field, texts in (
         ("commands", task.commands),
         ("working_dir", [task.working_dir]),
+        ("image", [task.image, task.entrypoint]),
         ("env", list(task.env.values())),
         ("mounts", [text for mount in task.mounts for text in structs.astuple(mount)]),
     ):

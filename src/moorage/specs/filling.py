@@ -8,6 +8,7 @@ from msgspec import structs
 
 from moorage import interpolate
 from moorage.errors import InvalidInput, Problem
+from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import HostPath, Mount, Repo
 from moorage.specs.task import Task
 
@@ -45,9 +46,8 @@ def job_values(
 def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
     """The task with `values` (`{"run.name": ...}`) filled in everywhere, and escapes undone: plain
     text, not to be filled again. InvalidInput where a reference has no value."""
-    if not task.mounts and "{{" not in "".join(
-        (*task.commands, *task.env.values(), task.working_dir or "")
-    ):
+    texts = (*task.commands, *task.env.values(), task.working_dir or "")
+    if not (task.mounts or task.registry_auth) and "{{" not in "".join(texts):
         return task  # most have nothing to fill in, and each job of a run is asked
     filler = _Filler(values)
     result = structs.replace(
@@ -56,6 +56,7 @@ def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
         env={name: filler.fill(text, f"env.{name}") for name, text in task.env.items()},
         working_dir=filler.optional(task.working_dir, "working_dir"),
         mounts=[filler.mount(mount) for mount in task.mounts],
+        registry_auth=filler.auth(task.registry_auth),
     )
     if filler.problems:
         raise InvalidInput(*filler.problems)
@@ -78,6 +79,12 @@ class _Filler:
 
     def optional(self, text: str | None, field: str) -> str | None:
         return None if text is None else self.fill(text, field)
+
+    def auth(self, auth: RegistryAuth | None) -> RegistryAuth | None:
+        if auth is None:
+            return None
+        field = "registry_auth"
+        return RegistryAuth(self.fill(auth.username, field), self.fill(auth.password, field))
 
     def mount(self, mount: Mount) -> Mount:
         target = self.fill(mount.target, "mounts")

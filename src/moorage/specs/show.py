@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from moorage.interpolate import references
+from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import Files, HostPath, Repo
 from moorage.specs.quantities import cpu_text, number_range_text, size_range_text
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
@@ -22,14 +24,19 @@ def dump(task: Task, *, inherited: Collection[str] = ()) -> str:
     What a client fills in (trees, packs) is left out: the file names the sources.
     """
     document: dict[str, Any] = {"type": "task"}
-    for field in ("name", "python", "shell", "working_dir"):
+    for field in ("name", "image", "entrypoint", "user", "python", "shell", "working_dir"):
         if (value := getattr(task, field)) is not None:
             document[field] = value
+    if task.privileged:
+        document["privileged"] = True
+    if task.registry_auth is not None:
+        document["registry_auth"] = _auth(task.registry_auth)
     if task.env:
         document["env"] = {
             name: None if name in inherited else value for name, value in task.env.items()
         }
-    document["commands"] = task.commands
+    if task.commands or task.image is None:
+        document["commands"] = task.commands
     document |= _mounts(task)
     if resources := _resources(task.resources):
         document["resources"] = resources
@@ -47,6 +54,12 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _auth(auth: RegistryAuth) -> dict[str, str]:
+    """A password is never printed, only where it is taken from."""
+    password = auth.password if references(auth.password) else "(hidden)"
+    return {"username": auth.username, "password": password}
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

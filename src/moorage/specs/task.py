@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import Mount
 from moorage.specs.resources import Resources
 from moorage.specs.retry import Retry
@@ -35,7 +36,17 @@ class Task(
     """The server picks one when None."""
     commands: list[str] = []
     shell: str | None = None
-    """`sh`, `bash` or an absolute path; None: bash where the node has it, else sh."""
+    """`sh`, `bash` or an absolute path; None: bash where the node has it, else sh; in a container
+    `/bin/sh`."""
+    image: str | None = None
+    """None: a process of the node."""
+    entrypoint: str | None = None
+    """Gets the commands as arguments. Without it a shell runs them, and without commands the image
+    says what runs."""
+    user: str | None = None
+    registry_auth: RegistryAuth | None = None
+    """Templates, as commands are."""
+    privileged: bool = False
     python: str | None = None
     """`3.11`: the interpreter that `python` and `python3` mean in the job."""
     working_dir: str | None = None

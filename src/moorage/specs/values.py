@@ -227,7 +227,7 @@ class Value(Struct, frozen=True):
             if value is None:
                 fix = f"export {reference.name}, or pass -e {reference.name}=..."
                 raise BadValue("", f"the environment variable {reference.name} is not set", fix)
-            kept = self.context.keep_env and self.field.startswith(("commands", "env"))
+            kept = self.context.keep_env and self.field.startswith(_KEPT)
             return {} if kept else {key: value}
         if key == interpolate.ARGS:
             if not args:
@@ -239,6 +239,10 @@ class Value(Struct, frozen=True):
             fix = "use env.* or plain text here"
             raise BadValue("", f"{key} is not known yet when this field is read", fix)
         return {}
+
+
+_KEPT = ("commands", "env", "registry_auth")
+"""Fields in which a file that is shown keeps its references to the environment."""
 
 
 def _unknown(reference: Reference) -> tuple[str, str]:

@@ -412,7 +412,7 @@ def test_dstack_fields_that_change_nothing_are_accepted() -> None:
         "nodes: 1\nprivileged: false\ndocker: false\nnvcc: false\ndstack: no\nfleets: []\n"
         "backends: []\nregions: []\nspot_policy: auto\ncreation_policy: reuse\nmax_price: 1.5\n"
         "idle_duration: -1\nstartup_order: any\nstop_criteria: all-done\nports: [8080, '90:90']\n"
-        "home_dir: /root\nsingle_branch: true\nsetup: []\ngroups: []\nregistry_auth: {}\n"
+        "home_dir: /root\nsingle_branch: true\nsetup: []\ngroups: []\nregistry_auth: null\n"
         "instances: []\nbackend_options: []\nutilization_policy: {}\nimage: null"
     )
     assert spec(body.replace("dstack: no", "dstack: false")) == spec("")

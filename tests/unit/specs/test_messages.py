@@ -10,8 +10,6 @@ import pytest
 from moorage.errors import InvalidInput
 from moorage.specs.load import load
 
-IMAGE_FIX = "remove it, and install software with commands, `python`, or on an instance volume"
-
 
 def errors(text: str, **options: Any) -> list[str]:
     with pytest.raises(InvalidInput) as caught:
@@ -159,8 +157,8 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
             "a.yml:2:1: qqq: there is no field 'qqq'; `moorage schema task` has all fields",
         ),
         (
-            "type: task\nimage: x",
-            f"a.yml:2:8: image: this version does not run container images yet; {IMAGE_FIX}",
+            "type: task\nimage: x\npython: 3.11",
+            "a.yml:3:9: python: the image brings its own Python; remove it, or remove `image`",
         ),
     ],
 )

@@ -3,6 +3,7 @@ read before whatever may refer to it."""
 
 from __future__ import annotations
 
+from moorage.specs.fields.container import AUTH, CONTAINER
 from moorage.specs.fields.field import Field, Table
 from moorage.specs.fields.mounts import (
     FILES,
@@ -86,6 +87,7 @@ TASK: Table = (
     SCHEDULE_FIELD,
     TAGS,
     COMPAT,
+    *CONTAINER,
     *RUN,
     *PROFILE_FIELDS,
 )
@@ -97,6 +99,7 @@ NESTED: dict[str, Table] = {
     "files[]": FILES,
     "repos[]": REPO,
     "volumes[]": VOLUME,
+    "registry_auth": AUTH,
     "retry": RETRY,
     "schedule": SCHEDULE,
 }

@@ -10,7 +10,6 @@ from moorage.units import parse_limit
 
 PROFILE: Origin = "dstack profile"
 HERE = "remove it: jobs run on this server's own node"
-IMAGE = "remove it, and install software with commands, `python`, or on an instance volume"
 
 
 def _text(value: Value) -> None:
@@ -51,12 +50,6 @@ def _ports(value: Value) -> None:
 
 
 RUN = (
-    refused("image", "run container images", IMAGE),
-    refused("registry_auth", "run container images", IMAGE, empty=True),
-    refused("entrypoint", "run container images", "write what to run under `commands`"),
-    refused("docker", "offer Docker inside jobs", "remove it", neutral=("false",)),
-    refused("privileged", "run privileged containers", "remove it", neutral=("false",)),
-    refused("user", "run jobs as another user", "remove it: jobs run as the node's user"),
     refused("nvcc", "install the CUDA compiler", "use the node's own CUDA", neutral=("false",)),
     refused(
         "dstack",
