@@ -17,7 +17,7 @@ LOCAL = "local"
 
 
 class Jump(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A host on the way. What is empty is as the ssh configuration of the server's account says."""
+    """A host on the way. Empty fields are as the server's own ssh configuration says."""
 
     hostname: str
     port: int = 0

@@ -26,9 +26,8 @@ def _hostname(value: Value) -> str:
     text = value.text()
     if "@" in text:
         user, _, rest = text.rpartition("@")
-        value.reject(
-            f"'{value.shown}' is not a host name", f"write hostname: {rest}, user: {user}"
-        )
+        fix = f"write hostname: {rest}, user: {user}"
+        value.reject(f"'{value.shown}' is not a host name", fix)
     if not _HOSTNAME.fullmatch(text):
         value.reject(f"'{value.shown}' is not a host name", "write a name or an IP address")
     return text
@@ -172,7 +171,7 @@ def _hosts(value: Value) -> list[dict[str, Any]]:
             item.context.report(problem)
         found.setdefault(key, item)
         read.append(given)
-    if not read and not value.context.problems:
+    if not value.items():
         value.reject("a fleet needs at least one host", "write - hostname: ...")
     return read
 
