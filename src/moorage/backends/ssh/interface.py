@@ -63,7 +63,7 @@ class Cannot(Struct, frozen=True):
     """Something that will not work on a host."""
 
     what: str
-    """One of: agent, cgroups, mounts, supervision, containers, gpus, clock."""
+    """One of: agent, root, cgroups, mounts, supervision, containers, gpus, clock."""
     why: str
     fix: str = ""
 
@@ -72,7 +72,7 @@ class PythonFound(Struct, frozen=True):
     """An interpreter over there."""
 
     path: str
-    version: tuple[int, int, int]
+    version: tuple[int, int]
 
 
 class HostFacts(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,208 @@
+"""One host's shared ssh connection: opened by the first call, kept for the next ones.
+
+The system's ssh does all of it, so aliases, agents, jump hosts and hardware keys work; it never
+asks, and each call has a deadline after which it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from moorage.backends.ssh.complaints import NOT_SSH, explain, explain_silence, where
+from moorage.backends.ssh.config import check_keys, target, write_config
+from moorage.backends.ssh.fingerprint import with_fingerprint
+from moorage.backends.ssh.interface import HostConfig, HostProblem
+from moorage.backends.ssh.program import Program, answer, command, new_word
+
+DEADLINE = 45.0
+"""Seconds for one call that carries little: a login through a slow chain, then some work."""
+_MOST = 4 * 1024 * 1024
+"""Bytes of output taken: a login that prints without end is an error, not a full memory."""
+_SOCKET_ROOM = 104 - len("/") - 40 - len(".XXXXXXXXXXXXXXXX")
+"""A socket's address holds 107 bytes; ssh makes it of our directory, 40 digits and, until it is
+ready, 17 more."""
+_PIECE = 256 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class Connection:
+    """Calls on one host. Not more than a few at a time: sshd takes ten sessions a connection."""
+
+    def __init__(self, config: HostConfig, known: Path) -> None:
+        """`known`: a file of host keys, besides the user's own."""
+        self.config = config
+        self._known = known
+        self._directory: Path | None = None
+
+    async def call(
+        self,
+        program: Program,
+        arguments: Mapping[str, Any],
+        *,
+        pythons: Sequence[str],
+        privilege: str = "",
+        payload: AsyncIterator[bytes] | None = None,
+        deadline: float = DEADLINE,
+    ) -> Any:
+        """Run a program over there and return what it answers. `payload` follows on its standard
+        input; secrets go in `arguments`, which are sent the same way. HostProblem."""
+        word = new_word()
+        request = program.request(word, arguments)
+        process = await self._ssh([command(pythons, privilege)])
+        try:
+            async with asyncio.timeout(deadline):
+                out, said = await _converse(process, request, payload)
+                status = await process.wait()
+        except TimeoutError:
+            await self.close()
+            raise HostProblem(
+                f"{where(self.config)} did not answer within {deadline:.0f} s",
+                "is it overloaded or frozen, or the network to it slow?",
+                passing=True,
+            ) from None
+        finally:
+            await reap(process)
+        return await self._judged(word, status, out, said)
+
+    async def _judged(self, word: str, status: int, out: str, said: str) -> Any:
+        found = answer(word, out)
+        if found is not None:
+            return found[0]
+        if len(out) > _MOST:
+            raise HostProblem(
+                f"the login on {where(self.config)} prints without end", "look at its rc files"
+            )
+        if status == NOT_SSH:
+            raise await with_fingerprint(self.config, explain(self.config, said), said)
+        raise explain_silence(self.config, status, out, said)
+
+    async def _ssh(
+        self, arguments: Sequence[str], options: Sequence[str] = ()
+    ) -> asyncio.subprocess.Process:
+        check_keys(self.config)
+        path = await asyncio.to_thread(self._prepare)
+        try:
+            return await asyncio.create_subprocess_exec(
+                "ssh",
+                *("-F", str(path), "-T", "-x", *options, "--", target(self.config), *arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
+                start_new_session=True,  # no terminal to ask on, whatever a jump's ssh thinks
+            )
+        except FileNotFoundError:
+            raise HostProblem(
+                "the server's machine has no ssh", "install openssh-client there"
+            ) from None
+
+    async def apart(self, arguments: Sequence[str], options: Sequence[str]) -> Any:
+        """A connection of its own with a command on it, for what lasts."""
+        alone = ("-o", "ControlMaster=no", "-o", "ControlPath=none", *options)
+        return await self._ssh(arguments, alone)
+
+    def _prepare(self) -> Path:
+        if self._directory is None or not self._directory.is_dir():
+            self._directory = Path(tempfile.mkdtemp(prefix="mrg-", dir=_short_place()))
+        return write_config(self.config, self._directory, self._known)
+
+    async def close(self) -> None:
+        """End the shared connection, if there is one."""
+        directory, self._directory = self._directory, None
+        if directory is None:
+            return
+        process = await asyncio.create_subprocess_exec(
+            *("ssh", "-F", str(directory / "config"), "-O", "exit", "--", target(self.config)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(5):
+                await process.wait()
+        except TimeoutError:
+            _log.warning("the connection to %s does not end by itself", where(self.config))
+        finally:
+            await reap(process)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _short_place() -> str:
+    """Where sockets of ssh may lie: a directory with a short name."""
+    for place in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108
+        if (
+            place
+            and len(place) + len("/mrg-12345678") < _SOCKET_ROOM
+            and os.access(place, os.W_OK)
+        ):
+            return place
+    raise HostProblem("no directory for ssh's sockets can be written", "set TMPDIR to one")
+
+
+async def _converse(
+    process: asyncio.subprocess.Process, request: bytes, payload: AsyncIterator[bytes] | None
+) -> tuple[str, str]:
+    """Send all and hear all, both ways at once; killed where that does not end."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.TaskGroup() as group:
+        out = group.create_task(_hear(process, process.stdout))
+        said = group.create_task(_hear(process, process.stderr))
+        group.create_task(_say(process, request, payload))
+    return out.result(), said.result()
+
+
+async def _say(
+    process: asyncio.subprocess.Process, request: bytes, payload: AsyncIterator[bytes] | None
+) -> None:
+    stream = process.stdin
+    assert stream is not None
+    # Whoever hangs up has said why elsewhere.
+    with suppress(ConnectionError):
+        stream.write(request)
+        await stream.drain()
+        if payload is not None:
+            async for piece in payload:
+                stream.write(piece)
+                await stream.drain()
+        stream.write_eof()
+        await stream.wait_closed()
+
+
+async def _hear(process: asyncio.subprocess.Process, stream: asyncio.StreamReader) -> str:
+    heard = bytearray()
+    while piece := await stream.read(_PIECE):
+        heard += piece
+        if len(heard) > _MOST:
+            process.kill()
+            break
+    return heard.decode(errors="replace")
+
+
+async def reap(process: asyncio.subprocess.Process) -> None:
+    """No process of ours stays, nor its pipes."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+        with suppress(ConnectionError):
+            await process.stdin.wait_closed()
+    process._transport.close()  # type: ignore[attr-defined]
+
+
+async def read_file(path: Path) -> AsyncIterator[bytes]:
+    """A file in pieces, read beside the loop."""
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece
