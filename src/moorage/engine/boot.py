@@ -78,13 +78,13 @@ def begin(
     return engine
 
 
-def idle(store: Store, writer: Writer, version: str) -> Engine:
+def idle(store: Store, writer: Writer, version: str, epoch: int) -> Engine:
     """An engine that decides nothing, for a server that only answers questions about the past."""
     return Engine(
         store,
         writer,
         Cluster(),
-        epoch=last_epoch(store),
+        epoch=epoch,
         version=version,
         names=suggestions(secrets.randbelow),
     )

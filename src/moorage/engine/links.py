@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
+from typing import TypeVar
+
+import msgspec
 
 from moorage.errors import Unavailable
 from moorage.ids import NodeId
 from moorage.protocol.agent import (
     CancelRead,
+    Launch,
     LogData,
+    Probe,
     ProbeResult,
     ReadLog,
     Swept,
@@ -24,6 +29,7 @@ _FRAME = 262_144
 _MESSAGES = 1000
 
 Reply = LogData | ProbeResult | Swept
+T = TypeVar("T")
 
 
 class NotConnected(Unavailable):
@@ -176,6 +182,28 @@ class Links:
         number = next(self._numbers)
         return await link.ask(number, question(number))
 
+    async def read_log(self, node: NodeId, read: ReadLog) -> LogData:
+        """A page of an attempt's output; `read.request` is filled in here. NotConnected where the
+        node cannot be asked. Cancelling this tells the agent."""
+        reply = await self.ask(node, lambda number: msgspec.structs.replace(read, request=number))
+        return _expect(reply, LogData)
+
+    async def probe(self, launch: Launch, patience: float) -> dict[NodeId, ProbeResult]:
+        """What each connected node says about a launch; one that does not answer within
+        `patience` seconds is left out."""
+        nodes = self.connected()
+        asked = [self._probe(node, launch, patience) for node in nodes]
+        replies = zip(nodes, await asyncio.gather(*asked), strict=True)
+        return {node: reply for node, reply in replies if reply is not None}
+
+    async def _probe(self, node: NodeId, launch: Launch, patience: float) -> ProbeResult | None:
+        try:
+            async with asyncio.timeout(patience):
+                reply = await self.ask(node, lambda number: Probe(number, launch))
+                return _expect(reply, ProbeResult)
+        except (TimeoutError, NotConnected):
+            return None
+
     def connected(self) -> list[NodeId]:
         """Nodes that can be asked now."""
         return [node for node, link in self._by_node.items() if link.open and not link.closed]
@@ -185,3 +213,9 @@ class Links:
         self._closed = why
         for link in list(self._by_node.values()):
             link.close(why)
+
+
+def _expect(reply: Reply, kind: type[T]) -> T:
+    if not isinstance(reply, kind):
+        raise NotConnected("the node's agent answered something else: update it")
+    return reply

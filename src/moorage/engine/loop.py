@@ -23,18 +23,14 @@ from moorage.core import reactor
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Arm, Effect, Emit, Send, Timer, Wake, Write
 from moorage.engine.feed import Feed
-from moorage.engine.links import Link, Links, NotConnected, Reply
+from moorage.engine.links import Link, Links
+from moorage.engine.reading import Reading
 from moorage.engine.timers import Timers
 from moorage.errors import MoorageError
 from moorage.ids import NodeId, RunId
 from moorage.protocol import VERSION
 from moorage.protocol.agent import (
     Hello,
-    Launch,
-    LogData,
-    Probe,
-    ProbeResult,
-    ReadLog,
     Report,
     Welcome,
 )
@@ -46,6 +42,9 @@ from moorage.store.writer import Writer
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
+VIEWS = 4
+REQUESTS = 2
+"""Threads that read for users, and those that look for an earlier answer to a request."""
 
 Check = Callable[[Sequence[RunRequest]], Awaitable[None]]
 """Raises InvalidInput where a request names content that the server does not have."""
@@ -57,6 +56,8 @@ class _Batch(NamedTuple):
     written: Future[None]
     told: asyncio.Future[None]
     after: list[Callable[[], None]]
+    told_of: set[RunId | None]
+    """Runs that its events are of; None for an event of no run."""
 
 
 class Engine:
@@ -99,6 +100,9 @@ class Engine:
         self._awake = False
         self._submitting: dict[tuple[str, str], asyncio.Task[list[RunRef]]] = {}
         self._loop = asyncio.get_running_loop()
+        self.view = Reading("views", VIEWS)
+        """Calls what reads the store for a user."""
+        self._requests = Reading("requests", REQUESTS)
         self.feed = Feed(self._read_events, self._newest_event)
 
     # What users ask for
@@ -127,7 +131,8 @@ class Engine:
     async def _submit(
         self, requests: Sequence[RunRequest], user: str, request_id: str, check: Check
     ) -> list[RunRef]:
-        for row in self.store.read("request", {"user": user, "id": request_id}):
+        known = partial(self.store.read, "request", {"user": user, "id": request_id})
+        for row in await self._requests(known):
             return msgspec.json.decode(row["runs"], type=list[RunRef])
         await check(requests)
         submitted = self._decide(
@@ -154,7 +159,9 @@ class Engine:
     async def delete(self, run: RunId) -> None:
         """Forget a run that ended, with its logs. Conflict while it is live."""
         logs: dict[NodeId, list[str]] = {}
-        for row in self.store.read("attempts_of_run", {"run_id": run}):
+        attempts = partial(self.store.read, "attempts_of_run", {"run_id": run})
+        # Of a live one there may be more before it is refused; of one that ended, never.
+        for row in [] if run in self.cluster.runs else await self.view(attempts):
             key = f"{row['job_id']}.{row['attempt']}.0"
             logs.setdefault(NodeId(row["node_id"]), []).append(key)
         await self._carry_out(self._decide(partial(reactor.on_delete, self.cluster, run, logs)))
@@ -221,33 +228,6 @@ class Engine:
                 self._decide(partial(reactor.on_node_down, self.cluster, link.node, now))
             )
 
-    # What agents are asked
-
-    async def read_log(self, node: NodeId, read: ReadLog) -> LogData:
-        """A page of an attempt's output; `read.request` is filled in here. NotConnected where the
-        node cannot be asked. Cancelling this tells the agent."""
-        reply = await self.links.ask(
-            node, lambda number: msgspec.structs.replace(read, request=number)
-        )
-        return _expect(reply, LogData)
-
-    async def probe(self, launch: Launch, patience: float) -> dict[NodeId, ProbeResult]:
-        """What each connected node says about a launch; one that does not answer within
-        `patience` seconds is left out."""
-        nodes = self.links.connected()
-        asked = [self._probe(node, launch, patience) for node in nodes]
-        replies = zip(nodes, await asyncio.gather(*asked), strict=True)
-        return {node: reply for node, reply in replies if reply is not None}
-
-    async def _probe(self, node: NodeId, launch: Launch, patience: float) -> ProbeResult | None:
-        try:
-            async with asyncio.timeout(patience):
-                return _expect(
-                    await self.links.ask(node, lambda number: Probe(number, launch)), ProbeResult
-                )
-        except (TimeoutError, NotConnected):
-            return None
-
     # Its life
 
     def start(self, effects: Sequence[Effect]) -> None:
@@ -296,13 +276,15 @@ class Engine:
         """Hand the writes to the store, and do the rest. The future is done when all is durable
         and what it says was sent, `first` before the rest."""
         statements: list[Statement] = []
+        told_of: set[RunId | None] = set()
         after = [first] if first else []
         for effect in effects:
             match effect:
                 case Write(query, params):
                     statements.append(Statement(query, params))
-                case Emit():
+                case Emit(_, run):
                     statements.append(self._event(effect))
+                    told_of.add(run)
                 case Send(node, message):
                     after.append(partial(self.links.send, node, message))
                 case Arm(timer, at):
@@ -315,7 +297,7 @@ class Engine:
             _call_all(after)
             told.set_result(None)
             return told
-        batch = _Batch(self.writer.submit(statements), told, after)
+        batch = _Batch(self.writer.submit(statements), told, after, told_of)
         self._batches.append(batch)
         batch.written.add_done_callback(self._on_written)
         return told
@@ -341,6 +323,7 @@ class Engine:
 
     def _drain(self) -> None:
         self._draining = False
+        told_of: set[RunId | None] = set()
         while self._batches and self._batches[0].written.done():
             batch = self._batches.popleft()
             error = batch.written.exception()
@@ -349,11 +332,12 @@ class Engine:
             if self.failure is not None:
                 _refuse(batch.told, self.failure)
                 continue
+            told_of |= batch.told_of
             _call_all(batch.after)
             if not batch.told.done():
                 batch.told.set_result(None)
         if self.failure is None:
-            self.feed.committed()
+            self.feed.committed(told_of)
 
     def _fail(self, error: MoorageError) -> None:
         if self.failure is None:
@@ -363,11 +347,12 @@ class Engine:
             self.stopped.set()
             self.close()
 
-    def _read_events(self, since: int, run: RunId | None, limit: int) -> list[Event]:
-        return self.history.events(since=since, run=run, limit=limit).events
+    async def _read_events(self, since: int, run: RunId | None, limit: int) -> list[Event]:
+        find = partial(self.history.events, since=since, run=run, limit=limit)
+        return (await self.view(find)).events
 
-    def _newest_event(self) -> int:
-        newest: int = self.store.read("max_seq")[0]["seq"]
+    async def _newest_event(self) -> int:
+        newest: int = (await self.view(partial(self.store.read, "max_seq")))[0]["seq"]
         return newest
 
 
@@ -385,9 +370,3 @@ def _retrieve(told: asyncio.Future[None]) -> None:
     """Nobody waits for most decisions; an error among them was logged by `_fail`."""
     if not told.cancelled():
         told.exception()
-
-
-def _expect(reply: Reply, kind: type[T]) -> T:
-    if not isinstance(reply, kind):
-        raise NotConnected("the node's agent answered something else: update it")
-    return reply

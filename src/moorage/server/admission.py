@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from moorage.errors import Unavailable
+from moorage.engine.reading import Reading
 from moorage.server import auth, tokens
 from moorage.server.tokens import Kind, Principal
 from moorage.store.base import Statement, Store
@@ -17,8 +18,9 @@ KEPT = 30.0
 another server still be taken here."""
 MOST = 4096
 """Tokens remembered, known and unknown ones together."""
-LOOKUPS = 50
-"""Tokens looked up in a second at most: whoever guesses may not keep the database busy."""
+MISSES = 50
+"""Unknown tokens looked up in a second at most: whoever guesses may not keep the database busy."""
+_THREADS = 2
 
 
 class Admission:
@@ -27,35 +29,61 @@ class Admission:
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
         self._clock = clock
+        self._read = Reading("admission", _THREADS)
         self._seen: OrderedDict[str, tuple[float, Principal | None]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[Principal | None]] = {}
         self._second = 0.0
-        self._lookups = 0
+        self._misses = 0
+        """In this second."""
+        self._unsure = 0
+        """Under way, and not known from before."""
 
     async def authenticate(self, header: str | None) -> Principal:
-        """The owner of `Authorization: Bearer ...`; Unauthorized without one, Unavailable where
-        too many unknown ones come."""
+        """The owner of `Authorization: Bearer ...`; Unauthorized without one, TooMany
+        where too many unknown ones come."""
         digest = tokens.digest(auth.bearer(header))
-        now = self._clock()
         until, owner = self._seen.get(digest, (0.0, None))
-        if until < now:
-            self._count(now)
-            owner = await asyncio.to_thread(self._find, digest)
-            self._remember(digest, now + KEPT, owner)
+        if until < self._clock():
+            # Many ask at once with one token, as all nodes do after a restart: one look for all.
+            asking = self._asking.get(digest) or self._ask(digest, known=owner is not None)
+            owner = await asyncio.shield(asking)
         if owner is None:
             raise auth.unknown()
         return owner
+
+    def _ask(self, digest: str, *, known: bool) -> asyncio.Task[Principal | None]:
+        if not known:
+            self._restrain()
+            self._unsure += 1
+        asking = asyncio.get_running_loop().create_task(self._look(digest, known))
+        self._asking[digest] = asking
+        asking.add_done_callback(partial(self._asked, digest, known))
+        return asking
+
+    async def _look(self, digest: str, known: bool) -> Principal | None:
+        owner = await self._read(partial(self._find, digest))
+        self._misses += owner is None and not known
+        self._remember(digest, self._clock() + KEPT, owner)
+        return owner
+
+    def _asked(self, digest: str, known: bool, asking: asyncio.Task[Principal | None]) -> None:
+        del self._asking[digest]
+        self._unsure -= not known
+        if not asking.cancelled():
+            asking.exception()  # seen, also where all who asked have left
 
     def _find(self, digest: str) -> Principal | None:
         for row in self.store.read("token", {"hash": digest}):
             return Principal(row["kind"], row["subject"])
         return None
 
-    def _count(self, now: float) -> None:
+    def _restrain(self) -> None:
+        """TooMany where there were too many misses; what is under way may be one."""
+        now = self._clock()
         if now - self._second >= 1.0:
-            self._second, self._lookups = now, 0
-        self._lookups += 1
-        if self._lookups > LOOKUPS:
-            raise Unavailable("too many unknown tokens at once; try again")
+            self._second, self._misses = now, 0
+        if self._misses + self._unsure >= MISSES:
+            raise auth.TooMany("too many unknown tokens at once; try again")
 
     def _remember(self, digest: str, until: float, owner: Principal | None) -> None:
         self._seen[digest] = (until, owner)

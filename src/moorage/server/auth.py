@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from moorage.errors import Forbidden
+from moorage.errors import Forbidden, Unavailable
 from moorage.server.tokens import Kind, Principal
 
 
 class Unauthorized(Forbidden):
     """The request carries no token, or one that nobody owns."""
+
+
+class TooMany(Unavailable):
+    """More unknown tokens come than are looked up."""
 
 
 def bearer(header: str | None) -> str:

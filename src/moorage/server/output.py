@@ -50,9 +50,12 @@ class Output:
         self._held: bytes = b""
         self._job: JobTries | None = None
 
-    def job(self) -> JobTries | None:
+    async def job(self) -> JobTries | None:
         """The job as it is now; None where a schedule has not made one yet. NotFound for a
         position that the run does not have."""
+        return await self._engine.view(self._tries)
+
+    def _tries(self) -> JobTries | None:
         history = self._engine.history
         job = history.tries(self._wanted.run, self._wanted.job)
         if job is None:
@@ -65,7 +68,7 @@ class Output:
         """Go to where the bytes wanted begin; their offset. NotFound for an attempt that never
         was. NotConnected where the output lies on a node that cannot be asked now; a follower
         may go on to `pages` all the same, which wait for the node."""
-        job = self.job()
+        job = await self.job()
         if self._wanted.attempt is not None and not _find(job, self._wanted.attempt):
             raise NotFound(f"the job had no attempt {self._wanted.attempt}")
         while job is not None and (attempt := _find(job, self._attempt)) is not None:
@@ -83,7 +86,7 @@ class Output:
         if self._held:
             yield self._held
             self._held = b""  # a reader may stay for days
-        with self._engine.feed.follow(None, self._wanted.run) as follower:
+        with await self._engine.feed.follow(None, self._wanted.run) as follower:
             while not self._engine.feed.closed:
                 try:
                     page = await self._turn(follower)
@@ -99,7 +102,7 @@ class Output:
 
     async def _turn(self, follower: Follower) -> bytes | None:
         """The next bytes; empty if there is news to look at first, None at the end."""
-        job = self._present(follower)
+        job = await self._present(follower)
         attempt = _find(job, self._attempt)
         if job is None or attempt is None:
             return await self._news(follower, job)
@@ -108,7 +111,7 @@ class Output:
             self._since = None
             self._offset = page.offset + len(page.data)
             return page.data
-        job = self._present(follower)
+        job = await self._present(follower)
         if self._skips(job, page):
             return b""
         if not page.ended and not page.missing:
@@ -117,12 +120,12 @@ class Output:
             return None
         return await self._news(follower, job)
 
-    def _present(self, follower: Follower) -> JobTries | None:
+    async def _present(self, follower: Follower) -> JobTries | None:
         """The job, asked for anew only where something happened to its run: a page of output
         should not cost three questions to the database."""
         if self._job is None or follower.news.is_set():
             follower.news.clear()
-            self._job = self.job()
+            self._job = await self.job()
         return self._job
 
     def _skips(self, job: JobTries | None, page: LogData) -> bool:
@@ -139,7 +142,7 @@ class Output:
 
     async def _until_back(self, follower: Follower) -> bytes | None:
         """Wait for the node, or for news of the run; None if nobody waits or it has ended."""
-        job = self._present(follower)
+        job = await self._present(follower)
         attempt = _find(job, self._attempt)
         if not self._wanted.follow or job is None or job.over or not attempt:
             return None
@@ -175,7 +178,7 @@ class Output:
             since=self._since,
             wait=wait,
         )
-        return await self._engine.read_log(node, read)
+        return await self._engine.links.read_log(node, read)
 
 
 def _find(job: JobTries | None, attempt: int) -> Try | None:

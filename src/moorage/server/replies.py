@@ -15,7 +15,7 @@ from moorage.errors import (
     Unavailable,
 )
 from moorage.protocol.api import ErrorBody
-from moorage.server.auth import Unauthorized
+from moorage.server.auth import TooMany, Unauthorized
 from moorage.server.table import TooLarge
 
 JSON = "application/json"
@@ -67,6 +67,8 @@ def error_reply(error: MoorageError) -> Response:
     reply = json_reply(error_body(error), status)
     if status == 401:
         reply.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooMany):
+        reply.headers["Retry-After"] = "1"
     return reply
 
 

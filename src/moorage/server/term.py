@@ -92,7 +92,7 @@ class Term:
         try:
             await term._in_thread(term._register)
             await term._look()
-            idle = boot.idle(store, term._writer, site.version)
+            idle = boot.idle(store, term._writer, site.version, peers.epoch)
             door.application = standby(term._services(idle, "standby"), peers, forward)
         except BaseException:
             term._writer.close()

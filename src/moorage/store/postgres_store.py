@@ -27,8 +27,9 @@ from moorage.store.postgres_session import (
     ready,
 )
 
-_SIDE_CONNECTIONS = 8
-"""Beside the writer's: a database has a hundred or so for everyone."""
+_SIDE_CONNECTIONS = 16
+"""Beside the writer's, one for each thread that may read at once, so that none waits for another;
+two or three in the ordinary. A database has a hundred or so for everyone."""
 
 
 class PostgresStore:

@@ -61,13 +61,13 @@ def run(path: Path, scenario: Scenario) -> None:
 
 async def state(engine: Engine, number: int) -> str:
     """Of a run, once all that was decided is durable."""
-    with engine.feed.follow(0, RunId(number)) as follower:
+    with await engine.feed.follow(0, RunId(number)) as follower:
         await follower.next()
     return engine.history.summary(str(number)).state
 
 
 async def until(engine: Engine, number: int, wanted: str) -> None:
-    with engine.feed.follow(None, RunId(number)) as follower:
+    with await engine.feed.follow(None, RunId(number)) as follower:
         while engine.history.summary(str(number)).state != wanted:
             await follower.next()
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.errors import Unavailable
 from moorage.server import auth, tokens
-from moorage.server.admission import KEPT, LOOKUPS, Admission, admitting
+from moorage.server.admission import KEPT, MISSES, Admission, admitting
+from moorage.server.replies import error_reply
 from moorage.server.tokens import Principal
 from moorage.store.base import Statement
 from moorage.store.sqlite import SqliteStore, open_sqlite
@@ -89,12 +89,40 @@ def test_who_guesses_cannot_keep_the_database_busy(store: SqliteStore) -> None:
     admission = Admission(store, clock)
     admit(store, "one", "a")
     owner(admission, "one")
-    for number in range(LOOKUPS - 1):
+    clock.now += KEPT
+    for number in range(MISSES):
         with pytest.raises(auth.Unauthorized):
             owner(admission, f"guess-{number}")
-    with pytest.raises(Unavailable, match="too many"):
+    with pytest.raises(auth.TooMany, match="too many") as caught:
         owner(admission, "one too many")
-    assert owner(admission, "one") == Principal("user", "ada"), "the known are not kept waiting"
+    assert error_reply(caught.value).headers["retry-after"] == "1"
+    clock.now += 0.5
+    assert owner(admission, "one") == Principal("user", "ada"), "known before: looked up again"
     clock.now += 1
     with pytest.raises(auth.Unauthorized):
         owner(admission, "one too many")
+
+
+def test_tokens_that_are_found_are_not_counted(store: SqliteStore) -> None:
+    names = [f"token-{number}" for number in range(2 * MISSES)]
+    store.write(admitting(store, [(name, "user", name) for name in names], "a", adopt=False))
+    admission = Admission(store, Clock())
+    assert [owner(admission, name).subject for name in names] == names
+
+
+def test_many_with_one_token_are_one_look(store: SqliteStore) -> None:
+    admit(store, "one", "a")
+    admission = Admission(store)
+    looks = []
+
+    def find(digest: str) -> Principal:
+        looks.append(digest)
+        return Principal("user", "ada")
+
+    async def crowd() -> None:
+        coming = [admission.authenticate("Bearer one") for _ in range(4 * MISSES)]
+        assert {one.subject for one in await asyncio.gather(*coming)} == {"ada"}
+
+    admission._find = find  # type: ignore[method-assign]
+    asyncio.run(crowd())
+    assert len(looks) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -36,15 +37,17 @@ async def events(call: Call[EventFilter, NoBody]) -> Response:
     """A stream goes on after `Last-Event-ID`, else after `since`, else with what comes next."""
     asked = call.params
     engine = call.services.engine
-    run = None if asked.run is None else RunId(engine.history.summary(asked.run).id)
+    run = None
+    if asked.run is not None:
+        run = RunId((await engine.view(partial(engine.history.summary, asked.run))).id)
     if not asked.follow:
-        page = await asyncio.to_thread(
-            lambda: engine.history.events(since=asked.since or 0, run=run, limit=asked.limit)
-        )
+        find = partial(engine.history.events, since=asked.since or 0, run=run, limit=asked.limit)
+        page = await engine.view(find)
         return json_reply(EventPage(page.events))
     since = _last_seen(call.request.headers.get("last-event-id"))
     since = asked.since if since is None else since
-    return Stream(_stream(engine.feed, engine.feed.follow(since, run)), "text/event-stream")
+    follower = await engine.feed.follow(since, run)
+    return Stream(_stream(engine.feed, follower), "text/event-stream")
 
 
 def _last_seen(header: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -36,7 +37,7 @@ async def logs(call: Call[LogParams, NoBody]) -> Response:
     """Raw bytes, as the job wrote them."""
     asked = call.params
     engine = call.services.engine
-    run = RunId(engine.history.summary(asked.ref).id)
+    run = RunId((await engine.view(partial(engine.history.summary, asked.ref))).id)
     if asked.rank != 0:
         raise NotFound(f"the job has no rank {asked.rank}: it runs on one node")
     follow = bool(asked.follow)

@@ -39,7 +39,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
     if task.name is not None and task.name in cluster.names:
         problems.append(str(name_in_use(task.name)))
     never = [str(problem) for problem in fits_ever(cluster, task)]
-    answers = await services.engine.probe(_launch(task, user), PATIENCE)
+    answers = await services.engine.links.probe(_launch(task, user), PATIENCE)
     nodes = [_node(node, task, answers) for node in cluster.nodes.values() if node.up]
     warnings = []
     if not nodes:

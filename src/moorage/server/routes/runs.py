@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -74,7 +75,7 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
     asked = call.params
     engine = call.services.engine
     history = engine.history
-    page = await asyncio.to_thread(
+    page = await engine.view(
         lambda: history.runs(
             active=bool(asked.active),
             state=asked.state,
@@ -107,29 +108,29 @@ def _waiting(engine: Engine, run: RunSummary, told: dict[Shape, str]) -> RunSumm
 
 async def show_run(call: Call[RunPath, NoBody]) -> RunView:
     """All about one run, with what its jobs wait for."""
-    return view(call.services.engine, call.params.ref)
+    return await view(call.services.engine, call.params.ref)
 
 
 async def stop_run(call: Call[RunPath, StopRequest]) -> RunSummary:
     """Stopping a run that has ended, or is being stopped, changes nothing."""
     engine = call.services.engine
-    found = engine.history.summary(call.params.ref)
+    found = await summary(engine, call.params.ref)
     try:
         await engine.cancel(RunId(found.id), call.body.abort)
     except NotFound:
         return found  # it has ended
-    return engine.history.summary(str(found.id))
+    return await summary(engine, str(found.id))
 
 
 async def wait_run(call: Call[WaitParams, NoBody]) -> RunView:
     """Comes as soon as the run has ended; with the run as it is when the time is over."""
     engine = call.services.engine
-    found = engine.history.summary(call.params.ref)
+    found = await summary(engine, call.params.ref)
     run = RunId(found.id)
-    with engine.feed.follow(None, run) as follower:
+    with await engine.feed.follow(None, run) as follower:
 
         async def ended() -> None:
-            if engine.history.summary(str(run)).state in FINAL_STATES:
+            if (await summary(engine, str(run))).state in FINAL_STATES:
                 return
             while not engine.feed.closed:
                 if any(event.kind in _ENDS for event in await follower.next()):
@@ -140,20 +141,25 @@ async def wait_run(call: Call[WaitParams, NoBody]) -> RunView:
                 await unless_gone(call.request, ended())
         except TimeoutError:
             pass
-    return view(engine, str(run))
+    return await view(engine, str(run))
 
 
 async def delete_run(call: Call[RunPath, NoBody]) -> RunSummary:
     """Only of a run that has ended."""
     engine = call.services.engine
-    found = engine.history.summary(call.params.ref)
+    found = await summary(engine, call.params.ref)
     await engine.delete(RunId(found.id))
     return found
 
 
-def view(engine: Engine, ref: str) -> RunView:
+async def summary(engine: Engine, ref: str) -> RunSummary:
+    """What the store knows of a run, in short; NotFound."""
+    return await engine.view(partial(engine.history.summary, ref))
+
+
+async def view(engine: Engine, ref: str) -> RunView:
     """What the store knows of a run, and why its queued jobs wait."""
-    found = engine.history.run(ref)
+    found = await engine.view(partial(engine.history.run, ref))
     now = engine.clock()
 
     def explained(job: JobView) -> JobView:

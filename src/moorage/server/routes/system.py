@@ -61,7 +61,7 @@ async def _live(services: Services) -> dict[str, int]:
         asked = {state: {"state": state, "most": COUNTED} for state in LIVE_STATES}
         return {state: store.read("count_state_runs", asked[state])[0]["total"] for state in asked}
 
-    return await asyncio.to_thread(counted)
+    return await services.engine.view(counted)
 
 
 async def openapi(call: Call[NoParams, NoBody]) -> Response:
