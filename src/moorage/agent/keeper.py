@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
-PROTOCOL = 2
-"""Of what is said on the socket; 1 did not say so. 2: `direct` in spawn requests."""
+PROTOCOL = FORGETS_SEVERAL = 3
+"""Of what is said on the socket; 1 did not say so. 2: `direct` in spawn requests. 3: `forget` of
+several `keys`; a request without `id` gets no answer."""
 OLDEST = 1
 """What an agent must speak to get on with this keeper."""
 IDLE = 60.0
@@ -135,15 +136,16 @@ class Keeper:
         number = None
         try:
             request = json.loads(line)
-            number = request["id"]
+            number = request.get("id")
             self._dispatch(client, number, request)
         except (KeyError, OSError, TypeError, ValueError) as error:
             text = f"bad request: {type(error).__name__}: {error}"
             self._send(client, {"id": number, "error": text, "step": "request"})
 
-    def _dispatch(self, client: Client, number: int, request: dict[str, Any]) -> None:
+    def _dispatch(self, client: Client, number: int | None, request: dict[str, Any]) -> None:
         def reply(answer: dict[str, Any]) -> None:
-            self._send(client, {"id": number, **answer})
+            if number is not None:
+                self._send(client, {"id": number, **answer})
 
         operation, tender = request["op"], self._tender
         if operation == "spawn":
@@ -153,7 +155,8 @@ class Keeper:
         elif operation == "list":
             reply(self._list())
         elif operation == "forget":
-            tender.forget(request["key"])
+            for key in request.get("keys") or [request["key"]]:
+                tender.forget(key)
             reply({"ok": True})
         elif operation == "bury":
             tender.bury(request["key"], request["directory"], reply)

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from moorage.agent import keeper
+from moorage.agent.wire import Wire, dial
 from moorage.errors import Unavailable
 
 Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost", "rebooted", "unstarted"]
@@ -28,7 +29,8 @@ _TOO_NEW = (
     "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: "
     "{jobs}); install the newer version again, or wait until they have ended"
 )
-_LINE_LIMIT = 64 * 1024 * 1024
+_FORGET_WITHIN = 0.2  # seconds
+_FORGET_AT_ONCE = 64  # keys
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from moorage.agent.keeper import main; main(sys.argv[2])"
@@ -75,12 +77,45 @@ class ExitRecord(Struct, frozen=True, omit_defaults=True):
     """Processes that outlived the main one and were killed."""
 
 
+class TooNew(Unavailable):
+    """The keeper is of a version that this agent cannot talk to: trying again does not help."""
+
+
 class SpawnError(Exception):
     """The keeper could not start it; one line. `step`: mount, cgroup, cwd, output or exec."""
 
     def __init__(self, message: str, step: str) -> None:
         super().__init__(message)
         self.step = step
+
+
+class _Known(Struct, frozen=True):
+    """A job in the answer to `list`."""
+
+    key: str
+    pid: int = 0
+    record: ExitRecord | None = None
+
+
+class _Message(Struct, frozen=True):
+    """Whatever the keeper says."""
+
+    id: int | None = None
+    event: str = ""
+    key: str = ""
+    record: ExitRecord | None = None
+    pid: int = 0
+    ok: bool = False
+    error: str | None = None
+    step: str = ""
+    protocol: int = 1
+    oldest: int = 1
+    running: list[_Known] = []
+    ended: list[_Known] = []
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Keeper:
@@ -97,14 +132,15 @@ class Keeper:
         each process that ends while connected; `on_lost()` when the connection breaks."""
         self._home, self._on_exit, self._on_lost = home, on_exit, on_lost
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[_Message]] = {}
+        self._forgotten: list[str] = []
+        self._wire: Wire | None = None
+        self._greeted = False
         self._protocol = keeper.PROTOCOL
 
     async def connect(self) -> None:
         """Connect, starting the keeper when none answers. One of another version is kept as long
-        as it has jobs. Unavailable: it does not start, or is too new to be understood."""
+        as it has jobs. Unavailable: it does not start; TooNew."""
         await self.close()
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         answers = await self._greet()
@@ -118,125 +154,134 @@ class Keeper:
     async def _greet(self) -> bool:
         """Connect and get one answer: the socket of a keeper that is being killed still takes
         connections for a moment."""
-        streams = await self._open()
-        if streams is None:
+        self._wire = await dial(self._home, self._receive, self._lost)
+        if self._wire is None:
             return False
-        reader, self._writer = streams
-        reading = asyncio.create_task(self._read(reader))
         try:
             answer = await self._ask("list")
         except Unavailable:
-            await reading
             return False
-        self._reading = reading
-        self._protocol = answer.get("protocol", 1)
-        if answer.get("oldest", 1) > keeper.PROTOCOL:
+        self._greeted = True
+        self._protocol = answer.protocol
+        if answer.oldest > keeper.PROTOCOL:
             await self.close()
-            raise Unavailable(_TOO_NEW.format(jobs=len(answer["running"])))
+            raise TooNew(_TOO_NEW.format(jobs=len(answer.running)))
         return True
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        directory = os.open(self._home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            # The short way round the 107 bytes that a socket's address may have.
-            path = f"/proc/self/fd/{directory}/keeper.sock"
-            return await asyncio.open_unix_connection(path, limit=_LINE_LIMIT)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        finally:
-            os.close(directory)
+    def _receive(self, line: bytes) -> None:
+        message = _decode(line)
+        if message.event == "exit" and message.record is not None:
+            self._on_exit(message.key, message.record)
+        elif message.id is not None:
+            waiting = self._waiting.pop(message.id, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        with suppress(ConnectionError):
-            while line := await reader.readline():
-                self._receive(msgspec.json.decode(line, type=dict[str, Any]))
-        greeted = self._reading is not None
-        self._fail_all()
+    def _lost(self, wire: Wire) -> None:
+        if wire is not self._wire:  # we have left it
+            return
+        greeted = self._greeted
+        self._hang_up()
         if greeted and self._on_lost is not None:
             self._on_lost()
 
-    def _receive(self, message: dict[str, Any]) -> None:
-        if message.get("event") == "exit":
-            self._on_exit(message["key"], msgspec.convert(message["record"], ExitRecord))
-            return
-        waiting = self._waiting.pop(message["id"], None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message)
-
-    def _fail_all(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def _hang_up(self) -> Wire | None:
+        wire, self._wire = self._wire, None
+        self._greeted = False
+        self._forgotten = []
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
                 future.set_exception(Unavailable("the keeper went away"))
+        return wire
 
-    async def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        if self._writer is None:
+    async def _ask(self, operation: str, **fields: object) -> _Message:
+        return await self._answer(operation, _encode(fields))
+
+    def _answer(self, operation: str, fields: bytes) -> asyncio.Future[_Message]:
+        """`fields`: an object in JSON."""
+        if self._wire is None:
             raise Unavailable("not connected to the keeper")
         number = next(self._numbers)
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[_Message] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        request = {"id": number, "op": operation, **fields}
-        self._writer.write(msgspec.json.encode(request) + b"\n")
-        return await future
+        more = b"," if fields != b"{}" else b""
+        self._wire.say(b'{"id":%d,"op":"%s"%s%s' % (number, operation.encode(), more, fields[1:]))
+        return future
 
     async def spawn(self, request: SpawnRequest) -> int:
         """The pid; the same pid for a key that was spawned before. SpawnError."""
-        answer = await self._ask("spawn", **msgspec.structs.asdict(request))
-        if "error" in answer:
-            raise SpawnError(answer["error"], answer["step"])
-        return cast(int, answer["pid"])
+        answer = await self._answer("spawn", _encode(request))
+        if answer.error is not None:
+            raise SpawnError(answer.error, answer.step)
+        return answer.pid
 
     async def stop(self, key: str, grace: float | None, cause: Cause = "stopped") -> bool:
         """SIGTERM to the whole job now, SIGKILL after `grace` seconds (0: at once; None: never).
         False when it is not running (any more)."""
-        answer = await self._ask("stop", key=key, grace=grace, cause=cause)
-        return bool(answer.get("ok"))
+        return (await self._ask("stop", key=key, grace=grace, cause=cause)).ok
 
     async def running(self) -> dict[str, int]:
         """Pids of what runs, by key; 0 while it is being started."""
-        answer = await self._ask("list")
-        return {job["key"]: job["pid"] for job in answer["running"]}
+        return {job.key: job.pid for job in (await self._ask("list")).running}
 
     async def ended(self) -> dict[str, ExitRecord]:
         """What ended and was not forgotten, as far as this keeper knows."""
-        answer = await self._ask("list")
-        return {job["key"]: msgspec.convert(job["record"], ExitRecord) for job in answer["ended"]}
+        self._tell_forgotten()
+        known = (await self._ask("list")).ended
+        return {job.key: job.record for job in known if job.record is not None}
 
     async def bury(self, key: str, directory: Path) -> None:
         """Kill whatever a keeper that died left of an attempt, and write an exit record of cause
         `lost`; returns when nothing of it is left. For attempts that have a `spawned.json`, no
         `exit.json`, and are not in `running()`. SpawnError when this keeper runs it."""
         answer = await self._ask("bury", key=key, directory=str(directory))
-        if "error" in answer:
-            raise SpawnError(answer["error"], answer["step"])
+        if answer.error is not None:
+            raise SpawnError(answer.error, answer.step)
 
-    async def forget(self, key: str) -> None:
-        """Drop the keeper's memory of an ended key."""
-        await self._ask("forget", key=key)
+    def forget(self, key: str) -> None:
+        """Let the keeper drop its memory of an ended key, soon and together with others; one that
+        goes away has none. Never raises."""
+        if self._wire is None:
+            return
+        self._forgotten.append(key)
+        if len(self._forgotten) == 1:
+            asyncio.get_running_loop().call_later(_FORGET_WITHIN, self._tell_forgotten)
+        elif len(self._forgotten) >= _FORGET_AT_ONCE:
+            self._tell_forgotten()
+
+    def _tell_forgotten(self) -> None:
+        keys, self._forgotten = self._forgotten, []
+        if not keys or self._wire is None:
+            return
+        if self._protocol >= keeper.FORGETS_SEVERAL:
+            self._wire.say(b'{"op":"forget","keys":%s}' % _encode(keys))
+            return
+        for key in keys:
+            self._answer("forget", _encode({"key": key})).add_done_callback(_overlook)
 
     async def dismiss(self) -> bool:
         """End the keeper, unless something runs; whether it has ended. `on_lost` is not called."""
-        if not (await self._ask("exit")).get("ok"):
+        wire = self._wire
+        if not (await self._ask("exit")).ok:
             return False
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            await reading
+        self._greeted = False
+        if wire is not None:
+            await wire.ended()
         return True
 
     async def close(self) -> None:
         """Disconnect; the keeper and its processes stay. `on_lost` is not called."""
-        reading, writer, self._reading = self._reading, self._writer, None
-        if reading is not None:
-            reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await reading
-        self._fail_all()
-        if writer is not None:
-            with suppress(OSError):
-                await writer.wait_closed()
+        self._tell_forgotten()
+        wire = self._hang_up()
+        if wire is not None:
+            await wire.close()
+
+
+def _overlook(answer: asyncio.Future[_Message]) -> None:
+    """An answer that nobody needs."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def start_keeper(home: Path) -> None:

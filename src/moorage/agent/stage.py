@@ -115,7 +115,7 @@ class Attempt:
         self._node.changed(claim.key, True)
         self._ended(claim)
         if claim.ended("run"):
-            await self._node.processes.forget(claim.key)
+            self._node.processes.forget(claim.key)
 
     async def _explained(self, way: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """The outcome of the way forward; one that no exit record will repeat is written down."""

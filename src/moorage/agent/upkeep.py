@@ -8,12 +8,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from moorage.agent.keeping import Cause, ExitRecord, Keeper, SpawnRequest, read_exit
+from moorage.agent.keeping import Cause, ExitRecord, Keeper, SpawnRequest, TooNew, read_exit
 from moorage.errors import Unavailable
 
 log = logging.getLogger("moorage.agent")
 
-_PAUSE = 1.0  # seconds between two tries to start a keeper
+_RETRIES = 3  # at once, with another keeper each
+_PAUSE = 1.0  # seconds after the last of them
 _FAREWELL = 0.8  # seconds that an idle keeper has to end; one that takes longer ends later
 
 
@@ -27,7 +28,18 @@ class Processes:
         self._recovery: asyncio.Task[None] | None = None
 
     async def connect(self) -> dict[str, int]:
-        """Find or start the keeper; what runs, by key. Unavailable."""
+        """Find or start the keeper; what runs, by key. Unavailable, after several tries: one that
+        is killed while it starts says nothing about the next."""
+        for _ in range(_RETRIES):
+            try:
+                return await self._connect()
+            except TooNew:
+                raise
+            except Unavailable as error:
+                log.warning("%s; starting another one", error)
+        return await self._connect()
+
+    async def _connect(self) -> dict[str, int]:
         await self._keeper.connect()
         running = await self._keeper.running()
         for key in running:
@@ -73,11 +85,10 @@ class Processes:
                 self._broken()
                 await self._recovered()
 
-    async def forget(self, key: str) -> None:
+    def forget(self, key: str) -> None:
         """Let the keeper drop an ended key; one that cannot be told will see for itself."""
         self._waiting.pop(key, None)
-        with suppress(Unavailable):
-            await self._keeper.forget(key)
+        self._keeper.forget(key)
 
     async def close(self) -> None:
         """Leave the keeper and its processes to themselves; a keeper without any is ended."""

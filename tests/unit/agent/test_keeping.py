@@ -15,6 +15,7 @@ import pytest
 from moorage.agent import keeping
 from moorage.agent.keeper import PROTOCOL
 from moorage.agent.keeping import Keeper
+from moorage.agent.upkeep import Processes
 from moorage.errors import Unavailable
 
 
@@ -24,6 +25,7 @@ class Other:
     def __init__(self, **answer: Any) -> None:
         self.answer = {"running": [], "ended": [], **answer}
         self.asked: list[str] = []
+        self.forgotten: list[Any] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -32,7 +34,9 @@ class Other:
             answer: dict[str, Any] = {"ok": not self.answer["running"]}
             if request["op"] == "list":
                 answer = self.answer
-            writer.write(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
+            self.forgotten.append(request.get("keys") or request.get("key"))
+            if "id" in request:
+                writer.write(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
             if request["op"] == "exit" and answer["ok"]:
                 break
         writer.close()
@@ -103,3 +107,53 @@ def test_a_keeper_that_is_too_new_is_left_alone(
     monkeypatch.chdir(tmp_path)
     asyncio.run(scenario())
     assert other.asked == ["list"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"), [(PROTOCOL, [["1.1.0", "2.1.0"]]), (2, ["1.1.0", "2.1.0"])]
+)
+def test_forgotten_keys_travel_together_where_the_keeper_knows_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, told: list[Any]
+) -> None:
+    other = Other(running=RUNNING, protocol=protocol)
+
+    async def scenario() -> None:
+        async with beside(other, tmp_path) as keeper:
+            await keeper.connect()
+            keeper.forget("1.1.0")
+            keeper.forget("2.1.0")
+            await keeper.ended()
+
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(scenario())
+    assert [keys for keys in other.forgotten if keys] == told
+
+
+def test_another_keeper_is_started_for_one_that_is_killed_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = (
+        "import os, signal, sys\n"
+        "try: os.mkdir(sys.argv[2] + '/killed')\n"
+        "except FileExistsError: pass\n"
+        "else: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    boot = keeping._BOOT
+
+    async def scenario() -> None:
+        processes = Processes(tmp_path)
+        assert await processes.connect() == {}
+        await processes.close()
+
+    monkeypatch.setattr(keeping, "_BOOT", f"{once}{boot}")
+    asyncio.run(scenario())
+    assert (tmp_path / "killed").is_dir()
+
+
+def test_a_keeper_that_never_starts_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_BOOT", "raise SystemExit('no')")
+    with pytest.raises(Unavailable, match=r"did not start; see .*keeper\.log"):
+        asyncio.run(Processes(tmp_path).connect())
+    assert (tmp_path / "keeper.log").read_text().splitlines() == ["no"] * 4
