@@ -9,8 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from contract import rows
 from filled import fill
 from moorage.store import sql
+from moorage.store.base import Statement
 from moorage.store.leader import Identity
 from moorage.store.postgres import open_postgres
 from moorage.store.sqlite import open_sqlite
@@ -19,6 +21,8 @@ from postgres import Postgres
 FINISHED, WAITING, PAGE = 3000, 200, 20
 BEYOND = 2**63 - 1
 MIDDLE = FINISHED // 2
+NIGHTLY = "nightly"
+"""A name that many runs had, of which few failed."""
 GROWING = ("runs", "jobs", "attempts", "events", "requests")
 PARAMETERS: dict[str, dict[str, Any]] = {
     "run_by_id": {"id": MIDDLE},
@@ -27,11 +31,13 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "runs_page": {"before": MIDDLE, "limit": PAGE},
     "active_runs_page": {"before": BEYOND, "limit": PAGE},
     "state_runs_page": {"state": "queued", "before": BEYOND, "limit": PAGE},
-    "named_runs_page": {"name": "old-9", "state": None, "before": BEYOND, "limit": PAGE},
+    "named_runs_page": {"name": NIGHTLY, "before": BEYOND, "limit": PAGE},
+    "named_state_runs_page": {"name": NIGHTLY, "state": "failed", "before": BEYOND, "limit": PAGE},
     "count_runs": {"most": PAGE},
     "count_active_runs": {"most": PAGE},
     "count_state_runs": {"state": "failed", "most": PAGE},
-    "count_named_runs": {"name": "old-9", "state": None, "most": PAGE},
+    "count_named_runs": {"name": NIGHTLY, "most": PAGE},
+    "count_named_state_runs": {"name": NIGHTLY, "state": "failed", "most": PAGE},
     "jobs_of_run": {"run_id": MIDDLE},
     "attempts_of_run": {"run_id": MIDDLE},
     "job_at": {"run_id": MIDDLE, "idx": 0},
@@ -52,11 +58,19 @@ BOUNDED = ("count_runs", "attempts_of_run")
 """Scanned as far as a limit goes; sorted, but only the rows of one run."""
 
 
+def nightly() -> Iterator[Statement]:
+    first = FINISHED + WAITING + 1
+    for number in range(first, first + FINISHED):
+        state = "failed" if number % 300 == 0 else "succeeded"
+        yield rows.run(number, name=NIGHTLY, state=state, ended_at=1.0)
+
+
 @pytest.fixture(scope="module")
 def filled_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     path = tmp_path_factory.mktemp("plans") / "moorage.db"
     store = open_sqlite(path)
     fill(store, finished=FINISHED, waiting=WAITING)
+    store.write(list(nightly()))
     store.close()
     connection = sqlite3.connect(path)
     yield connection
@@ -82,6 +96,7 @@ def filled_postgres(postgres_server: Postgres) -> Iterator[str]:
     store = open_postgres(url)
     store.leadership(Identity("one", "http://127.0.0.1:1", "1")).acquire()
     fill(store, finished=FINISHED, waiting=WAITING)
+    store.write(list(nightly()))
     store.close()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ANALYZE")

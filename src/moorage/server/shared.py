@@ -48,7 +48,7 @@ class Shared:
         remember(site.options.home, database)
         self._peers = Peers("")
         self._forward: Forwarder | None = None
-        self._identity = Identity(site.id, "", site.version)
+        self._identity = Identity(site.id, "", site.version, site.settings.leader_lease)
         self._term: Term | None = None
         self._complaint = ""
 

@@ -171,10 +171,12 @@ def _cursor(run: int) -> str:
     return f"r{run:x}"
 
 
-def _kind(active: bool, state: str | None, name: str | None) -> tuple[str, dict[str, str | None]]:
+def _kind(active: bool, state: str | None, name: str | None) -> tuple[str, dict[str, str]]:
     """Which family of queries answers from an index of its own, and with which parameters."""
+    if name is not None and state is not None:
+        return "named_state_", {"name": name, "state": state}
     if name is not None:
-        return "named_", {"name": name, "state": state}
+        return "named_", {"name": name}
     if state is not None:
         return "state_", {"state": state}
     return ("active_" if active else ""), {}

@@ -36,6 +36,9 @@ class Identity(NamedTuple):
     """Random, kept in its home: the same after a restart."""
     url: str
     version: str
+    lease: float = 0.0
+    """Seconds without a beat after which it may be evicted when it leads; 0: as the others
+    think."""
 
 
 class Server(NamedTuple):
@@ -90,5 +93,6 @@ class Leadership(Protocol):
 
     def evict_if_stale(self, lease: float = LEASE) -> bool:
         """For those who wait, every `lease / 4` seconds or so: end the session of a leader whose
-        beat has not changed for `lease` seconds of this process's monotonic clock; whether that
-        was done. The frozen one cannot commit any more, and the lock goes to the next in line."""
+        beat has not changed for `lease` seconds (its own, where it told) of this process's
+        monotonic clock; whether that was done. The frozen one cannot commit any more, and the
+        lock goes to the next in line."""

@@ -24,6 +24,7 @@ class _Pulse(NamedTuple):
     pid: int
     epoch: int
     beat: int
+    lease: float
 
 
 class PostgresLeadership:
@@ -84,6 +85,7 @@ class PostgresLeadership:
             if pulse is None or pulse != self._seen:
                 self._seen, self._since = pulse, now
                 return False
+            lease = pulse.lease or lease
             if now - self._since < lease:
                 return False
             self._since = now

@@ -35,7 +35,8 @@ CREATE TABLE servers (
     seen_at DOUBLE PRECISION NOT NULL,
     session BIGINT NOT NULL DEFAULT 0,  -- the database's number of its writer's session
     beat BIGINT NOT NULL DEFAULT 0,
-    epoch BIGINT NOT NULL DEFAULT 0  -- of its latest term; the highest is the leader's
+    epoch BIGINT NOT NULL DEFAULT 0,  -- of its latest term; the highest is the leader's
+    lease DOUBLE PRECISION NOT NULL DEFAULT 0  -- seconds without a beat that are allowed to it
 ) /* STRICT */;
 
 CREATE TABLE nodes (
@@ -75,6 +76,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_by_name ON runs (name, id);
 CREATE INDEX runs_live ON runs (id) WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
 CREATE INDEX runs_by_state ON runs (state, id);
+CREATE INDEX runs_ended ON runs (name, state, id) WHERE ended_at IS NOT NULL;
 
 -- Never a foreign key: a repeated request gets its first reply also when its runs were deleted.
 CREATE TABLE requests (

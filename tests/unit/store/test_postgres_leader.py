@@ -282,6 +282,20 @@ def test_a_leader_that_beats_is_left_alone(make: Make) -> None:
     first.store.write([rows.run(1)])
 
 
+@pytest.mark.parametrize("told", [3 * LEASE, LEASE / 4])
+def test_a_leader_is_judged_by_its_own_lease(make: Make, told: float) -> None:
+    """A standby that is set to be quicker does not evict one that beats as seldom as it may."""
+    first, second = make("first"), make("second")
+    first.leadership = PostgresLeadership(first.store, identity("first")._replace(lease=told))
+    first.lead()
+    first.store.write([first.leadership.begin(1)])
+    assert not second.leadership.evict_if_stale(LEASE)
+    second.now += told * 0.9
+    assert not second.leadership.evict_if_stale(LEASE)
+    second.now += told * 0.1
+    assert second.leadership.evict_if_stale(LEASE)
+
+
 def test_a_leader_that_never_began_is_ended_too(make: Make, database: str) -> None:
     first, second = make("first"), make("second")
     first.lead()

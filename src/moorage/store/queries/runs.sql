@@ -88,13 +88,22 @@ ORDER BY state DESC, id DESC
 LIMIT :limit;
 
 -- name: named_runs_page
--- As runs_page, of the runs of one name; :state may be NULL: any.
+-- As runs_page, of the runs of one name.
 SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
     submitted_at, started_at, ended_at, next_at, stopping, node, attempt
 FROM runs
 WHERE name = :name AND id < :before
-    AND (CAST(:state AS TEXT) IS NULL OR state = :state)
 ORDER BY id DESC
+LIMIT :limit;
+
+-- name: named_state_runs_page
+-- As runs_page, of the runs of one name in one final state; a range as in state_runs_page.
+SELECT id, name, "user", state, reason, message, exit_code, priority, tags,
+    submitted_at, started_at, ended_at, next_at, stopping, node, attempt
+FROM runs
+WHERE ended_at IS NOT NULL
+    AND (name, state) >= (:name, :state) AND (name, state, id) < (:name, :state, :before)
+ORDER BY name DESC, state DESC, id DESC
 LIMIT :limit;
 
 -- name: count_runs
@@ -115,11 +124,18 @@ SELECT count(*) AS total FROM (
 ) AS counted;
 
 -- name: count_named_runs
--- How many runs named_runs_page leaves, counted up to :most.
+-- How many runs have one name, counted up to :most; a range as in state_runs_page.
+SELECT count(*) AS total FROM (
+    SELECT 1 FROM runs WHERE name >= :name AND name <= :name ORDER BY name, id LIMIT :most
+) AS counted;
+
+-- name: count_named_state_runs
+-- How many runs of one name are in one final state, counted up to :most; a range as above.
 SELECT count(*) AS total FROM (
     SELECT 1 FROM runs
-    WHERE name = :name AND (CAST(:state AS TEXT) IS NULL OR state = :state)
-    LIMIT :most
+    WHERE ended_at IS NOT NULL
+        AND (name, state) >= (:name, :state) AND (name, state) <= (:name, :state)
+    ORDER BY name, state, id LIMIT :most
 ) AS counted;
 
 -- name: max_ids

@@ -10,14 +10,15 @@ ON CONFLICT (id) DO UPDATE SET
 
 -- name: lead_server
 -- A term begins, in the transaction that raises the epoch.
-INSERT INTO servers (id, url, version, started_at, seen_at, session, epoch)
+INSERT INTO servers (id, url, version, started_at, seen_at, session, epoch, lease)
 VALUES (
     :id, :url, :version, extract(epoch FROM clock_timestamp()),
-    extract(epoch FROM clock_timestamp()), pg_backend_pid(), :epoch
+    extract(epoch FROM clock_timestamp()), pg_backend_pid(), :epoch, :lease
 )
 ON CONFLICT (id) DO UPDATE SET
     url = excluded.url, version = excluded.version, seen_at = excluded.seen_at,
-    session = excluded.session, epoch = excluded.epoch, beat = servers.beat + 1;
+    session = excluded.session, epoch = excluded.epoch, beat = servers.beat + 1,
+    lease = excluded.lease;
 
 -- name: beat_server
 -- The leader lives and can commit.
@@ -42,12 +43,13 @@ FROM servers
 ORDER BY epoch DESC, id;
 
 -- name: pulse
--- Which session holds the lock, and the latest leader's sign of life: when nothing of it changes,
--- the leader is frozen. No row: nobody holds the lock, or work without a server, which takes as long
--- as it takes.
-SELECT l.pid, coalesce(s.epoch, 0) AS epoch, coalesce(s.beat, 0) AS beat
+-- Which session holds the lock, and the latest leader's sign of life: when nothing of it changes for
+-- as long as the leader itself said (lease; 0: it did not), it is frozen. No row: nobody holds the
+-- lock, or work without a server, which takes as long as it takes.
+SELECT l.pid, coalesce(s.epoch, 0) AS epoch, coalesce(s.beat, 0) AS beat,
+    coalesce(s.lease, 0.0) AS lease
 FROM pg_locks AS l
-LEFT JOIN (SELECT epoch, beat FROM servers ORDER BY epoch DESC, id LIMIT 1) AS s ON TRUE
+LEFT JOIN (SELECT epoch, beat, lease FROM servers ORDER BY epoch DESC, id LIMIT 1) AS s ON TRUE
 LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE coalesce(a.application_name, '') <> 'moorage offline'
     AND l.locktype = 'advisory' AND l.granted
