@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from moorage.core.shape import Shape
+from moorage.core.shape import Shape, Where
 from moorage.ids import JobId, NodeId
 from moorage.protocol.agent import GpuDevice, Hello, Isolation, NodeResources
+from moorage.specs.fleet import LOCAL
 
 QUICK = 10.0
 """Seconds. What runs longer gains nothing from a line, and is better left free to go elsewhere."""
@@ -36,6 +37,17 @@ class Node:
     pythons: list[str]
     up: bool
     last_seen: float | None
+    address: str = ""
+    """Where other nodes reach it; empty: only on the machine itself."""
+    fleet: str = LOCAL
+    hostname: str = ""
+    """As its fleet's file names it; empty for the server's own machine."""
+    draining: bool = False
+    """Nothing new starts here."""
+    health: str = ""
+    """Why it takes nothing new, though nobody said so; empty while it is well."""
+    gone: bool = False
+    """Its host left its fleet: only the past names it."""
     claims: dict[JobId, Reservation] = field(default_factory=dict)
     """Jobs that are starting, running or finishing here. Changed by `reserve` and `release`."""
     lines: dict[Shape, dict[JobId, None]] = field(default_factory=dict)
@@ -48,6 +60,11 @@ class Node:
     used_memory: int = 0
     used_disk: int = 0
     used_gpus: set[int] = field(default_factory=set)
+
+    @property
+    def open(self) -> bool:
+        """May something new start here?"""
+        return self.up and not self.draining and not self.health
 
     @property
     def free_millicpus(self) -> int:
@@ -87,7 +104,12 @@ class Node:
             and shape.disk <= has.disk - self.used_disk
             and (shape.arch is None or shape.arch == has.arch)
             and (shape.gpu is None or shape.gpu.pick(self.free_gpus) is not None)
+            and (shape.where is None or self.admitted(shape.where))
         )
+
+    def admitted(self, where: Where | None) -> bool:
+        """Is it among the nodes that a job may use?"""
+        return where is None or where.admits(self.fleet, self.name, self.hostname)
 
     def times(self, shape: Shape) -> int:
         """How many jobs of a shape that `fits` have room, as far as it asks for no GPUs."""
@@ -105,6 +127,7 @@ class Node:
             and shape.disk <= has.disk
             and shape.arch in (None, has.arch)
             and (shape.gpu is None or shape.gpu.pick(has.gpus) is not None)
+            and self.admitted(shape.where)
         )
 
     def reserve(self, job: JobId, shape: Shape) -> Reservation:

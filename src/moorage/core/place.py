@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 
+from moorage.core.gang import Hold, choose
 from moorage.core.node import Node
 from moorage.core.queue import Queue
-from moorage.core.shape import Shape
+from moorage.core.shape import Shape, Where
 from moorage.ids import JobId, NodeId
 
 Candidate = tuple[int, int, int, NodeId, int]
@@ -35,8 +36,11 @@ class Places:
     one, because `fits` is asked again.
     """
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        self._nodes = {node.id: node for node in nodes if node.up and node.free_millicpus > 0}
+    def __init__(self, nodes: Iterable[Node], wheres: Collection[Where] = ()) -> None:
+        """`wheres`: all that shapes asked for will have; nodes are alike only where each of them
+        admits both or neither."""
+        self._nodes = {node.id: node for node in nodes if node.open and node.free_millicpus > 0}
+        self._wheres = wheres
         self._alike: list[list[Node]] | None = None
         """Unused nodes by their room, in each group the first one last."""
         self._used: list[Node] = []
@@ -85,6 +89,24 @@ class Places:
                 heappop(candidates)
         return None
 
+    def find_all(self, gang: Sequence[Shape]) -> list[Node] | None:
+        """Nodes for all ranks of one more job, which the caller then reserves there."""
+        found = choose(self._nodes.values(), gang)
+        if found is not None:
+            self._look_again()
+        return found
+
+    def withhold(self, hold: Hold) -> None:
+        """Take what is kept for a job out of this pass, as if it were reserved."""
+        hold.take(self._nodes)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Room shrank on nodes that nobody `find`s: what was known of them is out of date."""
+        self._alike = None
+        self._used.clear()
+        self._views.clear()
+
     def _catch_up(self, view: _View, shape: Shape) -> None:
         """See the nodes that others used meanwhile."""
         wanted = shape.millicpus
@@ -108,7 +130,10 @@ class Places:
         if self._alike is None:
             groups: dict[object, list[Node]] = {}
             for node in sorted(self._nodes.values(), key=lambda node: -node.id):
-                groups.setdefault(node.room, []).append(node)
+                key = node.room
+                if self._wheres:
+                    key = (key, *(node.admitted(where) for where in self._wheres))
+                groups.setdefault(key, []).append(node)
             self._alike = list(groups.values())
         return self._alike
 
@@ -134,17 +159,27 @@ def _candidate(node: Node, shape: Shape, alike: int = -1) -> Candidate:
     )
 
 
-def placements(queue: Queue, places: Places) -> Iterator[tuple[JobId, Node]]:
-    """Which job goes where, by priority and then by age. The caller reserves the place and takes
-    the job out of the queue before it asks for the next."""
-    groups = queue.groups() if places.any_room else []
+def placements(
+    queue: Queue, places: Places, hold: Hold | None = None
+) -> Iterator[tuple[JobId, Sequence[Node]]]:
+    """Which job goes where, by priority and then by age: a node for each of its ranks. The caller
+    reserves the places and takes the job out of the queue before it asks for the next. What `hold`
+    keeps for a job that finds no room is not for those after it."""
+    groups = queue.all_groups() if places.any_room else []
     while groups:
         order, number, group = groups[0]
-        node = places.find(group.shape)
-        if node is None:
+        nodes: Sequence[Node] | None
+        if group.gang:
+            nodes = places.find_all(group.gang)
+        else:
+            node = places.find(group.shape)
+            nodes = None if node is None else (node,)
+        if nodes is None:
             heappop(groups)
+            if hold is not None and hold.job == number:
+                places.withhold(hold)
             continue
-        yield number, node
+        yield number, nodes
         following = queue.head(group)
         if following is None:
             heappop(groups)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from itertools import groupby
 from math import ceil, inf
 
 from moorage.protocol.agent import GpuDevice
 from moorage.specs.resources import Gpu, Range, Resources
+from moorage.specs.task import Task
 
 Bounds = tuple[float, float]
 
@@ -49,6 +51,27 @@ class GpuShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Where:
+    """Which nodes a job may use: those of a fleet, and those that are named. Empty: any."""
+
+    fleets: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    hostnames: tuple[str, ...] = ()
+
+    def admits(self, fleet: str, node: str, hostname: str) -> bool:
+        """Is a node of this fleet, with this name, on this host, among them?"""
+        if self.fleets and fleet not in self.fleets:
+            return False
+        named = self.nodes or self.hostnames
+        return not named or node in self.nodes or hostname in self.hostnames
+
+    @property
+    def digest(self) -> str:
+        """Short, and the same in every process."""
+        return blake2s(repr(self).encode(), digest_size=6).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What one job reserves. CPUs in thousandths, so that sums of fractions stay exact; bytes."""
 
@@ -57,10 +80,12 @@ class Shape:
     disk: int
     arch: str | None
     gpu: GpuShape | None
+    where: Where | None = None
+    """None: any node will do."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        values = (self.millicpus, self.memory, self.disk, self.arch, self.gpu)
+        values = (self.millicpus, self.memory, self.disk, self.arch, self.gpu, self.where)
         object.__setattr__(self, "_hash", hash(values))
 
     def __hash__(self) -> int:
@@ -73,10 +98,27 @@ class Shape:
         that never do: which GPUs a successor gets is the server's to choose."""
         if self.gpu is not None:
             return ""
-        return f"{self.millicpus}-{self.memory}-{self.disk}-{self.arch or 'any'}"
+        name = f"{self.millicpus}-{self.memory}-{self.disk}-{self.arch or 'any'}"
+        return name if self.where is None else f"{name}-{self.where.digest}"
 
 
-def shape_of(resources: Resources) -> Shape:
+def where_of(task: Task) -> Where | None:
+    """Where the task's `fleets` and `instances` let it run; None: anywhere."""
+    if not task.fleets and not task.instances:
+        return None
+    return Where(
+        tuple(sorted(task.fleets)),
+        tuple(sorted(one.name for one in task.instances if one.name)),
+        tuple(sorted(one.hostname for one in task.instances if one.hostname)),
+    )
+
+
+def task_shape(task: Task) -> Shape:
+    """What one job of the task reserves, and where."""
+    return shape_of(task.resources, where_of(task))
+
+
+def shape_of(resources: Resources, where: Where | None = None) -> Shape:
     """The lower bounds of a request; where only an upper one is given, nothing is reserved
     (CPUs: one, or the upper bound if that is less)."""
     count = resources.cpu.count
@@ -87,6 +129,7 @@ def shape_of(resources: Resources) -> Shape:
         disk=ceil(_lower(resources.disk)),
         arch=resources.cpu.arch,
         gpu=_gpu_shape(resources.gpu),
+        where=where,
     )
 
 

@@ -213,6 +213,9 @@ def _plain_problems(task: Task) -> Iterator[Problem]:
         yield Problem(message, fix, field)
     if not 0 <= task.priority <= 100:
         yield Problem(f"{task.priority} is not from 0 to 100", field="priority")
+    for one in task.instances:
+        if bool(one.name) == bool(one.hostname):
+            yield Problem("name a node by name or by hostname", field="instances")
     if task.schedule is not None and not task.schedule.cron:
         yield Problem("at least one cron expression is needed", field="schedule.cron")
     if task.max_duration == 0:

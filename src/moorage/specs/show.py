@@ -142,6 +142,13 @@ def _policies(task: Task) -> dict[str, Any]:
         seconds = getattr(task, field)
         if seconds != getattr(default, field):
             written[field] = "off" if seconds is None else duration_text(seconds)
+    if task.fleets:
+        written["fleets"] = task.fleets
+    if task.instances:
+        written["instances"] = [
+            {"name": one.name} if one.name else {"hostname": one.hostname}
+            for one in task.instances
+        ]
     if task.schedule is not None:
         written["schedule"] = {"cron": task.schedule.cron}
     return written

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from moorage.specs.container import RegistryAuth
+from moorage.specs.instances import Instance
 from moorage.specs.mounts import Mount
 from moorage.specs.resources import Resources
 from moorage.specs.retry import Retry
@@ -54,6 +55,10 @@ class Task(
     mounts: list[Mount] = []
     """`files`, `repos` and `volumes` of the document, in that order."""
     resources: Resources = Resources()
+    fleets: list[str] = []
+    """Only nodes of these; empty: of any."""
+    instances: list[Instance] = []
+    """Only these nodes; empty: any."""
     priority: int = 0
     """0 to 100, higher first."""
     retry: Retry | None = None

@@ -128,7 +128,7 @@ def _inviting(cluster: Cluster) -> set[NodeId]:
         number
         for shape, numbers in cluster.hosts.items()
         for number in numbers
-        if cluster.nodes[number].up and shape in cluster.nodes[number].quick
+        if cluster.nodes[number].open and shape in cluster.nodes[number].quick
     }
 
 
@@ -139,7 +139,7 @@ def _open(cluster: Cluster, shape: Shape) -> list[tuple[int, NodeId]]:
     for number in cluster.hosts.get(shape, ()):
         node = cluster.nodes[number]
         there = len(node.lines.get(shape, ()))
-        if node.up and shape in node.quick and there <= _room(cluster, node, shape) // 2:
+        if node.open and shape in node.quick and there <= _room(cluster, node, shape) // 2:
             found.append((there, number))
     heapify(found)
     return found

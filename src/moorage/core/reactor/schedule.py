@@ -26,7 +26,7 @@ def schedule(cluster: Cluster, now: float, limit: int = LARGEST_PASS) -> list[Ef
     later version. Nothing is freed during a pass, so a shape that once found no room is not tried
     again at any lower priority.
     """
-    places = Places(cluster.nodes.values())
+    places = Places(cluster.nodes.values(), cluster.queue.wheres)
     effects = lines.admit_first(cluster, places, now)
     placed, tired = _place(cluster, places, now, limit)
     effects += placed

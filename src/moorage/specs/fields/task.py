@@ -14,6 +14,12 @@ from moorage.specs.fields.mounts import (
     VOLUMES_FIELD,
     WORKDIR_FIELD,
 )
+from moorage.specs.fields.placement import (
+    FLEET_REFERENCE,
+    FLEETS_FIELD,
+    INSTANCE,
+    INSTANCES_FIELD,
+)
 from moorage.specs.fields.policies import (
     MAX_DURATION,
     RETRY,
@@ -87,6 +93,8 @@ TASK: Table = (
     SCHEDULE_FIELD,
     TAGS,
     COMPAT,
+    FLEETS_FIELD,
+    INSTANCES_FIELD,
     *CONTAINER,
     *RUN,
     *PROFILE_FIELDS,
@@ -102,5 +110,7 @@ NESTED: dict[str, Table] = {
     "registry_auth": AUTH,
     "retry": RETRY,
     "schedule": SCHEDULE,
+    "fleets[]": FLEET_REFERENCE,
+    "instances[]": INSTANCE,
 }
 """Tables of the mappings inside a task, for the reference page."""

@@ -9,7 +9,7 @@ from moorage.specs.values import Value
 from moorage.units import parse_limit
 
 PROFILE: Origin = "dstack profile"
-HERE = "remove it: jobs run on this server's own node"
+HERE = "remove it, and name your machines in a fleet file"
 
 
 def _text(value: Value) -> None:
@@ -92,8 +92,6 @@ PROFILE_FIELDS = (
     refused("availability_zones", "choose zones", HERE, empty=True, origin=PROFILE),
     refused("instance_types", "choose instance types", HERE, empty=True, origin=PROFILE),
     refused("reservation", "use reservations", HERE, origin=PROFILE),
-    refused("fleets", "have fleets", HERE, empty=True, origin=PROFILE),
-    refused("instances", "choose nodes by name", HERE, empty=True, origin=PROFILE),
     refused("backend_options", "use other backends", HERE, empty=True, origin=PROFILE),
     refused(
         "spot_policy",
