@@ -24,9 +24,9 @@ _MAPPED = bytes(10) + b"\xff\xff"
 """What ::ffff:127.0.0.1 begins with."""
 
 
-def stranger(connection: socket.socket) -> str | None:
+def stranger(connection: socket.socket, trusted: int | None = None) -> str | None:
     """Who answers on the other end of a connection to a loopback address, in words, unless that
-    is this user or root; None where all is well, or the kernel does not tell."""
+    is this user, root or the `trusted` one; None where all is well, or the kernel does not tell."""
     host, port = connection.getpeername()[:2]
     address = socket.inet_pton(connection.family, host)
     owners = _asked(connection.family, address, port)
@@ -36,7 +36,7 @@ def stranger(connection: socket.socket) -> str | None:
         return None
     if not owners:
         return f"nobody listens on port {port} any more"
-    strangers = [uid for uid in owners if uid not in (0, os.geteuid())]
+    strangers = [uid for uid in owners if uid not in (0, os.geteuid(), trusted)]
     return f"port {port} is now user {strangers[0]}'s" if strangers else None
 
 

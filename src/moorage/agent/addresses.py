@@ -34,6 +34,11 @@ class Addresses:
         return self._present
 
     @property
+    def owner(self) -> int | None:
+        """The user, besides this one and root, who may listen on loopback for the server."""
+        return None
+
+    @property
     def known(self) -> tuple[str, ...]:
         """All, each once, the present one first."""
         return tuple(dict.fromkeys((self._present, *self._given, *self._learned)))

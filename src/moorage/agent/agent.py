@@ -20,6 +20,7 @@ from moorage.agent.link import Link
 from moorage.agent.logs import Logs
 from moorage.agent.stage import Node
 from moorage.agent.supply import Supply
+from moorage.agent.tunnelend import TunnelEnd
 from moorage.agent.upkeep import Processes
 from moorage.data.sources import Sources
 from moorage.protocol.agent import (
@@ -42,9 +43,12 @@ log = logging.getLogger("moorage.agent")
 
 
 class Agent:
-    """One node. `home` is `$MOORAGE_HOME/agent`; `log_limit` in bytes, 0 for none."""
+    """One node. `home` is `$MOORAGE_HOME/agent`; `log_limit` in bytes, 0 for none.
+    `servers` are addresses, or the file of a tunnel's end."""
 
-    def __init__(self, servers: Sequence[str], home: Path, name: str, log_limit: int) -> None:
+    def __init__(
+        self, servers: Sequence[str] | Path, home: Path, name: str, log_limit: int
+    ) -> None:
         self._home = home
         self._name = name
         # Tried in a child process, so before there are threads.
@@ -52,7 +56,10 @@ class Agent:
         self._claims = Claims(home / "attempts")
         self._processes = Processes(home)
         self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
-        addresses = Addresses(servers, home / "servers")
+        if isinstance(servers, Path):
+            addresses: Addresses = TunnelEnd(servers)
+        else:
+            addresses = Addresses(servers, home / "servers")
         self._supply = Supply(Sources(home, Download(addresses, home / "token")))
         self._link = Link(
             addresses,
@@ -91,6 +98,10 @@ class Agent:
     async def serve(self) -> None:
         """Do what the server says until cancelled. ProtocolMismatch."""
         await self._link.run()
+
+    def retry(self) -> None:
+        """The way to the server is new: connect now."""
+        self._link.retry.set()
 
     async def leave(self) -> None:
         """Let go of everything; jobs go on."""

@@ -76,7 +76,7 @@ class Download:
         connection = _connect(parts)
         try:
             connection.connect()
-            _recognize(connection, parts)
+            _recognize(connection, parts, self._addresses.owner)
             with breaking(lambda: _shut(connection)):
                 response = self._ask(connection, parts.path, body)
                 while piece := response.read1(_PIECE):
@@ -116,9 +116,11 @@ def _connect(parts: SplitResult) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
 
 
-def _recognize(connection: http.client.HTTPConnection, parts: SplitResult) -> None:
+def _recognize(
+    connection: http.client.HTTPConnection, parts: SplitResult, owner: int | None
+) -> None:
     """_Broken where the port of a server on this machine is another user's by now."""
-    if parts.hostname in LOOPBACK and (reason := stranger(connection.sock)) is not None:
+    if parts.hostname in LOOPBACK and (reason := stranger(connection.sock, owner)) is not None:
         raise _Broken(f"{reason}, and is not told the token")
 
 

@@ -89,6 +89,8 @@ class Link:
         self._token = token
         self._epochs = epochs
         self._hello, self._held, self._handle, self._down = hello, held, handle, down
+        self.retry = asyncio.Event()
+        """Set by whoever knows that the next try need not wait."""
         self._changed: dict[str, Held | None] = {}
         self._answers: deque[Callable[[], ToServer]] = deque()
         self._stirred = asyncio.Event()
@@ -146,7 +148,10 @@ class Link:
             self._hang_up()
             if not hinted:
                 self._addresses.next()
-            await asyncio.sleep(pause(failures, len(self._addresses.known)))
+            self.retry.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause(failures, len(self._addresses.known))):
+                    await self.retry.wait()
 
     def _hinted(self, error: Exception) -> bool:
         """A server that does not lead said which one does."""
@@ -198,7 +203,7 @@ class Link:
             return None
         place = (parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80))
         near = await asyncio.to_thread(socket.create_connection, place, _DIAL_TIMEOUT)
-        reason = stranger(near)
+        reason = stranger(near, self._addresses.owner)
         if reason is not None:
             near.close()
             raise _Refused(f"{reason}, and is not told the token")

@@ -1,7 +1,7 @@
 """The agent: `python -m moorage.agent.main --server URL[,URL...] --home DIR [--name NODE]`.
 
 One for each home, held by a lock. SIGTERM ends it at once; jobs go on under the keeper, and the
-next agent finds them.
+next agent finds them. SIGUSR1: the way to the server is new, connect now.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # The library's own lines repeat, in more words, what the link says.
     logging.getLogger("websockets").setLevel(logging.ERROR)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody would have use for it
     home = options.home.absolute() / "agent"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,8 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="moorage-agent", description="Runs jobs on this node.")
-    parser.add_argument(
-        "--server", required=True, metavar="URL[,URL...]", help="http://HOST:PORT, tried in turn"
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--server", metavar="URL[,URL...]", help="http://HOST:PORT, tried in turn")
+    where.add_argument(
+        "--tunnel", type=Path, metavar="FILE", help="holds the address at present, and its user"
     )
     parser.add_argument("--home", required=True, type=Path, metavar="DIR", help="$MOORAGE_HOME")
     parser.add_argument(
@@ -83,6 +86,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="output kept for one attempt (default: %(default)s; 0: no limit)",
     )
     options = parser.parse_args(arguments)
+    if options.tunnel is not None:
+        options.servers = options.tunnel
+        return options
     options.servers = [url for url in options.server.split(",") if url]
     try:
         for url in options.servers or [options.server]:
@@ -101,6 +107,7 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     agent = Agent(options.servers, home, options.name, options.log_limit)
     try:
         await agent.begin()
+        loop.add_signal_handler(signal.SIGUSR1, agent.retry)
         serving = asyncio.create_task(agent.serve())
         signalled = asyncio.create_task(leaving.wait())
         await asyncio.wait({serving, signalled}, return_when=asyncio.FIRST_COMPLETED)
