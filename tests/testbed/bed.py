@@ -1,6 +1,6 @@
 """A bed of hosts for the length of a block:
 
-    with testbed(3) as bed:
+    with bed_of(3) as bed:
         bed.hosts[0].run("hostname")
         bed.cut(bed.hosts[0])
 
@@ -38,25 +38,23 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @contextmanager
-def testbed(hosts: int | Sequence[Shape] = 1) -> Iterator[Testbed]:
+def bed_of(hosts: int | Sequence[Shape] = 1) -> Iterator[Bed]:
     """Hosts h1, h2, ... that answer ssh; nothing of them is left afterwards."""
     reason = lacking()
     if reason:
         pytest.skip(reason)
     shapes = [Shape()] * hosts if isinstance(hosts, int) else list(hosts)
     with ExitStack() as stack:
-        bed = Testbed(shapes, stack)
+        bed = Bed(shapes, stack)
         bed.set_up()
         yield bed
 
 
-class Testbed:
+class Bed:
     """Hosts on one switch. `here` is the test's side of it: the address where a server that the
     hosts are to reach may listen, and an end for `cut_one_way` and `partition`.
 
     Every method returns when what it says is so. Threads may call them."""
-
-    __test__ = False  # not a class of tests
 
     def __init__(self, shapes: Sequence[Shape], stack: ExitStack) -> None:
         self._lock = RLock()
@@ -81,10 +79,10 @@ class Testbed:
 
     def _start_guardian(self, control: socket.socket) -> subprocess.Popen[bytes]:
         avoid = ",".join(map(str, sorted(taken())))
-        program = [sys.executable, "-m", "testbed.guardian", str(control.fileno())]
+        apart = ["unshare", "--net", "--mount", "--propagation", "private"]
+        program = [sys.executable, "-m", "testbed.guardian"]
         return subprocess.Popen(
-            ["unshare", "--net", "--mount", "--propagation", "private"]
-            + [*program, str(os.getpid()), avoid],
+            [*apart, *program, str(control.fileno()), str(os.getpid()), avoid],
             pass_fds=[control.fileno()],
             stdin=subprocess.DEVNULL,
             env={"PATH": PATH, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -158,10 +156,8 @@ class Testbed:
                 self._switch.plugged(host.port, host.outer)
 
     def _boot(self, host: Host) -> list[str]:
-        number = self.hosts.index(host) + 1
-        cable = [host.address, f"02:6d:6f:{self.number >> 8:02x}:{self.number & 255:02x}"]
-        cable[1] += f":{number:02x}"
         where = [str(self._guardian.pid), host.name, str(self._disk(host.name))]
+        cable = [host.address, self._switch.hardware_address(self.hosts.index(host) + 1)]
         die = ["setpriv", "--pdeathsig", "KILL"]
         return [*die, "sh", str(BOOT), *where, *cable, "--", *map(str, host.groups)]
 

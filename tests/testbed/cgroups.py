@@ -100,7 +100,7 @@ class Groups:
             (hierarchy.place / self._bed / host / name).write_text(str(value))
 
     def freeze(self, host: str, frozen: bool) -> None:
-        """Stop or go on with everything of a host; returns when it is so. OSError, TimeoutError."""
+        """Stop or go on with all of a host; returns when it is so. OSError, TimeoutError."""
         group = self.unified(host)
         (group / "cgroup.freeze").write_text(str(int(frozen)))
         _wait_for(group, "frozen", int(frozen))
@@ -115,9 +115,8 @@ class Groups:
         _wait_for(self.unified(host), "populated", 0)
         self.unified(host).joinpath("cgroup.freeze").write_text("0")
         for top in self.of_host(host):
-            for path, _, _ in os.walk(top, topdown=False):
-                if Path(path) != top:
-                    os.rmdir(path)
+            for path in _below(top):
+                path.rmdir()
 
     def remove(self) -> None:
         """Kill what there is and remove all groups. TimeoutError."""
@@ -127,8 +126,15 @@ class Groups:
         if self.unified().exists():
             _wait_for(self.unified(), "populated", 0)
         for top in self.of_bed():
-            for path, _, _ in os.walk(top, topdown=False):
-                os.rmdir(path)
+            for path in _below(top):
+                path.rmdir()
+            with suppress(FileNotFoundError):
+                top.rmdir()
+
+
+def _below(top: Path) -> list[Path]:
+    """Groups in a group, the innermost first."""
+    return [Path(path) for path, _, _ in os.walk(top, topdown=False) if Path(path) != top]
 
 
 def _make(path: Path) -> None:

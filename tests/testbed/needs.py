@@ -45,13 +45,9 @@ def lacking() -> str:
         return "a test bed needs the cgroup v2 hierarchy mounted, beside v1 or alone"
     if not _can_kill(unified[0]):
         return "a test bed needs a writable cgroup v2 hierarchy with cgroup.kill (Linux 5.14)"
-    tried = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "--propagation", "private"]
-        + ["sh", "-euc", TRIAL],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--propagation", "private"]
+    command = [*apart, "sh", "-euc", TRIAL]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
     if tried.returncode:
         return f"no namespaces, bridge, nftables or overlay here: {tried.stderr.strip()}"
     return ""

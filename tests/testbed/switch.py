@@ -66,9 +66,16 @@ class Switch:
         """Of a host, counted from 1."""
         return self._addresses[index - 1]
 
+    def hardware_address(self, index: int) -> str:
+        """Of a host, counted from 1; the same at each boot, so that no neighbour is confused."""
+        return f"02:6d:6f:{self._number >> 8:02x}:{self._number & 255:02x}:{index:02x}"
+
     def set_up(self) -> None:
         """The bridge, and the test's side of the uplink."""
-        inside = "link add name switch type bridge\nlink set switch up\nlink set uplink master switch up"
+        inside = (
+            "link add name switch type bridge\nlink set switch up\n"
+            "link set uplink master switch up"
+        )
         self._run(["ip", "-batch", "-"], inside)
         link = link_of(self._number)
         outside = (
@@ -108,7 +115,8 @@ class Switch:
         chain = "\n".join(["type filter hook forward priority 0; policy accept;", *rules])
         table = "table bridge moorage"
         self._run(
-            ["nft", "-f", "-"], f"{table}\ndelete {table}\n{table} {{ chain f {{\n{chain}\n}} }}\n"
+            ["nft", "-f", "-"],
+            f"{table}\ndelete {table}\n{table} {{ chain f {{\n{chain}\n}}\n}}\n",
         )
 
     def limit(self, port: str, host: int, rate: str | None) -> None:

@@ -1,0 +1,373 @@
+"""The test bed itself: what it promises to tests of many hosts."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from testbed.bed import Bed, bed_of
+from testbed.cgroups import Groups
+from testbed.guardian import directory_of, link_of
+from testbed.host import Host
+from testbed.shape import ACCOUNT, Shape
+
+pytestmark = pytest.mark.root
+
+MIB = 1 << 20
+QUICK = 0.4
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    with bed_of(
+        [
+            Shape(),
+            Shape(user=ACCOUNT, sudo=True, memory=64 * MIB, cpus=0.5, pids=200),
+            Shape(user=ACCOUNT, python=False, disk=64 * MIB, free=2 * MIB, checkout=True),
+        ]
+    ) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def whole_again(bed: Bed) -> Iterator[None]:
+    yield
+    bed.heal()
+    for host in bed.hosts:
+        bed.rate(host, None)
+        if not host.up:
+            bed.start(host)
+
+
+def answers(host: Host, timeout: float = QUICK) -> bool:
+    """Whether sshd greets the test within that many seconds."""
+    try:
+        with socket.create_connection((host.address, 22), timeout) as connection:
+            connection.settimeout(timeout)
+            return connection.recv(4) == b"SSH-"
+    except TimeoutError:
+        return False
+
+
+def reaches(sender: Host, receiver: Host) -> bool:
+    """Whether a greeting from the one to the other is answered."""
+    ask = f"exec 3<>/dev/tcp/{receiver.address}/22 && read -r -n 4 -u 3"
+    done = sender.inside("timeout", str(QUICK), "bash", "-c", ask, check=False)
+    return done.returncode == 0
+
+
+def forwarding() -> list[str]:
+    paths = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
+    tables = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True)
+    return [*(Path(path).read_text() for path in paths if Path(path).exists()), tables.stdout]
+
+
+def test_each_host_has_its_own_name_files_and_groups(bed: Bed) -> None:
+    for host in bed.hosts:
+        seen = host.run("sh", "-c", "hostname; cat /proc/1/cgroup; ls -A /tmp /run/lock /var/tmp")
+        name, *lines = seen.stdout.splitlines()
+        assert name == host.name
+        groups = [line for line in lines if line[:1].isdigit()]
+        assert groups
+        assert all(line.split(":")[2] in ("/", "/init") for line in groups)
+        assert [line for line in lines if line[:1] not in "/" and line not in groups] == []
+    first, second, _ = bed.hosts
+    first.run("sh", "-c", "echo mine >/etc/moorage-test; mkdir /var/lib/here")
+    assert (first.disk / "etc/moorage-test").read_text() == "mine\n"
+    assert second.run("ls", "/etc/moorage-test", check=False).returncode != 0
+    assert not Path("/etc/moorage-test").exists()
+    ids = {host.run("cat", "/etc/machine-id").stdout for host in bed.hosts}
+    assert len(ids) == 3
+
+
+def test_hosts_find_each_other_and_the_tests_side_by_name(bed: Bed) -> None:
+    for host in bed.hosts:
+        known = host.run("getent", "hosts", "here", *(other.name for other in bed.hosts)).stdout
+        assert [line.split() for line in known.splitlines()] == [
+            [bed.here.address, "here"],
+            *([other.address, other.name] for other in bed.hosts),
+        ]
+    with socket.create_server((bed.here.address, 0)) as server:
+        port = server.getsockname()[1]
+        bed.hosts[2].run("bash", "-c", f"exec 3<>/dev/tcp/{bed.here.address}/{port}")
+        server.accept()[0].close()
+
+
+def test_hosts_reach_nothing_beyond_the_bed(bed: Bed) -> None:
+    assert "default" not in bed.hosts[0].run("ip", "route").stdout
+
+
+def test_accounts(bed: Bed) -> None:
+    first, second, third = bed.hosts
+    assert first.run("id", "-un").stdout == "root\n"
+    assert second.run("id", "-un").stdout == f"{ACCOUNT}\n"
+    assert second.run("sudo", "-n", "id", "-un").stdout == "root\n"
+    assert "password" in third.run("sudo", "-n", "true", check=False).stderr
+    assert third.run("ls", "/root", check=False).returncode != 0
+
+
+def test_a_configuration_for_ssh(bed: Bed, tmp_path: Path) -> None:
+    config = bed.hosts[1].ssh_config(tmp_path / "one")
+    command = ["ssh", "-F", str(config), bed.hosts[1].address, "hostname"]
+    assert subprocess.check_output(command, text=True) == "h2\n"
+    everything = bed.ssh_config(tmp_path / "all")
+    jump = ["ssh", "-F", str(everything), "-J", "h2", "h1", "hostname"]
+    assert subprocess.check_output(jump, text=True) == "h1\n"
+
+
+def test_the_developers_tree_is_hidden_unless_asked_for(bed: Bed) -> None:
+    first, _, third = bed.hosts
+    assert first.run("ls", "-A", str(TESTS.parent)).stdout == ""
+    assert "h1" not in first.run("sh", "-c", "ls -A ~/.moorage", check=False).stdout
+    package = "import moorage; print(moorage.__path__[0])"
+    shown = third.inside(sys.executable, "-c", package).stdout
+    assert shown.strip() == str(TESTS.parent / "src" / "moorage")
+    write = third.inside("touch", str(TESTS / "x"), check=False)
+    assert "Read-only" in write.stderr
+
+
+def test_a_host_without_python_and_one_with(bed: Bed) -> None:
+    assert bed.hosts[0].run("python3", "-c", "print(1)").stdout == "1\n"
+    assert bed.hosts[2].run("sh", "-c", "command -v python3", check=False).stdout == ""
+
+
+def test_a_nearly_full_disk(bed: Bed) -> None:
+    third = bed.hosts[2]
+    write = ["dd", "if=/dev/zero", "of=big", "bs=1M"]
+    assert "No space left" in third.run(*write, "count=4", check=False).stderr
+    third.run(*write, "count=1")
+
+
+def test_limits_hold_for_the_whole_host(bed: Bed) -> None:
+    second = bed.hosts[1]
+    big = "x = bytearray(200 << 20)"
+    assert second.run("python3", "-c", big, check=False).returncode in (137, -9, 255)
+    assert second.run("sh", "-c", "for i in $(seq 300); do sleep 9 & done", check=False).stderr
+    second.run("pkill", "sleep", check=False)
+
+
+def test_orphans_are_reaped(bed: Bed) -> None:
+    first = bed.hosts[0]
+    with socket.create_server((bed.here.address, 0)) as server:
+        port = server.getsockname()[1]
+        # The orphan's end of the connection closes when it ends; its parent is gone by then.
+        first.run(
+            "bash", "-c", f"(exec 3<>/dev/tcp/{bed.here.address}/{port}; read -u 3) >&- 2>&- &"
+        )
+        with server.accept()[0] as connection:
+            connection.sendall(b"end\n")
+            assert connection.recv(1) == b""
+    assert " Z" not in first.inside("ps", "-eo", "stat,comm").stdout.replace("\n", "\n ")
+
+
+def test_cut_and_heal(bed: Bed) -> None:
+    first, second, third = bed.hosts
+    bed.cut(first)
+    assert not answers(first)
+    assert not reaches(second, first)
+    assert answers(second)
+    assert reaches(second, third)
+    bed.heal(first)
+    assert answers(first)
+    assert reaches(first, second)
+
+
+def test_cut_one_way(bed: Bed) -> None:
+    first, second, third = bed.hosts
+    bed.cut_one_way(first, second)
+    assert not reaches(second, first)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind((bed.here.address, 0))
+        listener.settimeout(QUICK)
+        port = listener.getsockname()[1]
+        bed.cut_one_way(bed.here, third)
+        third.inside("bash", "-c", f"echo hello >/dev/udp/{bed.here.address}/{port}")
+        assert listener.recv(10) == b"hello\n"
+        assert not answers(third)
+    assert reaches(third, first)
+
+
+def test_partition(bed: Bed) -> None:
+    first, second, third = bed.hosts
+    bed.partition(first, [second, bed.here])
+    assert not reaches(first, second)
+    assert not answers(first)
+    assert reaches(first, third)
+    assert reaches(second, third)
+    bed.heal()
+    assert reaches(first, second)
+
+
+def test_freeze_and_thaw(bed: Bed) -> None:
+    first = bed.hosts[0]
+    bed.freeze(first)
+    assert not answers(first)
+    bed.thaw(first)
+    assert answers(first, 5)
+
+
+def test_kill_is_silent_and_start_is_another_boot(bed: Bed) -> None:
+    first = bed.hosts[0]
+    boot = first.run("cat", "/proc/sys/kernel/random/boot_id").stdout
+    first.run(
+        "sh", "-c", "echo kept >/root/disk; echo lost >/tmp/memory; setsid sleep 1000 >&- 2>&- &"
+    )
+    with socket.create_connection((first.address, 22)) as connection:
+        assert connection.recv(4) == b"SSH-"
+        connection.setblocking(False)
+        bed.freeze(first)  # frozen hosts can lose their power too
+        bed.kill(first)
+        left = connection.recv(4096)
+        with pytest.raises(BlockingIOError):  # neither FIN nor RST
+            connection.recv(1)
+        assert left
+        assert not answers(first)
+        assert (first.disk / "root/disk").read_text() == "kept\n"
+        bed.start(first)
+    seen = first.run(
+        "sh", "-c", "cat /proc/sys/kernel/random/boot_id /root/disk; ls -A /tmp; ps ax"
+    )
+    again, kept, *rest = seen.stdout.splitlines()
+    assert (kept, again != boot.strip()) == ("kept", True)
+    assert not any("memory" in line or "sleep 1000" in line for line in rest)
+    assert float(first.run("cat", "/proc/uptime").stdout.split()[0]) < 60
+
+
+def test_a_cut_host_boots_behind_the_cut(bed: Bed) -> None:
+    first = bed.hosts[0]
+    bed.cut(first)
+    bed.kill(first)
+    bed.start(first)
+    assert not answers(first)
+    bed.heal()
+    assert answers(first)
+
+
+def test_a_host_that_ends_itself(bed: Bed) -> None:
+    first = bed.hosts[0]
+    first.inside(
+        "python3", "-c", "import ctypes; ctypes.CDLL(None).reboot(0x1234567)", check=False
+    )
+    bed.wait_down(first)
+    bed.start(first)
+    assert answers(first)
+
+
+def test_rate(bed: Bed) -> None:
+    first = bed.hosts[0]
+    size = 2 * MIB
+    bed.rate(first, "40mbit")
+    began = time.monotonic()
+    assert len(first.run("head", "-c", str(size), "/dev/zero").stdout) == size
+    slow = time.monotonic() - began
+    assert slow > 0.8 * size * 8 / 40e6
+    with pytest.raises(ValueError, match="100mbit"):
+        bed.rate(first, "fast")
+
+
+def test_loss(bed: Bed) -> None:
+    second = bed.hosts[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind((bed.here.address, 0))
+        port = listener.getsockname()[1]
+        bed.loss(second, 0.5)
+        to = f"('{bed.here.address}', {port})"
+        send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        send += f"for n in range(200): s.sendto(b'x', {to})"
+        second.inside("python3", "-c", send)
+        listener.setblocking(False)
+        arrived = 0
+        while select.select([listener], [], [], 0)[0]:
+            arrived += len(listener.recv(1))
+    assert 40 < arrived < 160
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bed.loss(second, 2)
+
+
+def left_of(number: int) -> list[Path]:
+    """What a bed may not leave."""
+    link = link_of(number)
+    places = [directory_of(number), Path("/sys/class/net") / link, *Groups(link).of_bed()]
+    return [path for path in places if path.exists()]
+
+
+def test_two_beds_at_once_and_nothing_left(bed: Bed) -> None:
+    before = forwarding()
+    mounts = Path("/proc/mounts").read_text()
+    with bed_of() as other:
+        assert other.number != bed.number
+        assert other.hosts[0].address not in {host.address for host in bed.hosts}
+        assert answers(other.hosts[0])
+        assert answers(bed.hosts[0])
+        outer = other.hosts[0].outer
+        assert len(left_of(other.number)) > 2
+        with socket.create_connection((other.hosts[0].address, 22)):
+            began = time.monotonic()
+            other.freeze(other.hosts[0])
+    assert time.monotonic() - began < 5
+    assert left_of(other.number) == []
+    assert not Path(f"/proc/{outer}").exists()
+    assert forwarding() == before
+    assert Path("/proc/mounts").read_text() == mounts
+
+
+CHILD = """
+import signal, sys
+from testbed.bed import bed_of
+with bed_of(2) as bed:
+    bed.hosts[0].run("sh", "-c", "setsid sleep 1000 >&- 2>&- &")
+    print(bed.number, bed._guardian.pid, bed.hosts[0].pid, flush=True)
+    signal.pause()
+"""
+
+
+@contextmanager
+def child() -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process with a bed of its own: the bed's number, its guardian and one host."""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-c", CHILD]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, stdin=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout
+        yield process, [int(word) for word in process.stdout.readline().split()]
+        process.kill()
+
+
+def wait_ended(pidfd: int) -> None:
+    try:
+        assert select.select([pidfd], [], [], 30)[0]
+    finally:
+        os.close(pidfd)
+
+
+@pytest.mark.usefixtures("bed")
+def test_nothing_is_left_of_a_killed_test() -> None:
+    with child() as (process, (number, guardian, host)):
+        ended = os.pidfd_open(guardian)
+        process.kill()
+        wait_ended(ended)
+        assert left_of(number) == []
+        assert not Path(f"/proc/{host}").exists()
+
+
+@pytest.mark.usefixtures("bed")
+def test_a_killed_guardian_takes_the_hosts_along() -> None:
+    with child() as (_, (number, guardian, host)):
+        ended = os.pidfd_open(host)
+        os.kill(guardian, signal.SIGKILL)
+        wait_ended(ended)
+        with bed_of() as following:
+            assert answers(following.hosts[0])
+    assert number != following.number or left_of(number) == []
