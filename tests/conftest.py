@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest_plugins = ("postgres",)
+pytest_plugins = ("mounts", "postgres")
 
 MUST_RUN = (
     "tests/contract/",
