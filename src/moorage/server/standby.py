@@ -1,12 +1,14 @@
 """A server that does not lead: it answers questions about the past from the database, and hands
-everything else to the leader."""
+everything else to the leader. Of runs it is the leader that knows what they wait for: it is asked
+first, and where it does not answer soon, the database tells the rest."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from moorage.server.app import Guard, assemble
@@ -25,6 +27,9 @@ _OWN = frozenset(
         ("POST", "/v1/blobs/fetch"),
     }
 )
+
+LEADER_PATIENCE = 2.0
+"""Seconds that the leader has to tell of runs; it may be frozen."""
 
 Own = Callable[[str, str, bytes], bool]
 """Method, path, query: does this server answer by itself?"""
@@ -60,15 +65,40 @@ class Standby:
         """Serve one connection (ASGI)."""
         if scope["type"] == "websocket":
             await turn_away(WebSocket(scope, receive, send), self._peers.leader or "")
-        elif self._is_own(scope["method"], scope["path"], scope["query_string"]):
-            await self._own(scope, receive, send)
-        else:
+        elif not self._is_own(scope["method"], scope["path"], scope["query_string"]):
             await self._forward(scope, receive, send)
+        elif not (is_of_runs(scope["path"]) and await self._told(scope, receive, send)):
+            await self._own(scope, receive, send)
+
+    async def _told(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Pass on what the leader says; False, and nothing was sent, where it says nothing."""
+        kept: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            kept.append(message)
+
+        if self._peers.leader is None:
+            return False
+        try:
+            async with asyncio.timeout(LEADER_PATIENCE):
+                await self._forward(scope, receive, keep)
+        except TimeoutError:
+            return False
+        if not kept or kept[0]["status"] >= 500 or kept[-1].get("more_body", False):
+            return False
+        for message in kept:
+            await send(message)
+        return True
 
 
 def is_health(method: str, path: str, query: bytes) -> bool:
     """Whether it is asked how this very server is."""
     return path == "/v1/health"
+
+
+def is_of_runs(path: str) -> bool:
+    """Whether what a standby tells there lacks something that the leader knows."""
+    return path == "/v1/runs" or path.startswith("/v1/runs/")
 
 
 def is_of_the_past(method: str, path: str, query: bytes) -> bool:
