@@ -182,6 +182,9 @@ class Host(Protocol):
         """Leave nothing: agent, keeper, jobs, cgroups, mounts, unit, files. Where nothing is
         left already, nothing happens."""
 
+    async def tail(self, facts: HostFacts) -> list[str]:
+        """The last lines that the agent wrote to its log: why it does not connect."""
+
     async def tunnel(
         self, facts: HostFacts, server: tuple[str, int], told: Callable[[str], None]
     ) -> None:

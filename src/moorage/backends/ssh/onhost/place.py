@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ def holder(path: str) -> int:
     return 0
 
 
+def commands() -> list[str]:
+    """The command lines of all processes that may be seen."""
+    return [read("/proc/%s/cmdline" % name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def plan(directory: str) -> dict[str, Any]:
     """What is to run there; empty where nothing is."""
     try:
@@ -109,6 +115,17 @@ def locked(directory: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def group_name(home: str) -> str:
+    """What the agent in `home` calls its control groups; as in `moorage.agent.keeper`.
+    No group's name where there is no home."""
+    try:
+        there = os.stat(home)
+    except FileNotFoundError:
+        return "none"
+    path = "%s@%x:%x" % (os.path.realpath(home), there.st_dev, there.st_ino)
+    return "%d-%08x" % (os.geteuid(), zlib.crc32(os.fsencode(path)))
 
 
 def user_bus() -> dict[str, str]:
