@@ -3,11 +3,13 @@ else the one of the last time, so that no start ever opens an empty one beside i
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import NamedTuple
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from moorage.errors import InvalidInput, Problem
 from moorage.server.tokens import write_secret
@@ -58,9 +60,9 @@ def shown(database: str) -> str:
     """A choice as people may see it: without a password or anything else of its kind."""
     if database == SQLITE:
         return SQLITE
-    parts = urlsplit(database)
-    user = f"{parts.username}@" if parts.username else ""
-    return f"postgresql://{user}{parts.netloc.rpartition('@')[2]}{parts.path}"
+    parts = _parts(database)
+    user = f"{parts.user}@" if parts.user else ""
+    return f"postgresql://{user}{parts.hosts}{parts.rest.path}"
 
 
 def _memory(home: Path) -> Path:
@@ -73,8 +75,8 @@ def _checked(database: str, field: str, file: Path | None = None) -> str:
         return database
     place = str(file or "")
     try:
-        parts = urlsplit(database)
-        for host in parts.netloc.rpartition("@")[2].split(","):  # one, or a cluster's machines
+        parts = _parts(database)
+        for host in parts.hosts.split(","):
             _ = urlsplit(f"//{host}").port
     except ValueError:
         raise InvalidInput(Problem("not the URL of a database", _FIX, field, place)) from None
@@ -84,8 +86,28 @@ def _checked(database: str, field: str, file: Path | None = None) -> str:
 
 
 def _password(database: str) -> bool:
-    parts = urlsplit(database)
-    return bool(parts.password) or not _SECRET.isdisjoint(parse_qs(parts.query))
+    parts = _parts(database)
+    return bool(parts.password) or not _SECRET.isdisjoint(parse_qs(parts.rest.query))
+
+
+class _Parts(NamedTuple):
+    """Of a database's URL. `hosts`: one, or those of a cluster, with their ports, by commas;
+    `rest`: path and query."""
+
+    scheme: str
+    user: str
+    password: str
+    hosts: str
+    rest: SplitResult
+
+
+def _parts(database: str) -> _Parts:
+    """`urlsplit` of some versions of Python refuses several hosts where one is in brackets."""
+    scheme, _, beyond = database.partition("://")
+    authority = re.split("[/?#]", beyond, maxsplit=1)[0]
+    account, _, hosts = authority.rpartition("@")
+    user, _, password = account.partition(":")
+    return _Parts(scheme, user, password, hosts, urlsplit(beyond[len(authority) :]))
 
 
 def _require_private(path: Path) -> None:
