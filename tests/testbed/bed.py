@@ -25,7 +25,7 @@ import pytest
 
 from testbed.cgroups import Groups
 from testbed.furnish import Disk, KeyPair, key_pair
-from testbed.guardian import directory_of, link_of
+from testbed.guardian import clear, directory_of, link_of
 from testbed.host import Host
 from testbed.needs import lacking
 from testbed.shape import Shape
@@ -63,18 +63,17 @@ class Bed:
         self._control.settimeout(PATIENCE)
         self._lines = stack.enter_context(self._control.makefile("rb"))
         with theirs:
-            self._guardian = self._start_guardian(theirs)
+            self.guardian = self._start_guardian(theirs)
+        self.number = int(self._receive()["number"])
         stack.callback(self._tear_down)
-        first = self._receive()
-        self.number = int(first["number"])
         self.directory = directory_of(self.number)
         """Of the test's side: `key`, `known_hosts`, `ssh_config`, one log a host."""
         self._groups = Groups(link_of(self.number))
-        self._switch = Switch(self.number, self._guardian.pid)
+        self._switch = Switch(self.number, self.guardian.pid)
         self.here = self._switch.here
         self.key = self.directory / "key"
         self.known_hosts = self.directory / "known_hosts"
-        self._disks = Path(f"/proc/{self._guardian.pid}/root") / self._disk("").relative_to("/")
+        self._disks = Path(f"/proc/{self.guardian.pid}/root") / self._disk("").relative_to("/")
         self.hosts = [self._host(index, shape) for index, shape in enumerate(shapes, 1)]
 
     def _start_guardian(self, control: socket.socket) -> subprocess.Popen[bytes]:
@@ -130,7 +129,7 @@ class Bed:
             disk = self._disk(host.name)
             (self._disks / host.name / "disk").mkdir(parents=True)
             commands.append(f"mount -t tmpfs -o size={host.shape.disk} tmpfs {disk}/disk")
-        enter = ["nsenter", f"--mount=/proc/{self._guardian.pid}/ns/mnt"]
+        enter = ["nsenter", f"--mount=/proc/{self.guardian.pid}/ns/mnt"]
         subprocess.run([*enter, "sh", "-euc", "\n".join(commands)], check=True)
 
     def ssh_config(self, path: Path) -> Path:
@@ -156,7 +155,7 @@ class Bed:
                 self._switch.plugged(host.port, host.outer)
 
     def _boot(self, host: Host) -> list[str]:
-        where = [str(self._guardian.pid), host.name, str(self._disk(host.name))]
+        where = [str(self.guardian.pid), host.name, str(self._disk(host.name))]
         cable = [host.address, self._switch.hardware_address(self.hosts.index(host) + 1)]
         die = ["setpriv", "--pdeathsig", "KILL"]
         return [*die, "sh", str(BOOT), *where, *cable, "--", *map(str, host.groups)]
@@ -244,11 +243,13 @@ class Bed:
     def _receive(self, timeout: float = PATIENCE) -> dict[str, Any]:
         self._control.settimeout(timeout)
         line = self._lines.readline()
-        assert line, f"the guardian of the test bed ended: {self._guardian.wait(PATIENCE)}"
+        assert line, f"the guardian of the test bed ended: {self.guardian.wait(PATIENCE)}"
         message: dict[str, Any] = json.loads(line)
         return message
 
     def _tear_down(self) -> None:
         self._control.shutdown(socket.SHUT_WR)
-        code = self._guardian.wait(PATIENCE)
+        code = self.guardian.wait(PATIENCE)
+        if code:
+            clear(self.number)
         assert code == 0, f"the guardian of the test bed ended with {code}"

@@ -3,7 +3,7 @@
 It lives in a mount and a network namespace of its own: the disks of the hosts are mounted only
 there, and the switch is there. Whatever kills it therefore ends nearly all of the bed: the hosts
 by their parent-death signal, disks, switch and links with the namespaces. Only empty control
-groups and a directory could stay, and the next bed that takes this number removes those.
+groups and a directory could stay; the test removes those, or the next bed that takes this number.
 
 Messages are lines of JSON on a socket: `{"boot": host, "argv": [...], "log": path}` in,
 `{"number": n}`, `{"ready": host, "pid": n}` and `{"ended": host, "code": n}` out. End of file is
@@ -39,6 +39,12 @@ def link_of(number: int) -> str:
 def directory_of(number: int) -> Path:
     """Keys, logs and mount points of a bed."""
     return Path("/run") / link_of(number)
+
+
+def clear(number: int) -> None:
+    """Remove what does not end with the guardian's process. TimeoutError."""
+    Groups(link_of(number)).remove()
+    shutil.rmtree(directory_of(number), ignore_errors=True)
 
 
 class Guardian:
@@ -81,13 +87,11 @@ class Guardian:
         else:
             raise SystemExit(f"{BEDS} test beds are in use")
         self._number = number
+        clear(number)
         self._groups = Groups(link_of(number))
-        self._groups.remove()
         self._groups.make_bed()
-        directory = directory_of(number)
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700)
-        disks = directory / "disks"
+        directory_of(number).mkdir(mode=0o700)
+        disks = directory_of(number) / "disks"
         disks.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disks)], check=True)
         self._say(number=number)
@@ -149,10 +153,8 @@ class Guardian:
         for process, _ in self._hosts.values():
             process.kill()
             process.wait()
-        self._groups.remove()
-        directory = directory_of(self._number)
-        _quiet("umount", "--recursive", "--lazy", str(directory / "disks"))
-        shutil.rmtree(directory, ignore_errors=True)
+        _quiet("umount", "--recursive", "--lazy", str(directory_of(self._number) / "disks"))
+        clear(self._number)
         # Last, because it gives the number away.
         _quiet("ip", "link", "del", "uplink")
 
