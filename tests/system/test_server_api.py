@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -340,3 +341,34 @@ def test_plan_and_submit_say_the_same(server: Server) -> None:
         said = server.call("POST", "/v1/plan", {"runs": [bad]}).json["runs"][0]["problems"]
         refusal = server.call("POST", "/v1/runs", submission("taken-2", bad)).json
         assert refusal["problems"] == said
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nX-Long: ",
+        b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        b"GET /",
+    ],
+    ids=["header", "trailer", "path"],
+)
+def test_headers_without_end_are_refused(server: Server, opening: bytes) -> None:
+    connection = server.connection()
+    connection.connect()
+    with closing(connection.sock) as raw:
+        with suppress(ConnectionError):
+            raw.sendall(opening)
+            for _ in range(64):
+                raw.sendall(b"x" * 65536)
+        with suppress(ConnectionError):
+            while raw.recv(65536):
+                pass
+    assert server.call("GET", "/v1/health").status == 200
+
+
+def test_a_number_that_is_none_is_a_problem_of_the_plan(server: Server) -> None:
+    asked = spec(resources={"cpu": {"count": {"min": 1e308}}})
+    reply = server.call("POST", "/v1/plan", {"runs": [asked]})
+    assert reply.status == 200, reply.body
+    assert "resources.cpu" in reply.json["runs"][0]["problems"][0]

@@ -9,11 +9,43 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes of one WebSocket message: a Hello names every claim that a node holds."""
+LARGEST_HEAD = 512 * 1024
+"""Bytes of a request before its body, more than come in one piece."""
 GRACE = 1
 """Seconds that replies have to be finished in when the server stops."""
+
+
+class Requests(HttpToolsProtocol):
+    """One connection. The parser keeps what it has not understood yet, however long that gets, and
+    nobody has shown a token by then: here it has an end, before the body and after it."""
+
+    _kept = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        self._kept += len(data)
+        super().data_received(data)
+        if self._kept > LARGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The headers are too large.")
+
+    def on_headers_complete(self) -> None:
+        """The parser let go of them."""
+        self._kept = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body, which has limits of its own."""
+        self._kept = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        self._kept = 0
+        super().on_message_complete()
 
 
 class Listener(uvicorn.Server):
@@ -40,7 +72,7 @@ async def listen(application: ASGIApp, listening: socket.socket) -> AsyncIterato
     """Answer requests within the block."""
     config = uvicorn.Config(
         application,
-        http="h11",
+        http=Requests,
         ws="websockets-sansio",
         ws_max_size=LARGEST_MESSAGE,
         loop="none",
