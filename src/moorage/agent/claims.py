@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from moorage.data import scratch
 from moorage.data.base import SourceError
-from moorage.ids import AttemptKey, JobId
+from moorage.ids import AttemptKey
 from moorage.protocol.agent import (
     AttemptState,
     Held,
@@ -117,7 +117,10 @@ class Claim:
 
     def ended(self, phase: PhaseName) -> bool:
         """Whether that phase is over."""
-        return any(known.name == phase and known.ended is not None for known in self.phases)
+        for known in self.phases:
+            if known.name == phase:
+                return known.ended is not None
+        return False
 
     def close(self) -> None:
         """Close the journal."""
@@ -147,9 +150,12 @@ class Claim:
         self.phases.append(phase)
 
     def _finish(self, phase: PhaseName, at: float, detail: str) -> None:
-        for place, known in enumerate(self.phases):
-            if known.name == phase and known.ended is None:
-                self.phases[place] = Phase(phase, known.began, at, detail)
+        for place in reversed(range(len(self.phases))):  # as a rule it is the last
+            known = self.phases[place]
+            if known.name == phase:
+                if known.ended is None:
+                    self.phases[place] = Phase(phase, known.began, at, detail)
+                return
 
     def load(self) -> None:
         """Read back what an earlier agent wrote; what is torn or missing was not done."""
@@ -226,7 +232,7 @@ class Claims:
 
 def key_of(launch: Launch) -> str:
     """The name of the attempt."""
-    return str(AttemptKey(JobId(launch.job), launch.attempt, launch.rank))
+    return f"{launch.job}.{launch.attempt}.{launch.rank}"  # as AttemptKey says it
 
 
 def _printable(text: str) -> str:

@@ -51,6 +51,9 @@ class Output:
     """One attempt's output file. All offsets count from the first byte that was ever written."""
 
     directory: Path
+    path: Path = field(init=False)
+    made: bool = False
+    """Whether there is a file, as far as is known."""
     base: int = 0
     """Offset of the first byte of the file; above 0 only where the file was cut."""
     first: int = 0
@@ -62,9 +65,14 @@ class Output:
     timer: asyncio.TimerHandle | None = None
     waiting: dict[int, tuple[ReadLog, int, Reply]] = field(default_factory=dict)
 
-    @property
-    def path(self) -> Path:
-        return self.directory / OUTPUT
+    def __post_init__(self) -> None:
+        self.path = Path(f"{self.directory}/{OUTPUT}")
+
+    def make(self) -> None:
+        """Make the file, unless the process that writes it came first. OSError."""
+        if not self.made:
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self.made = True
 
     def resume(self) -> None:
         """Go on with a file that nobody watched for a while: what was written meanwhile carries
@@ -196,9 +204,8 @@ class Logs:
         except FileNotFoundError:
             output.directory.mkdir(mode=0o700, parents=True)
         except FileExistsError:
-            pass
-        os.close(os.open(output.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        output.resume()
+            output.make()
+            output.resume()
         self._live[key] = output
         # Most jobs end before it is worth watching them; a reader makes it happen at once.
         self._later(output, _QUIET_PAUSE)
@@ -211,7 +218,11 @@ class Logs:
             return
         self._rest(output)
         with suppress(OSError):
-            self._look(output, ended=True)
+            try:
+                self._look(output, ended=True)
+            except FileNotFoundError:  # it had no process
+                output.make()
+                self._look(output, ended=True)
 
     def read(self, request: ReadLog, reply: Reply) -> None:
         """Answer now, or, where the request waits, as soon as there is something to say."""
@@ -222,6 +233,7 @@ class Logs:
                 output = Output(self.root / str(AttemptKey.parse(request.key)))
                 output.load()
             else:
+                output.make()
                 self._look(output)
             offset = output.resolve(request)
             if ended or not request.wait or max(offset, output.first) < output.end:
@@ -314,6 +326,7 @@ class Logs:
         kernel has no watch left, looking now and then is what remains."""
         output.timer = None
         with suppress(OSError):
+            output.make()
             output.watch = self._watch.once(output.path, lambda: self._stir(output))
             self._look(output)
             if output.watch is None:

@@ -26,6 +26,8 @@ __all__ = ["ProcessError", "outcome", "prepare", "remove_made", "usage", "workdi
 WORKDIR = Path("/workflow")
 DEFAULT_PIDS = 32_768
 """Processes and threads that a job may have when it says nothing: against fork bombs only."""
+_SHORT = 16_384
+"""Characters of a script that certainly fit into one word (32 pages)."""
 _DIRECTORIES = {"work": 0o755, "scratch": 0o755, "tmp": 0o1777, "vartmp": 0o1777}
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -43,24 +45,17 @@ def workdir(directory: Path, isolation: Isolation) -> Path:
 def prepare(
     launch: Launch, directory: Path, binds: Sequence[Bind], output: Path, isolation: Isolation
 ) -> SpawnRequest:
-    """Write `script` and `bin/` into the attempt's directory and say what the keeper must do.
+    """Fill the attempt's directory and say what the keeper must do.
 
     `binds` are those of the data sources; the working directory, the private /tmp, /var/tmp and
     /dev/shm and the scratch directory are added here, and made where they are missing.
     Idempotent. ProcessError where the node cannot do what is asked.
     """
-    for name, mode in _DIRECTORIES.items():
-        path = f"{directory}/{name}"
-        with suppress(FileExistsError):
-            os.mkdir(path)
-        os.chmod(path, mode)
+    _make_directories(str(directory))
     view = workdir(directory, isolation)
     shell = find_shell(launch.shell)
     if launch.python is not None:
         _link_python(launch.python, directory / "bin")
-    alone = launch.limits.memory if isolation.cgroup is not None else None
-    text = script.compose(launch.commands, f"{directory}/command", alone)
-    _write_private(f"{directory}/script", text)
     others = [bind for bind in binds if bind.target != view]
     mounts = None
     if isolation.mounts is None:
@@ -68,37 +63,67 @@ def prepare(
     else:
         for bind in others:
             _link_bind(bind, view)
-    limits = launch.limits
     env = environment(launch, directory, view, shell)
+    argv, direct = _command(launch, directory, shell, env, isolation)
     return SpawnRequest(
         key=key_of(launch),
         directory=str(directory),
-        argv=[shell, f"{directory}/script"],
-        direct=_direct(launch, shell, env, alone),
+        argv=argv,
+        direct=direct,
         env=env,
         cwd=str(_working_directory(launch, directory, view, others)),
         output=str(output),
         mounts=mounts,
-        cgroup=None
-        if isolation.cgroup is not None
-        else {
-            "memory": limits.memory,
-            "cpus": limits.cpus,
-            "pids": limits.pids or DEFAULT_PIDS,
-        },
+        cgroup=_limits(launch) if isolation.cgroup is None else None,
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
     )
 
 
-def _direct(
-    launch: Launch, shell: str, env: dict[str, str], process_memory: int | None
-) -> list[str] | None:
-    """The words of the only command, where a shell would do no more than execute them."""
-    bash = launch.shell is None and Path(shell).name == "bash"
-    if not bash or len(launch.commands) != 1 or process_memory is not None:
-        return None
-    return words.plain(launch.commands[0]) if words.undisturbed(env) else None
+def _make_directories(directory: str) -> None:
+    hidden = _umask()
+    for name, mode in _DIRECTORIES.items():
+        path = f"{directory}/{name}"
+        try:
+            os.mkdir(path, mode)
+            if not mode & hidden:
+                continue
+        except FileExistsError:
+            pass
+        os.chmod(path, mode)
+
+
+@lru_cache(maxsize=1)
+def _umask() -> int:
+    """What new files are made without; everything, where the kernel does not say (before 4.7)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o777
+
+
+def _limits(launch: Launch) -> dict[str, float | None]:
+    limits = launch.limits
+    pids = limits.pids or DEFAULT_PIDS
+    return {"memory": limits.memory, "cpus": limits.cpus, "pids": pids}
+
+
+def _command(
+    launch: Launch, directory: Path, shell: str, env: dict[str, str], isolation: Isolation
+) -> tuple[list[str], list[str] | None]:
+    """What the shell is started with; and the words of the only command, where the shell would do
+    no more than execute them. It is needed then only where they are no program here, so that it
+    is not worth a file: it gets its script as a word, and says the same in the same words."""
+    place = f"{directory}/script"
+    process_memory = launch.limits.memory if isolation.cgroup is not None else None
+    text = script.compose(launch.commands, f"{directory}/command", process_memory)
+    bash = launch.shell is None and os.path.basename(shell) == "bash"
+    if bash and len(launch.commands) == 1 and process_memory is None and words.undisturbed(env):
+        direct = words.plain(launch.commands[0])
+        if direct is not None and len(text) < _SHORT:
+            return [shell, "-c", text, place], direct
+    _write_private(place, text)
+    return [shell, place], None
 
 
 def find_shell(wanted: str | None) -> str:

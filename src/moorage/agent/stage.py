@@ -13,10 +13,10 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from moorage.agent import mountpoints, process, removal
 from moorage.agent.claims import Claim
@@ -33,7 +33,7 @@ log = logging.getLogger("moorage.agent")
 
 NEVER_STARTED = "the agent was restarted before the process was started"
 UNREADABLE = "its record cannot be read by this agent, so its process was ended"
-DATA = ("work", "files", "scratch", "tmp", "vartmp", "bin", "script")
+DATA: tuple[str, ...] = ("work", "scratch", "tmp", "vartmp", "script", "bin", "files")
 """What `clean` removes from an attempt's directory; the records stay until `Forget`."""
 
 
@@ -47,14 +47,6 @@ class Node:
     isolation: Isolation
     changed: Callable[[str, bool], None]
     """Called with a key, and whether somebody waits for this news."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    """A phase under way; `detail` is for the timeline."""
-
-    detail: str = ""
-    at: float | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +71,9 @@ class Attempt:
         self._node = node
         self._ended = ended
         self._phase: PhaseName = "claim"
+        self._slow = claim.launch is None or bool(claim.launch.mounts)
+        """Its phases take time, so that each is recorded and told by itself. Without data only
+        the start of the process must be on disk before it happens."""
         self._wish: _Wish | None = None
         self._stopper = stopping.Stopper()
 
@@ -208,7 +203,7 @@ class Attempt:
             return await self._abandon(running)
         if record is None and running:
             self._node.logs.open(claim.key)
-            progress = _Progress()
+            progress = self._in("run")
             try:
                 return await self._run(progress)
             finally:
@@ -262,34 +257,19 @@ class Attempt:
         """Remove the data; what could not be removed."""
         claim = self._claim
         left = []
-        if claim.launch is not None and claim.launch.mounts:
-            mounts = claim.launch.mounts
+        launch, names = claim.launch, DATA
+        if launch is not None and launch.mounts:
+            mounts = launch.mounts
             left += await asyncio.to_thread(self._node.supply.release, mounts, self._place)
-        return left + await removal.remove(f"{claim.directory}/{name}" for name in DATA)
+        elif launch is not None and launch.python is None:
+            names = DATA[:-2]  # there is nothing that would be in the others
+        directory = str(claim.directory)
+        return left + await removal.remove([f"{directory}/{name}" for name in names])
 
-    @contextmanager
-    def _in(self, phase: PhaseName) -> Iterator[_Progress]:
-        """Record a phase. An agent that leaves in its middle does not end it."""
+    def _in(self, phase: PhaseName) -> _Progress:
+        """Record a phase."""
         self._phase = phase
-        progress = _Progress()
-        if self._claim.ended(phase):
-            yield progress  # an earlier agent came further
-            return
-        self._claim.begin(phase, at_once=self._slow or phase == "run")
-        if self._slow:
-            self._node.changed(self._claim.key, False)
-        try:
-            yield progress
-        except Exception as error:
-            self._claim.end(phase, progress.detail or reason(error))
-            raise
-        self._claim.end(phase, progress.detail, progress.at, at_once=self._slow)
-
-    @property
-    def _slow(self) -> bool:
-        """Its phases take time, so that each is recorded and told by itself. Without data only
-        the start of the process must be on disk before it happens."""
-        return self._claim.launch is None or bool(self._claim.launch.mounts)
+        return _Progress(self._claim, self._node, phase, self._slow)
 
     @property
     def _launch(self) -> Launch:
@@ -314,6 +294,37 @@ class Attempt:
         wish.task = asyncio.create_task(
             self._node.processes.stop(self._claim.key, wish.grace, wish.cause)
         )
+
+
+class _Progress:
+    """A phase under way; `detail` is for the timeline, `at` when it ended if not just now. An
+    agent that leaves in its middle does not end it."""
+
+    __slots__ = ("_claim", "_known", "_node", "_phase", "_slow", "at", "detail")
+
+    def __init__(self, claim: Claim, node: Node, phase: PhaseName, slow: bool) -> None:
+        self._claim, self._node, self._phase, self._slow = claim, node, phase, slow
+        self._known = False
+        self.detail = ""
+        self.at: float | None = None
+
+    def __enter__(self) -> _Progress:
+        self._known = self._claim.ended(self._phase)  # an earlier agent came further
+        if not self._known:
+            self._claim.begin(self._phase, at_once=self._slow or self._phase == "run")
+            if self._slow:
+                self._node.changed(self._claim.key, False)
+        return self
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._known:
+            return
+        if error is None:
+            self._claim.end(self._phase, self.detail, self.at, at_once=self._slow)
+        elif isinstance(error, Exception):
+            self._claim.end(self._phase, self.detail or reason(error))
 
 
 def home_of(launch: Launch) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 _PIECE = re.compile(
     r"""
@@ -89,6 +90,9 @@ def _is_text(word: str) -> bool:
 
 def undisturbed(env: Mapping[str, str]) -> bool:
     """Whether a shell would hand these variables on as they are."""
-    return "PATH" in env and all(
-        _NAME.fullmatch(name) and not _MEANT_FOR_SHELLS.fullmatch(name) for name in env
-    )
+    return "PATH" in env and _are_undisturbed(tuple(env))
+
+
+@lru_cache(maxsize=64)
+def _are_undisturbed(names: tuple[str, ...]) -> bool:
+    return all(_NAME.fullmatch(name) and not _MEANT_FOR_SHELLS.fullmatch(name) for name in names)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def volatile() -> Iterator[Path]:
 def test_the_request_names_everything(tmp_path: Path) -> None:
     found = request(
         tmp_path,
+        commands=["cd /; true"],
         limits=Limits(memory=5, cpus=1.5, shm=9, gpus=[1, 3]),
         max_duration=3,
         stop_duration=4,
@@ -58,6 +60,20 @@ def test_the_request_names_everything(tmp_path: Path) -> None:
     assert found.env["DSTACK_WORKING_DIR"] == found.env["MOORAGE_WORKDIR"] == "/workflow"
     assert (directory / "tmp").stat().st_mode & 0o7777 == 0o1777
     assert (directory / "script").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_plain_command_needs_no_script(tmp_path: Path) -> None:
+    found = request(tmp_path, commands=["no-such-program 'a b'"])
+    assert found.direct == ["no-such-program", "a b"]
+    place = tmp_path / "agent" / "attempts" / "7.2.0" / "script"
+    assert not place.exists()
+    told = subprocess.run(found.argv, capture_output=True, text=True, check=False)
+    assert told.returncode == 127
+    assert told.stderr.endswith("no-such-program: command not found\n")
+    assert told.stderr.startswith(f"{place}: line ")
+    far = request(tmp_path, commands=["true " + "x" * 20_000, "false"])
+    assert (far.direct, far.argv[1]) == (None, str(place))
+    assert request(tmp_path, commands=["echo " + "x" * 20_000]).direct is None
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="/dev/shm is not writable here")
