@@ -1,7 +1,7 @@
 """The server of this machine: started in the background by the first command that needs one.
 
 Two commands that race start one server: they queue for a file lock, and the second finds the
-server of the first. Readiness is a byte through a pipe, never a poll; its end without a byte means
+server of the first. Readiness is a line through a pipe, never a poll; its end without that means
 that the server died, and its log says why.
 """
 
@@ -29,6 +29,8 @@ START_TIMEOUT = 60.0
 """Seconds in which a server must be ready; a cold start on a busy two-core machine takes 3."""
 END_TIMEOUT = 5.0
 """Seconds in which a server that did not start must end by itself."""
+READY = "ready"
+"""What a server writes when it is."""
 REFUSAL = "moorage server: "
 """Begins the last words of a server that knows why it ends."""
 LOG_LINES = 8
@@ -141,8 +143,16 @@ def _ended(child: subprocess.Popen[bytes]) -> int:
 
 
 def _is_ready(ready: int) -> bool:
-    readable, _, _ = select.select([ready], [], [], START_TIMEOUT)
-    return bool(readable and os.read(ready, 1))
+    """What the server says before it is ready is shown: it waits for something."""
+    while select.select([ready], [], [], START_TIMEOUT)[0]:
+        said = os.read(ready, 4096).decode(errors="replace").splitlines()
+        for line in said:
+            if line == READY:
+                return True
+            print(f"moorage: {line}", file=sys.stderr)
+        if not said:
+            break
+    return False
 
 
 def _last_words(log_path: Path, began: int) -> list[str]:

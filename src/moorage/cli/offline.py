@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,14 @@ def call(home: Path, what: str, reply: type[T], on_progress: OnProgress, *argume
     """Run it and decode what it says. InvalidInput or MoorageError with its own words."""
     command = [sys.executable, "-X", "utf8", "-m", "moorage.server.offline", what]
     command += ["--home", str(home), *arguments]
+    notes = os.dup(2)
+    command += ["--notes-fd", str(notes)]
     with (
+        os.fdopen(notes, "wb"),
         tempfile.TemporaryFile() as complaints,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=complaints, pass_fds=[notes]
+        ) as process,
     ):
         assert process.stdout is not None
         found = None

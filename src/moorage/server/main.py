@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from moorage.errors import InvalidInput, MoorageError, Problem
+from moorage.server import notes
 from moorage.server.options import Options
 
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse(arguments)
         home = str(options.home)
+        if options.ready_fd is not None:
+            notes.tell(options.ready_fd)
         import asyncio
 
         from moorage.server.process import serve

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from moorage.errors import InvalidInput, MoorageError, Problem
-from moorage.server import database, settings
+from moorage.server import database, notes, settings
 from moorage.store.base import StoreBroken
 from moorage.store.transfer import End, Moved, transfer
 from moorage.units import format_size
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--from", dest="source", default="", help="default: what is used now")
     parser.add_argument("--to", dest="target", default="", help="default: $MOORAGE_DATABASE")
     given = parser.parse_args(arguments)
+    notes.tell(sys.stderr.fileno(), "moorage: ")
     try:
         for line in move(settings.home_directory(given.home), given.source, given.target):
             print(line)

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from moorage.errors import InvalidInput, MoorageError, Problem
 from moorage.protocol.api import CheckReply, Finding, Progress, RestoreReply, Told
-from moorage.server import database, moving, settings
+from moorage.server import database, moving, notes, settings
 from moorage.server.checkup import Checked, check_store
 from moorage.server.snapshots import snapshot_of
 from moorage.store import sql
@@ -44,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--deep", action="store_true")
     parser.add_argument("--file", type=Path)
     parser.add_argument("--database", default="")
+    parser.add_argument("--notes-fd", type=int)
     given = parser.parse_args(arguments)
+    if given.notes_fd is not None:
+        notes.tell(given.notes_fd, "moorage: ")
     try:
         configured = settings.load(given.home).database
         chosen = database.choose(given.database, os.environ, configured, given.home)

@@ -1,9 +1,11 @@
-"""One process per database: a lock file that names its holder."""
+"""One process per database: a lock file that names its holder; and who holds other files."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from moorage.store.base import StoreBroken
@@ -40,3 +42,29 @@ class FileLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def holder_of(paths: Sequence[Path]) -> str:
+    """Which other process keeps one of these files from being written, in words; "another
+    program" where the kernel does not say."""
+    places = set()
+    for path in paths:
+        with suppress(OSError):
+            found = path.stat()
+            device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+            places.add(f"{device}:{found.st_ino}")
+    try:
+        lines = Path("/proc/locks").read_text("ascii").splitlines()
+    except OSError:
+        return "another program"
+    for _, _, _, how, pid, place, *_ in map(str.split, lines):
+        if how == "WRITE" and place in places and int(pid) not in (os.getpid(), 0, -1):
+            return f"process {pid}{_name(pid)}"
+    return "another program"
+
+
+def _name(pid: str) -> str:
+    try:
+        return f" ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    except OSError:
+        return ""

@@ -23,9 +23,10 @@ from moorage.store.base import Params, Row, Statement, StatementRefused, StoreBr
 from moorage.store.lock import FileLock
 from moorage.store.sqlite_errors import damaged, meaning
 from moorage.store.sqlite_file import SqliteFile
+from moorage.store.sqlite_wait import PATIENCE, patient
 
 _OLDEST = (3, 38, 0)
-_BUSY_MILLISECONDS = 10_000
+_LOOK = "SELECT count(*) FROM sqlite_master"
 _CHECKED_AT_OPEN = 64 * 1024 * 1024
 """Bytes up to which the whole file is checked at open (about 0.1 s); a larger one is checked page
 by page as it is read."""
@@ -176,7 +177,7 @@ def _recognize(path: Path) -> None:
         return
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
     try:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        patient(connection, path, _LOOK).fetchone()
         _check(connection, path)
         _version(connection, path)
     finally:
@@ -192,13 +193,13 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise meaning(error, path) from error
     try:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
             return connection
         if not path.stat().st_size:  # only before the first table is made
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        mode = cast(str, connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        mode = cast(str, patient(connection, path, "PRAGMA journal_mode = WAL").fetchone()[0])
         if mode != "wal":
             raise StoreBroken(
                 f"{path} lies on a filesystem without shared memory: use a local one"
@@ -258,7 +259,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Apply the missing steps, all or none. Foreign keys are off, so that a step may rebuild a
     table, and checked at the end."""
     known = sql.migrations()
-    connection.execute("BEGIN IMMEDIATE")
+    patient(connection, path, "BEGIN IMMEDIATE")
     try:
         version = _version(connection, path)
         for step in known[version:]:

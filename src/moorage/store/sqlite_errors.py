@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from moorage.store.base import StatementRefused, StoreBroken
+from moorage.store.sqlite_wait import locker
 
 _IMPOSSIBLE = frozenset(
     {
@@ -43,7 +44,7 @@ def _reason(primary: int, error: Exception, path: Path) -> str:
     if primary in _DAMAGED:
         return damaged(path, str(error))
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"{path} is locked by another program: end it, then start the server again"
+        return f"{path} is locked by {locker(path)}: end it, then start the server again"
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return f"{path} cannot be written: make the file and its directory writable for this user"
     if primary == sqlite3.SQLITE_CANTOPEN:

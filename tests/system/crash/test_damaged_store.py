@@ -195,7 +195,11 @@ def test_a_database_that_another_program_holds_is_refused_and_works_afterwards(
         assert holder.stdout.readline() == b"held\n"
         words = Command(home)("server", "start")
         assert words.code == 5
-        assert "is locked by another program: end it" in words.err
+        waiting, refused = words.err.splitlines()
+        assert f"is locked by process {holder.pid} (python" in waiting
+        assert waiting.endswith("waiting up to 10 s for it")
+        assert f"is locked by process {holder.pid} (python" in refused
+        assert "): end it" in refused
         holder.send_signal(signal.SIGKILL)
     server = Server(home)
     server.start()

@@ -21,7 +21,7 @@ with open(home + "/server.json", "w") as file:
     json.dump({"url": f"http://127.0.0.1:{port}", "pid": os.getpid(), "token": "t"}, file)
 with open(home + "/starts", "a") as file:
     file.write(f"{os.getpid()} {os.getsid(0)}\\n")
-os.write(ready, b"1")
+os.write(ready, b"ready\\n")
 os.close(ready)
 while True:
     listening.accept()[0].close()
