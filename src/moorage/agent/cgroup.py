@@ -8,6 +8,7 @@ time (also where v1 holds all controllers), and whichever hierarchy has it for e
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 
@@ -191,7 +192,10 @@ class Group:
         """Back to the top, so that neither this group nor its parents are kept from going."""
         for path in self._join:
             mount = path.rsplit("/", 3)[0]  # it lies at <mount>/moorage/<agent>/<key>
-            _try_write(f"{mount}/tasks", str(thread))
+            try:
+                os.write(_top_tasks(mount), str(thread).encode())
+            except OSError:
+                pass
 
     def processes(self) -> list[int]:
         """Pids of all members, those in groups that the job made below included. Never our own,
@@ -266,6 +270,12 @@ class Group:
     def remove(self) -> bool:
         """Remove the directories; False when the kernel still holds one (try again soon)."""
         return all(_remove(path) for path in self.directories)
+
+
+@functools.cache
+def _top_tasks(mount: str) -> int:
+    """A descriptor, kept, by which threads come back to the top. OSError."""
+    return os.open(f"{mount}/tasks", os.O_WRONLY | os.O_CLOEXEC)
 
 
 def read_all(path: str) -> str:

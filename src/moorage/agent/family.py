@@ -36,8 +36,7 @@ def start_time(pid: int) -> int:
 def orphans(keeper: int, mains: Container[int]) -> list[int]:
     """Children of the keeper that it did not start, dead ones included."""
     try:
-        with open(f"/proc/{keeper}/task/{keeper}/children", "rb", buffering=0) as file:
-            children = [int(pid) for pid in file.readall().split()]
+        children = [int(pid) for pid in _whole(f"/proc/{keeper}/task/{keeper}/children").split()]
     except OSError:  # kernel without CONFIG_PROC_CHILDREN
         children = [pid for pid, parent in _parents().items() if parent == keeper]
     return [pid for pid in children if pid not in mains]
@@ -123,6 +122,18 @@ def _stat(pid: int) -> list[str]:
         return os.read(fd, 4096).rpartition(b")")[2].decode().split()
     except OSError:
         return []
+    finally:
+        os.close(fd)
+
+
+def _whole(path: str) -> bytes:
+    """A kernel's file of any length, with fewer calls than open() makes. OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = b""
+        while piece := os.read(fd, 65536):
+            found += piece
+        return found
     finally:
         os.close(fd)
 

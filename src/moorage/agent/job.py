@@ -36,6 +36,7 @@ class Job:
     """Its state is one of spawning, running, sweeping, removing, ended."""
 
     __slots__ = (
+        "_record",
         "_spawned",
         "began",
         "cause",
@@ -100,6 +101,7 @@ class Job:
         self.settled: dict[str, Any] | None = None
         self.saved = False
         self._spawned: dict[str, Any] = {}
+        self._record = -1
 
     def claim(self) -> None:
         """Create `spawned.json`: no keeper will ever start this attempt again. LaunchError."""
@@ -114,21 +116,21 @@ class Job:
             # A request that its agent sent, and died, before this keeper was asked to bury it.
             raise LaunchError("it was started before, or given up", "exec")
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._record = os.open(path, flags, 0o600)
         except FileExistsError as error:
             raise LaunchError("it was started before, by a keeper that is gone", "exec") from error
         except OSError as error:
             raise LaunchError(f"{path}: {error.strerror}", "exec") from error
         try:
-            _write_all(fd, json.dumps(self._spawned).encode())
+            _write_all(self._record, json.dumps(self._spawned).encode())
         except OSError as error:
             self.disclaim()
             raise LaunchError(f"{path}: {error.strerror}", "exec") from error
-        finally:
-            os.close(fd)
 
     def disclaim(self) -> None:
         """Nothing was started."""
+        self._close_record()
         try:
             os.unlink(os.path.join(self.directory, SPAWNED))
         except OSError:
@@ -140,15 +142,16 @@ class Job:
         self._spawned.update(
             pid=self.pid, start_time=family.start_time(self.pid), began=self.began
         )
-        path = os.path.join(self.directory, SPAWNED)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.pwrite(fd, json.dumps(self._spawned).encode(), 0)
-            finally:
-                os.close(fd)
-        except OSError as error:  # somebody removed the attempt
-            say(f"{path}: {error.strerror}")
+            os.pwrite(self._record, json.dumps(self._spawned).encode(), 0)
+        except OSError as error:
+            say(f"{self.directory}/{SPAWNED}: {error.strerror}")
+        self._close_record()
+
+    def _close_record(self) -> None:
+        if self._record >= 0:
+            os.close(self._record)
+            self._record = -1
 
     def forget_killer(self) -> None:
         """Disarm the SIGKILL."""

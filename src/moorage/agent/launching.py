@@ -222,8 +222,11 @@ def _child(request: dict[str, Any], output: int, writer: int) -> None:
 def _open_output(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            return os.open(path, flags, 0o600)
     except OSError as error:
         raise LaunchError(
             f"cannot write the output to {path}: {error.strerror}", "output"

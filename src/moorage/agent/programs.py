@@ -23,6 +23,7 @@ def find(name: str, path: str) -> str | None:
 
 def _may_run(path: str) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
+        # In this order, because where nothing is, `access` needs no exception to say so.
+        return os.access(path, os.X_OK) and stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False

@@ -32,16 +32,22 @@ from moorage.agent.mounting import (
 )
 from moorage.agent.roots import Root, check_size, copy_entry, cover_root, lacks_top
 
+_OWN = ("", "/tmp", "/vartmp", "/work")  # noqa: S108
+"""What is bound of an attempt's directory, itself included: directories that the agent made."""
+
 
 class Sandbox:
     """Carries out operations in the present, already private, mount namespace."""
 
-    __slots__ = ("_attempt", "_covered", "_directory", "_lock", "_made", "_own_root", "_root")
+    __slots__ = (
+        "_attempt", "_covered", "_directory", "_empty", "_lock", "_made", "_own_root", "_root"
+    )  # fmt: skip
 
     def __init__(self, directory: str, root: Root | None = None) -> None:
         """`directory` is the attempt's; `root`: what this namespace is a copy of."""
         self._directory, self._root = directory, root
         self._covered: list[str] = []
+        self._empty = ""
         self._made: list[str] = []
         self._own_root = root is not None and root.own
         self._attempt = self._lock = -1
@@ -63,7 +69,7 @@ class Sandbox:
         sources: list[int] = []
         try:
             for operation in operations:
-                sources.append(_open(str(operation[1])) if operation[0] == "bind" else -1)
+                sources.append(self._source(operation) if operation[0] == "bind" else -1)
             for operation, source in zip(operations, sources, strict=True):
                 self._apply(operation, source)
         except OSError as error:
@@ -72,6 +78,18 @@ class Sandbox:
             for descriptor in [self._attempt, self._lock, *sources]:
                 if descriptor >= 0:
                     os.close(descriptor)
+
+    def _source(self, operation: list[object]) -> int:
+        """A descriptor; -1 for the attempt's own directories, which are bound from its."""
+        name = str(operation[1])
+        return -1 if self._own_place(name) is not None else _open(name)
+
+    def _own_place(self, name: str) -> str | None:
+        """Where one of the directories that every attempt has is found, whatever covers it."""
+        if not name.startswith(self._directory):
+            return None
+        below = name[len(self._directory) :]
+        return f"/proc/self/fd/{self._attempt}{below}" if below in _OWN else None
 
     def _lacks_top(self, operation: list[object]) -> bool:
         target = str(operation[2 if operation[0] == "bind" else 1])
@@ -98,14 +116,16 @@ class Sandbox:
         options = "mode=1777" + (f",size={size}" if size else "")
         mount("tmpfs", place, "tmpfs", NOSUID | NODEV, options, brief=self._is_known(target))
         self._covered.append(place)
+        self._empty = f"{place}/"
 
     def _bind(self, source: int, name: str, target: str, read_only: bool) -> None:
         own = name.startswith(f"{self._directory}/") and not name.startswith(
             f"{self._directory}/files/"
         )
-        is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
+        held = self._own_place(name)
+        is_directory = held is not None or stat.S_ISDIR(os.fstat(source).st_mode)
         place = self._mount_point(target, directory=is_directory, own=own)
-        held = f"/proc/self/fd/{source}"
+        held = held or f"/proc/self/fd/{source}"
         mount(held, place, None, BIND | REC, brief=self._is_known(target), name=name)
         self._covered.append(place)
         if read_only:
@@ -117,6 +137,8 @@ class Sandbox:
             raise MountError(f"{target} is no absolute path")
         if directory and self._is_known(target):
             return target
+        if directory and self._empty and target.startswith(self._empty):
+            return self._make_below(target)
         place = os.path.realpath(target)
         if place == "/":
             raise MountError("nothing can be mounted over /")
@@ -133,6 +155,18 @@ class Sandbox:
         if self._lock >= 0:
             self._note(place)
         return place
+
+    def _make_below(self, target: str) -> str:
+        """Make it in a tmpfs of this job in which nothing else is yet, links neither."""
+        place = self._empty[:-1]
+        for part in target[len(self._empty) :].split("/"):
+            place = f"{place}/{part}"
+            try:
+                os.mkdir(place, 0o755)
+            except FileExistsError:
+                pass
+        self._empty = ""
+        return target
 
     def _hold(self) -> None:
         """Until all is mounted, nobody may remove a mount point that seems unused."""

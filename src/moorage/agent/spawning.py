@@ -7,6 +7,7 @@ milliseconds while control groups change: every other start and end would wait f
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 
 TYPE_CHECKING = False
@@ -18,6 +19,8 @@ _OPAQUE = 1024
 """Bytes: more than any C library's `posix_spawnattr_t`, file actions or `sigset_t` take."""
 
 _libc = ctypes.CDLL(None)
+_held = ctypes.PyDLL(None)
+"""Keeps Python's lock: for calls that only fill in a structure."""
 
 
 def spawn(
@@ -30,30 +33,35 @@ def spawn(
     """Start the program at `path` in a process group of its own, else `argv[0]` in a session of
     its own, with no signal blocked and the signals `defaults` handled as usual; `files` become its
     descriptors 0, 1, 2... The pid. OSError, ValueError."""
-    actions, attributes, signals = (ctypes.create_string_buffer(_OPAQUE) for _ in range(3))
-    pid = ctypes.c_int()
-    _check(_libc.posix_spawn_file_actions_init(actions))
-    _check(_libc.posix_spawnattr_init(attributes))
+    actions, pid = ctypes.create_string_buffer(_OPAQUE), ctypes.c_int()
+    # A leader of a session is refused setpgrp(2), which programs call that expect a shell.
+    attributes = _attributes(_SET_SESSION if path is None else _SET_GROUP, tuple(defaults))
+    _check(_held.posix_spawn_file_actions_init(actions))
     try:
         for target, source in enumerate(files):
-            _check(_libc.posix_spawn_file_actions_adddup2(actions, source, target))
-        _libc.sigemptyset(signals)
-        _check(_libc.posix_spawnattr_setsigmask(attributes, signals))
-        for number in defaults:
-            _libc.sigaddset(signals, int(number))
-        _check(_libc.posix_spawnattr_setsigdefault(attributes, signals))
-        # A leader of a session is refused setpgrp(2), which programs call that expect a shell.
-        apart = _SET_SESSION if path is None else _SET_GROUP
-        flags = _SET_SIGNAL_DEFAULT | _SET_SIGNAL_MASK | apart
-        _check(_libc.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)))
+            _check(_held.posix_spawn_file_actions_adddup2(actions, source, target))
         words = _strings(argv)
         variables = _strings(f"{name}={value}" for name, value in env.items())
         file = words[0] if path is None else os.fsencode(path)
         _check(_libc.posix_spawn(ctypes.byref(pid), file, actions, attributes, words, variables))
     finally:
-        _libc.posix_spawn_file_actions_destroy(actions)
-        _libc.posix_spawnattr_destroy(attributes)
+        _held.posix_spawn_file_actions_destroy(actions)
     return pid.value
+
+
+@functools.lru_cache(maxsize=8)
+def _attributes(apart: int, defaults: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:
+    """Never changed again, so that any number of threads may use them."""
+    attributes, signals = (ctypes.create_string_buffer(_OPAQUE) for _ in range(2))
+    _check(_held.posix_spawnattr_init(attributes))
+    _held.sigemptyset(signals)
+    _check(_held.posix_spawnattr_setsigmask(attributes, signals))
+    for number in defaults:
+        _held.sigaddset(signals, int(number))
+    _check(_held.posix_spawnattr_setsigdefault(attributes, signals))
+    flags = _SET_SIGNAL_DEFAULT | _SET_SIGNAL_MASK | apart
+    _check(_held.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)))
+    return attributes
 
 
 def _strings(texts: Iterable[str]) -> ctypes.Array[ctypes.c_char_p]:

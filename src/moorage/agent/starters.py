@@ -84,7 +84,8 @@ class Starters:
                 task = self._tasks.get()
                 self._began = time.monotonic()
                 self._carry_out(task)
-                self._leave()
+                if self._tasks.empty():  # else the next start leaves it at once
+                    self._leave()
             self._loop.post(self._rest)
 
     def _rest(self) -> None:
