@@ -15,6 +15,7 @@ from moorage.agent import inventory, isolation, probe
 from moorage.agent.addresses import Addresses
 from moorage.agent.attempts import Attempts
 from moorage.agent.claims import Claims
+from moorage.agent.containers import Containers
 from moorage.agent.download import Download
 from moorage.agent.link import Link
 from moorage.agent.logs import Logs
@@ -70,7 +71,15 @@ class Agent:
             handle=self._take,
             down=self._logs.hang_up,
         )
-        node = Node(self._processes, self._logs, self._supply, self._isolation, self._link.changed)
+        self._containers = Containers(home, self._isolation)
+        node = Node(
+            self._processes,
+            self._logs,
+            self._supply,
+            self._isolation,
+            self._link.changed,
+            self._containers,
+        )
         self._attempts = Attempts(self._claims, node, self._link.tell, self._link.hurry)
         self._greeting: Hello | None = None
         self._probing: set[asyncio.Task[None]] = set()
@@ -80,6 +89,7 @@ class Agent:
         Unavailable where no keeper can be had."""
         running = await self._processes.connect()
         left = self._claims.read()
+        await asyncio.to_thread(self._containers.images.tidy)
         self._greeting = Hello(
             protocol.VERSION,
             version("moorage"),
@@ -90,7 +100,12 @@ class Agent:
             inventory.find_pythons(),
             [],
         )
-        for what, why in (("mounts", self._isolation.mounts), ("cgroup", self._isolation.cgroup)):
+        has = self._isolation
+        for what, why in (
+            ("mounts", has.mounts),
+            ("cgroup", has.cgroup),
+            ("containers", has.containers),
+        ):
             if why is not None:
                 log.info("isolation (%s): %s", what, why)
         self._attempts.recover(left, running)
@@ -156,6 +171,7 @@ class Agent:
                 self._home / "attempts",
                 self._supply,
                 self._isolation,
+                self._containers,
             )
         except Exception as error:
             log.exception("a probe broke")

@@ -74,6 +74,14 @@ class Burial:
         self._done()
 
 
+def collect(pid: int) -> None:
+    """Wait for a child that is about to end, so that its control group can go."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:  # somebody was faster
+        pass
+
+
 def _read_spawned(directory: str) -> tuple[dict[str, Any], str]:
     """What its keeper wrote down, and what that says about the end."""
     try:

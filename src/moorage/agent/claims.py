@@ -102,6 +102,12 @@ class Claim:
         self._append(Line(now, phase, "end", detail), at_once)
         self._finish(phase, now, detail)
 
+    def say(self, phase: PhaseName, detail: str) -> None:
+        """How far a phase is, if it lasts; nothing of it is written down."""
+        for place, known in enumerate(self.phases):
+            if known.name == phase and known.ended is None:
+                self.phases[place] = Phase(phase, known.began, None, _printable(detail))
+
     def decide(self, outcome: Outcome) -> None:
         """Record how the attempt ended; what follows only tidies up."""
         self.outcome = msgspec.structs.replace(outcome, message=_printable(outcome.message))

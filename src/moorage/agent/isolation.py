@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 
 from moorage.agent import mounting, sandbox
@@ -19,7 +20,13 @@ def probe(home: Path) -> Isolation:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         user = str(os.geteuid())
-    return Isolation(cgroup=_why_no_cgroup(home), mounts=_why_no_mounts(), user=user)
+    mounts = _tried(_try_mounts)
+    return Isolation(
+        cgroup=_why_no_cgroup(home),
+        mounts=mounts,
+        user=user,
+        containers=mounts or _tried(_try_overlay),
+    )
 
 
 def _why_no_cgroup(home: Path) -> str | None:
@@ -41,12 +48,15 @@ def _why_no_cgroup(home: Path) -> str | None:
     return None
 
 
-def _why_no_mounts() -> str | None:
-    """Tried in a child: what it enters ends with it."""
+def _tried(work: Callable[[], str]) -> str | None:
+    """What comes of it, or nothing, in a child: what it enters ends with it."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _try_mounts(writer)
+        try:
+            os.write(writer, work().encode())
+        finally:
+            os._exit(0)
     os.close(writer)
     with open(reader, "rb") as pipe:
         reason = pipe.read().decode()
@@ -54,17 +64,35 @@ def _why_no_mounts() -> str | None:
     return reason or None
 
 
-def _try_mounts(writer: int) -> None:
-    """Say nothing when it works; never returns."""
+def _try_mounts() -> str:
+    """Why it does not work; nothing where it does."""
     try:
-        if may_mount():
-            mounting.unshare(mounting.CLONE_NEWNS)
-        else:
-            mounting.own_user_namespace()
+        _enter_namespace()
         sandbox.Sandbox("/").enter([["tmpfs", "/tmp", 4096]])  # noqa: S108
     except (mounting.MountError, OSError) as error:
         why = " (see user.max_user_namespaces and AppArmor)" if os.geteuid() else ""
-        text = f"mount namespaces are not allowed here: {error}{why}; /tmp is shared"
-        os.write(writer, text.encode())
-    finally:
-        os._exit(0)
+        return f"mount namespaces are not allowed here: {error}{why}; /tmp is shared"
+    return ""
+
+
+def _try_overlay() -> str:
+    """Why no job can have a writable layer of its own over an image."""
+    try:
+        _enter_namespace()
+        top = "/tmp"  # noqa: S108 (private from here on)
+        sandbox.Sandbox("/").enter([["tmpfs", top, 65536]])
+        for name in ("lower", "upper", "work"):
+            os.mkdir(f"{top}/{name}")  # noqa: PTH102
+        options = f"lowerdir={top}/lower,upperdir={top}/upper,workdir={top}/work"
+        options += ",userxattr" if os.geteuid() else ""
+        mounting.mount("overlay", f"{top}/lower", "overlay", 0, options)
+    except (mounting.MountError, OSError) as error:
+        return f"containers cannot be started here: {error}"
+    return ""
+
+
+def _enter_namespace() -> None:
+    if may_mount():
+        mounting.unshare(mounting.CLONE_NEWNS)
+    else:
+        mounting.own_user_namespace()

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
-PROTOCOL = FORGETS_SEVERAL = 3
+FORGETS_SEVERAL, CONTAINS = 3, 4
+PROTOCOL = 4
 """Of what is said on the socket; 1 did not say so. 2: `direct` in spawn requests. 3: `forget` of
-several `keys`; a request without `id` gets no answer."""
+several `keys`; a request without `id` gets no answer. 4: `container` in spawn requests."""
 OLDEST = 1
 """What an agent must speak to get on with this keeper."""
 IDLE = 60.0

@@ -25,6 +25,10 @@ Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost", "reboo
 
 START_PATIENCE = 15.0
 """Seconds for a new keeper to say that it is ready: an interpreter's start on a busy machine."""
+_TOO_OLD = (
+    "jobs of an older moorage still run here, whose keeper cannot start containers; wait until "
+    "they have ended"
+)
 _TOO_NEW = (
     "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: "
     "{jobs}); install the newer version again, or wait until they have ended"
@@ -50,6 +54,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     output: str
     mounts: list[list[Any]] | None = None
     """Operations in order (see `sandbox.py`); None: no mount namespace."""
+    container: dict[str, Any] | None = None
+    """What `container_root.py` needs; None: a process of the node."""
     cgroup: dict[str, float | None] | None = None
     """Limits `memory`, `cpus`, `pids`; None: no cgroup."""
     max_duration: float | None = None
@@ -211,6 +217,8 @@ class Keeper:
 
     async def spawn(self, request: SpawnRequest) -> int:
         """The pid; the same pid for a key that was spawned before. SpawnError."""
+        if request.container is not None and self._protocol < keeper.CONTAINS:
+            raise SpawnError(_TOO_OLD, "exec")
         answer = await self._answer("spawn", _encode(request))
         if answer.error is not None:
             raise SpawnError(answer.error, answer.step)

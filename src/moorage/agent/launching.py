@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 
-from moorage.agent import mounting, programs, sandbox, spawning
+from moorage.agent import container_root, mounting, programs, sandbox, spawning
 from moorage.agent.cgroup import Group
 from moorage.agent.roots import Root, Roots
 
@@ -166,9 +166,10 @@ def _own_view(request: dict[str, Any], roots: Roots | None) -> Root | None:
     return None if roots is None or root is None else roots.lend(root)
 
 
-def by_fork(request: dict[str, Any]) -> tuple[int, int]:
-    """Start it in its own user and mount namespace. The pid, and a descriptor from which
-    `step\\tmessage` can be read when it failed, nothing when it runs. LaunchError."""
+def by_fork(request: dict[str, Any], group: Group | None) -> tuple[int, int]:
+    """Start it in its own user and mount namespace; a container in its own root and in `group`.
+    The pid, and a descriptor from which `step\\tmessage` can be read when it failed, nothing when
+    it runs. LaunchError."""
     reader, writer = os.pipe()
     output = -1
     try:
@@ -178,7 +179,7 @@ def by_fork(request: dict[str, Any]) -> tuple[int, int]:
         try:
             pid = os.fork()
             if pid == 0:
-                _child(request, output, writer)
+                _child(request, group, output, writer)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
     except OSError as error:
@@ -194,24 +195,26 @@ def by_fork(request: dict[str, Any]) -> tuple[int, int]:
     return pid, reader
 
 
-def _child(request: dict[str, Any], output: int, writer: int) -> None:
+def _child(request: dict[str, Any], group: Group | None, output: int, writer: int) -> None:
     """What the fork does; never returns."""
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in _RESETTABLE:
             signal.signal(number, signal.SIG_DFL)
-        mounting.own_user_namespace()
-        sandbox.Sandbox(request["directory"]).enter(request["mounts"])
-        _change_directory(request["cwd"])
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
+        if request.get("container") is not None:
+            container_root.run(request, group, not may_mount())
+        mounting.own_user_namespace()
+        sandbox.Sandbox(request["directory"]).enter(request["mounts"])
+        _change_directory(request["cwd"])
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execve(request["argv"][0], request["argv"], request["env"])
     except mounting.MountError as error:
         os.write(writer, f"mount\t{error}".encode())
-    except LaunchError as error:
+    except (LaunchError, container_root.NotStarted) as error:
         os.write(writer, f"{error.step}\t{error}".encode())
     except BaseException as error:
         os.write(writer, f"exec\t{request['argv'][0]}: {error}".encode())

@@ -90,13 +90,26 @@ def mount(
 
 def change_root() -> None:
     """Make the working directory, a mount, the root, and drop the old one from view."""
+    if pivot():
+        leave_old_root()
+    os.chdir("/")
+
+
+def pivot() -> bool:
+    """Make the working directory, a mount, the root; whether the old one lies over it, out of
+    view, until `leave_old_root` is called from the same directory. MountError, OSError."""
     number = _SYS_PIVOT_ROOT.get(os.uname().machine)
     if number is not None and _libc.syscall(ctypes.c_long(number), b".", b".") == 0:
-        check(_libc.umount2(b".", _DETACH), "cannot leave the old root")
-    else:  # the root is the boot image itself, which cannot be pivoted away from
-        mount(".", "/", None, MOVE)
-        os.chroot(".")
-    os.chdir("/")
+        return True
+    # The root is the boot image itself, which cannot be pivoted away from.
+    mount(".", "/", None, MOVE)
+    os.chroot(".")
+    return False
+
+
+def leave_old_root() -> None:
+    """After `pivot`. MountError."""
+    check(_libc.umount2(b".", _DETACH), "cannot leave the old root")
 
 
 class _MountAttributes(ctypes.Structure):

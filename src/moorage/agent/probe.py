@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from moorage.agent.containers import Containers
 from moorage.agent.inventory import find_python
 from moorage.agent.process import ProcessError, find_shell, workdir
 from moorage.agent.stage import home_of
@@ -14,7 +15,11 @@ from moorage.specs.mounts import HostPath, Mount
 
 
 def probe(
-    launch: Launch, attempts: Path, supply: Supply, isolation: Isolation
+    launch: Launch,
+    attempts: Path,
+    supply: Supply,
+    isolation: Isolation,
+    containers: Containers | None = None,
 ) -> tuple[list[str], list[str]]:
     """Problems that would end the attempt, and notes worth reading. May block on a slow disk."""
     problems: list[str] = []
@@ -23,6 +28,9 @@ def probe(
         wrong, worth_saying = supply.problems(mount)
         problems += wrong
         notes += worth_saying
+    if launch.container is not None:  # what else there is, only the image knows
+        problems += containers.problems(launch) if containers is not None else []
+        return _once(problems), _once(notes + _limit_notes(launch, isolation.cgroup))
     try:
         find_shell(launch.shell)
     except ProcessError as error:
@@ -41,8 +49,7 @@ def probe(
         problems += _mount_problems(launch, place, isolation.mounts)
         if launch.limits.shm is not None:
             notes.append(f"resources.shm_size: not enforced; {isolation.mounts}")
-    if isolation.cgroup is not None:
-        notes += _limit_notes(launch, isolation.cgroup)
+    notes += _limit_notes(launch, isolation.cgroup)
     return _once(problems), _once(notes)
 
 
@@ -85,9 +92,11 @@ def _hiding_problems(launch: Launch, place: Place) -> list[str]:
     return [hides(t) for t in targets if not any(t.is_relative_to(path) for path in inside)]
 
 
-def _limit_notes(launch: Launch, why: str) -> list[str]:
+def _limit_notes(launch: Launch, why: str | None) -> list[str]:
     limits = launch.limits
-    notes = []
+    notes: list[str] = []
+    if why is None:
+        return notes
     if limits.memory is not None:
         notes.append(f"resources.memory: limits each process, not the whole job; {why}")
     if limits.cpus is not None:

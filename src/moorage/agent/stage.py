@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from moorage.agent import mountpoints, process, removal
+from moorage.agent import container_spawn, mountpoints, process, removal
 from moorage.agent.claims import Claim
+from moorage.agent.containers import HELD, Containers
+from moorage.agent.images import Image
 from moorage.agent.job import SPAWNED
 from moorage.agent.keeping import Cause, ExitRecord, SpawnError, SpawnRequest, read_exit
 from moorage.agent.logs import Logs
@@ -47,6 +49,8 @@ class Node:
     isolation: Isolation
     changed: Callable[[str, bool], None]
     """Called with a key, and whether somebody waits for this news."""
+    containers: Containers | None = None
+    """None: this node runs processes only."""
 
 
 @dataclass(slots=True)
@@ -71,11 +75,13 @@ class Attempt:
         self._node = node
         self._ended = ended
         self._phase: PhaseName = "claim"
-        self._slow = claim.launch is None or bool(claim.launch.mounts)
+        launch = claim.launch
+        self._slow = launch is None or bool(launch.mounts) or launch.container is not None
         """Its phases take time, so that each is recorded and told by itself. Without data only
         the start of the process must be on disk before it happens."""
         self._wish: _Wish | None = None
         self._stopper = stopping.Stopper()
+        self._image: Image | None = None
 
     def let_go(self) -> None:
         """End what is being fetched, after the walk was cancelled; the next agent undoes it."""
@@ -153,18 +159,38 @@ class Attempt:
             return await self._run(progress)
 
     async def _fetch(self, progress: _Progress) -> list[Bind]:
-        mounts = self._launch.mounts
-        if not mounts:
+        launch = self._launch
+        if not launch.mounts and launch.container is None:
             return []
         stopping.current.set(self._stopper)
         try:
-            binds, progress.detail = await self._node.supply.prepare(
-                mounts, self._place, lambda: self._wish is None
+            if launch.container is not None:
+                await self._pull(launch, progress)
+            binds, detail = await self._node.supply.prepare(
+                launch.mounts, self._place, lambda: self._wish is None
             )
+            progress.detail = "; ".join(filter(None, (progress.detail, detail)))
         except (SourceError, OSError):
             self._unless_stopped()  # what was broken off for the wish is no failure
             raise
         return binds
+
+    async def _pull(self, launch: Launch, progress: _Progress) -> None:
+        containers, loop = self._node.containers, asyncio.get_running_loop()
+        if containers is None:
+            raise SourceError("this node runs no containers")
+
+        def tell(text: str) -> None:
+            loop.call_soon_threadsafe(self._say, text)
+
+        directory = self._claim.directory
+        self._image = await asyncio.to_thread(containers.image, launch, directory, tell)
+        progress.detail = self._image.detail
+
+    def _say(self, text: str) -> None:
+        """How far the present phase is, for whoever looks now."""
+        self._claim.say(self._phase, text)
+        self._node.changed(self._claim.key, False)
 
     def _request(self, binds: list[Bind], output: Path) -> SpawnRequest:
         claim, isolation = self._claim, self._node.isolation
@@ -174,6 +200,10 @@ class Attempt:
                 if not bind.source.exists():
                     raise SourceError(f"{bind.source} has vanished from the node")
         with self._in("prolog"):
+            if self._image is not None and self._node.containers is not None:
+                return self._node.containers.request(
+                    self._launch, self._image, claim.directory, binds, output
+                )
             return process.prepare(self._launch, claim.directory, binds, output, isolation)
 
     async def _run(self, progress: _Progress) -> Outcome:
@@ -263,6 +293,8 @@ class Attempt:
             left += await asyncio.to_thread(self._node.supply.release, mounts, self._place)
         elif launch is not None and launch.python is None:
             names = DATA[:-2]  # there is nothing that would be in the others
+        if launch is None or launch.container is not None:
+            names = (*names, HELD)
         directory = str(claim.directory)
         return left + await removal.remove([f"{directory}/{name}" for name in names])
 
@@ -329,6 +361,8 @@ class _Progress:
 
 def home_of(launch: Launch) -> Path:
     """What `~` means in the targets of a launch's mounts: `HOME` as the job sees it."""
+    if launch.container is not None:
+        return container_spawn.home_of(launch)
     return Path(launch.env.get("HOME") or Path.home())
 
 

@@ -104,12 +104,13 @@ class Tender:
             raise LaunchError(f"cannot make a control group: {error}", "cgroup") from error
 
     def _launch(self, job: Job, request: dict[str, Any]) -> None:
-        if request["mounts"] is None or self._may_mount:
+        contained = request.get("container") is not None
+        if not contained and (request["mounts"] is None or self._may_mount):
             self._threads += 1
             self._starters.submit(request, job.group, lambda got: self._threaded(job, got))
             return
         try:
-            pid, reader = launching.by_fork(request)
+            pid, reader = launching.by_fork(request, job.group)
         except LaunchError as error:
             self._failed(job, error)
             return
@@ -142,6 +143,7 @@ class Tender:
         if text:
             step, _, message = text.partition("\t")
             self._mains.pop(job.pid, None)
+            burial.collect(job.pid)  # its control group could not go before
             self._failed(job, LaunchError(message, step))
             return
         job.began = time.time()

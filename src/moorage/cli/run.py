@@ -23,6 +23,10 @@ from moorage.specs.options import task_from_command
 @click.option(
     "-e", "--env", multiple=True, metavar="K[=V]", help="A variable; bare: as it is here."
 )
+@click.option(
+    "--image", metavar="IMAGE", help="Container image: name:tag, docker-archive:/FILE, /DIRECTORY."
+)
+@click.option("-u", "--user", metavar="USER[:GROUP]", help="Who the job is in the container.")
 @click.option("--cpu", metavar="N", help="CPUs to reserve: 2, 2..8.")
 @click.option("--memory", metavar="SIZE", help="8GB.. reserves, ..16GB limits, 16GB does both.")
 @click.option("--gpu", metavar="GPU", help="GPUs: 1, A100:2, 24GB:1.")
@@ -30,8 +34,9 @@ from moorage.specs.options import task_from_command
 @click.option("-d", "--detach", is_flag=True, help="Do not wait; print its number.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
-    volumes: tuple[str, ...], env: tuple[str, ...], cpu: str | None, memory: str | None,
-    gpu: str | None, name: str | None, detach: bool, command: tuple[str, ...],
+    volumes: tuple[str, ...], env: tuple[str, ...], image: str | None, user: str | None,
+    cpu: str | None, memory: str | None, gpu: str | None, name: str | None, detach: bool,
+    command: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Run one command, without a file.
 
@@ -42,6 +47,7 @@ def run(
     Examples:
       moorage run -- echo hello
       moorage run -v .:/code --cpu 4 --memory 8GB -- python3 /code/train.py
+      moorage run --image python:3.12 -- python -V
       moorage run -d -n nightly -e TOKEN -v /data:/data:ro -- /data/report.sh
     """
     task = task_from_command(
@@ -49,6 +55,8 @@ def run(
         env=_variables(env),
         volumes=[_here(volume) for volume in volumes],
         name=name,
+        image=image,
+        user=user,
         cpu=cpu,
         memory=memory,
         gpu=gpu,

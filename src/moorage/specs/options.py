@@ -11,6 +11,7 @@ from msgspec import structs
 
 from moorage import interpolate
 from moorage.errors import InvalidInput, Problem
+from moorage.specs import container
 from moorage.specs.checks import (
     check_name,
     check_variable,
@@ -80,6 +81,8 @@ def task_from_command(
     env: Mapping[str, str] | None = None,
     volumes: Sequence[str] = (),
     name: str | None = None,
+    image: str | None = None,
+    user: str | None = None,
     cpu: str | None = None,
     memory: str | None = None,
     gpu: str | None = None,
@@ -94,7 +97,14 @@ def task_from_command(
     mounts = [options.read("--volume", _volume, text) for text in volumes]
     found = [mount for mount in mounts if mount is not None]
     options.problems += [Problem(message, field="--volume") for _, _, message in clashes(found)]
-    task = Task(commands=[interpolate.escape(shlex.join(argv))], mounts=list(found))
+    task = Task(
+        commands=[interpolate.escape(shlex.join(argv))],
+        mounts=list(found),
+        image=options.read("--image", container.check_image, image) if image else None,
+        user=options.read("--user", container.check_user, user) if user else None,
+    )
+    if user and not image:
+        options.problems.append(Problem("there is no container without --image", field="--user"))
     try:
         task = override(
             task,
