@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from moorage.core.explain import fits_ever, waits_for
-from moorage.core.launch import check_references, limits_of
+from moorage.core.launch import check_references, container_of, limits_of
 from moorage.core.node import Node
 from moorage.core.reactor.submit import name_in_use
 from moorage.core.shape import shape_of
@@ -84,6 +84,7 @@ def _launch(task: Task, user: str) -> Launch:
         index=0,
         attempt=1,
         commands=task.commands,
+        container=container_of(task),
         shell=task.shell,
         python=task.python,
         working_dir=task.working_dir,
