@@ -8,11 +8,16 @@ need git git
 need setpriv util-linux
 need mount mount
 need ps procps
+# What hosts on this machine are made of (tests/testbed).
+need ip iproute2
+need nft nftables
+need ssh openssh-client
+need sshd openssh-server
+need sudo sudo
 # Debian keeps the server's programs off PATH.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 [ "${1:-}" != bench ] || {
     need rsync rsync
-    need sshd openssh-server
     need slurmctld slurm-wlm
     need munged munge
 }

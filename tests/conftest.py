@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest_plugins = ("mounts", "postgres")
+pytest_plugins = ("mounts", "postgres", "testbed.fixtures")
 
 MUST_RUN = (
     "tests/contract/",

@@ -24,7 +24,9 @@ from testbed.shape import ACCOUNT, Shape
 pytestmark = pytest.mark.root
 
 MIB = 1 << 20
-QUICK = 0.4
+SOON = 0.25
+"""Seconds after which an answer is taken to be missing: too short only makes a test pass."""
+PATIENCE = 30.0
 TESTS = Path(__file__).parents[1]
 
 
@@ -50,7 +52,7 @@ def whole_again(bed: Bed) -> Iterator[None]:
             bed.start(host)
 
 
-def answers(host: Host, timeout: float = QUICK) -> bool:
+def answers(host: Host, timeout: float = PATIENCE) -> bool:
     """Whether sshd greets the test within that many seconds."""
     try:
         with socket.create_connection((host.address, 22), timeout) as connection:
@@ -60,10 +62,10 @@ def answers(host: Host, timeout: float = QUICK) -> bool:
         return False
 
 
-def reaches(sender: Host, receiver: Host) -> bool:
+def reaches(sender: Host, receiver: Host, timeout: float = PATIENCE) -> bool:
     """Whether a greeting from the one to the other is answered."""
     ask = f"exec 3<>/dev/tcp/{receiver.address}/22 && read -r -n 4 -u 3"
-    done = sender.inside("timeout", str(QUICK), "bash", "-c", ask, check=False)
+    done = sender.inside("timeout", str(timeout), "bash", "-c", ask, check=False)
     return done.returncode == 0
 
 
@@ -171,8 +173,8 @@ def test_orphans_are_reaped(bed: Bed) -> None:
 def test_cut_and_heal(bed: Bed) -> None:
     first, second, third = bed.hosts
     bed.cut(first)
-    assert not answers(first)
-    assert not reaches(second, first)
+    assert not answers(first, SOON)
+    assert not reaches(second, first, SOON)
     assert answers(second)
     assert reaches(second, third)
     bed.heal(first)
@@ -183,23 +185,23 @@ def test_cut_and_heal(bed: Bed) -> None:
 def test_cut_one_way(bed: Bed) -> None:
     first, second, third = bed.hosts
     bed.cut_one_way(first, second)
-    assert not reaches(second, first)
+    assert not reaches(second, first, SOON)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind((bed.here.address, 0))
-        listener.settimeout(QUICK)
+        listener.settimeout(PATIENCE)
         port = listener.getsockname()[1]
         bed.cut_one_way(bed.here, third)
         third.inside("bash", "-c", f"echo hello >/dev/udp/{bed.here.address}/{port}")
         assert listener.recv(10) == b"hello\n"
-        assert not answers(third)
+        assert not answers(third, SOON)
     assert reaches(third, first)
 
 
 def test_partition(bed: Bed) -> None:
     first, second, third = bed.hosts
     bed.partition(first, [second, bed.here])
-    assert not reaches(first, second)
-    assert not answers(first)
+    assert not reaches(first, second, SOON)
+    assert not answers(first, SOON)
     assert reaches(first, third)
     assert reaches(second, third)
     bed.heal()
@@ -209,9 +211,9 @@ def test_partition(bed: Bed) -> None:
 def test_freeze_and_thaw(bed: Bed) -> None:
     first = bed.hosts[0]
     bed.freeze(first)
-    assert not answers(first)
+    assert not answers(first, SOON)
     bed.thaw(first)
-    assert answers(first, 5)
+    assert answers(first)
 
 
 def test_kill_is_silent_and_start_is_another_boot(bed: Bed) -> None:
@@ -229,7 +231,7 @@ def test_kill_is_silent_and_start_is_another_boot(bed: Bed) -> None:
         with pytest.raises(BlockingIOError):  # neither FIN nor RST
             connection.recv(1)
         assert left
-        assert not answers(first)
+        assert not answers(first, SOON)
         assert (first.disk / "root/disk").read_text() == "kept\n"
         bed.start(first)
     seen = first.inside(
@@ -246,7 +248,7 @@ def test_a_cut_host_boots_behind_the_cut(bed: Bed) -> None:
     bed.cut(first)
     bed.kill(first)
     bed.start(first)
-    assert not answers(first)
+    assert not answers(first, SOON)
     bed.heal()
     assert answers(first)
 

@@ -169,6 +169,8 @@ class Bed:
                 self._groups.kill(host.name)
             while any(host.up for host in hosts):
                 self._note(self._receive())
+            for host in hosts:
+                self._groups.reset(host.name)
 
     def cut(self, *hosts: Host) -> None:
         """Nothing reaches these hosts, and nothing comes from them; links seem to be up."""

@@ -12,6 +12,7 @@ the end of the bed.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import selectors
@@ -27,6 +28,7 @@ from typing import BinaryIO
 from testbed.cgroups import Groups
 
 BEDS = 512
+PR_SET_CHILD_SUBREAPER = 36
 READY = b"Server listening on"
 """What sshd says on its error output as soon as it accepts connections."""
 
@@ -45,6 +47,13 @@ def clear(number: int) -> None:
     """Remove what does not end with the guardian's process. TimeoutError."""
     Groups(link_of(number)).remove()
     shutil.rmtree(directory_of(number), ignore_errors=True)
+
+
+def reap(options: int = 0) -> None:
+    """Take leave of children, a host's process 1 among them: what started it ends as soon."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, options)[0]:
+            pass
 
 
 class Guardian:
@@ -101,7 +110,10 @@ class Guardian:
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
     def _order(self) -> bool:
-        data = self._control.recv(65536)
+        try:
+            data = self._control.recv(65536)
+        except ConnectionResetError:  # it was killed with messages unread
+            return False
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             order = json.loads(line)
@@ -121,6 +133,8 @@ class Guardian:
         self._waiting.register(ended, selectors.EVENT_READ, lambda: self._ended(host, ended))
 
     def _heard(self, host: str) -> bool:
+        if host not in self._hosts:  # its end was reported together with its last words
+            return True
         process, log = self._hosts[host]
         assert process.stderr
         data = process.stderr.read(65536)
@@ -143,6 +157,7 @@ class Guardian:
         process.stderr.close()
         log.close()
         self._say(ended=host, code=process.wait())
+        reap(os.WNOHANG)
         return True
 
     def _remove(self) -> None:
@@ -152,7 +167,7 @@ class Guardian:
         self._groups.kill()
         for process, _ in self._hosts.values():
             process.kill()
-            process.wait()
+        reap()
         _quiet("umount", "--recursive", "--lazy", str(directory_of(self._number) / "disks"))
         clear(self._number)
         # Last, because it gives the number away.
@@ -168,6 +183,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1):
+        raise SystemExit("orphans of hosts would stay as zombies")
     control = socket.socket(fileno=int(sys.argv[1]))
     avoid = {int(number) for number in sys.argv[3].split(",") if number}
     Guardian(control, int(sys.argv[2]), avoid).serve()
