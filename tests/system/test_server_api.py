@@ -172,6 +172,17 @@ def test_large_bodies_are_refused_before_they_are_read(server: Server) -> None:
 # Runs
 
 
+def test_of_many_that_wait_the_first_and_the_last_say_for_what(server: Server) -> None:
+    body = submission("many", *(spec(name=f"many-{n}") for n in range(150)))
+    runs = [run["id"] for run in server.call("POST", "/v1/runs", body).json["runs"]]
+    page = server.call("GET", "/v1/runs?active=1&limit=1000").json["runs"]
+    said = {run["name"] for run in page if run.get("waits_for")}
+    assert {"many-0", "many-40", "many-149"} <= said
+    assert len(said) == 100
+    for run in runs:
+        server.call("POST", f"/v1/runs/{run}/stop")
+
+
 def test_submit_show_list_stop_delete(server: Server) -> None:
     body = submission("s1", spec(name="first", tags={"a": "b"}), spec())
     reply = server.call("POST", "/v1/runs", body)

@@ -15,7 +15,7 @@ from moorage.cli import offline
 from moorage.cli.home import home_directory
 from moorage.cli.lasting import Gauge, before_bytes
 from moorage.cli.session import connect, json_option, print_json
-from moorage.errors import InvalidInput, MoorageError, Problem
+from moorage.errors import InvalidInput, MoorageError, Problem, Unreachable
 from moorage.protocol.api import Progress, RestoreReply
 from moorage.units import format_size
 
@@ -39,6 +39,7 @@ def backup(file: Path) -> None:
     _require_absent(file)
     query = {"progress": True}
     with (
+        _saying_that_there_is_none(),
         connect() as client,
         client.transport.stream("/v1/backup", query=query, patience=_SILENCE) as stream,
         Gauge("backing up") as gauge,
@@ -80,6 +81,14 @@ def restore(file: Path, database: str, as_json: bool) -> None:
     then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reply.created_at))
     click.echo(f"restored {reply.runs} runs and {reply.packs} packs of content as of {then}")
     click.echo(f"the next run is number {reply.next_run}; start: moorage server start")
+
+
+@contextmanager
+def _saying_that_there_is_none() -> Iterator[None]:
+    try:
+        yield
+    except Unreachable as error:
+        raise Unreachable(f"no backup was written: {error}") from None
 
 
 def _require_absent(file: Path) -> None:

@@ -304,7 +304,9 @@ class Stream:
             except (OSError, HTTPException, ValueError) as error:
                 # ValueError: http.client met the end of the connection inside a chunk's length
                 self._broken()
-                raise Unreachable(f"the connection broke: {error}") from None
+                known = isinstance(error, OSError)
+                why = error if known else "the server ended in the middle of its answer"
+                raise Unreachable(f"the connection broke: {why}") from None
             if not chunk:
                 return
             yield chunk
