@@ -173,7 +173,7 @@ def test_large_bodies_are_refused_before_they_are_read(server: Server) -> None:
 
 
 def test_of_many_that_wait_the_first_and_the_last_say_for_what(server: Server) -> None:
-    body = submission("many", *(spec(name=f"many-{n}") for n in range(150)))
+    body = submission("a-long-line", *(spec(name=f"many-{n}") for n in range(150)))
     runs = [run["id"] for run in server.call("POST", "/v1/runs", body).json["runs"]]
     page = server.call("GET", "/v1/runs?active=1&limit=1000").json["runs"]
     said = {run["name"] for run in page if run.get("waits_for")}
