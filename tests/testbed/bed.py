@@ -152,6 +152,7 @@ class Bed:
                 ended = [host for host in hosts if host.name == message.get("ended")]
                 assert not ended, self.log(ended[0]).read_text()
             for host in hosts:
+                self._groups.settle(host.name, host.outer)
                 self._switch.plugged(host.port, host.outer)
 
     def _boot(self, host: Host) -> list[str]:

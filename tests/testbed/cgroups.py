@@ -110,6 +110,12 @@ class Groups:
         with suppress(FileNotFoundError):
             (self.unified(host) / "cgroup.kill").write_text("1")
 
+    def settle(self, host: str, process: int) -> None:
+        """A process of the boot leaves the host's root group, where v2 wants to see none."""
+        for path in self.of_host(host):
+            if (path / "init").exists():
+                (path / "init" / "cgroup.procs").write_text(str(process))
+
     def reset(self, host: str) -> None:
         """After all of a host has ended: no frozen state and no groups from its inside."""
         _wait_for(self.unified(host), "populated", 0)
@@ -117,6 +123,10 @@ class Groups:
         for top in self.of_host(host):
             for path in _below(top):
                 path.rmdir()
+        # What an agent there passed on to children keeps processes, the next boot's, out.
+        passed_on = self.unified(host) / "cgroup.subtree_control"
+        for controller in passed_on.read_text().split():
+            passed_on.write_text(f"-{controller}")
 
     def remove(self) -> None:
         """Kill what there is and remove all groups. TimeoutError."""
