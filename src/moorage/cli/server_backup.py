@@ -19,6 +19,7 @@ from moorage.errors import InvalidInput, MoorageError, Problem, Unreachable
 from moorage.protocol.api import Progress, RestoreReply
 from moorage.units import format_size
 
+_OPEN = "/proc/self/fd"
 _SILENCE = 60.0
 """Seconds without a byte after which a backup is given up."""
 
@@ -101,32 +102,46 @@ def _require_absent(file: Path) -> None:
 @contextmanager
 def _beside(file: Path) -> Iterator[BinaryIO]:
     """A file that has its name only once it is complete and durable."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial: Path | None = None
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, partial = _opened(file)
         with open(descriptor, "wb") as target:
             yield target
             target.flush()
             os.fsync(descriptor)
-        _name(partial, file)
+            _name(f"{_OPEN}/{descriptor}" if partial is None else str(partial), file)
     except OSError as error:
         raise MoorageError(f"{file} cannot be written: {error.strerror}") from None
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            if partial is not None:
+                partial.unlink(missing_ok=True)
 
 
-def _name(partial: Path, file: Path) -> None:
+def _opened(file: Path) -> tuple[int, Path | None]:
+    """Without any name, so that nothing is left of it however this process ends; where the
+    filesystem has no such files, with that of a hidden one."""
+    with suppress(OSError):
+        if os.access(_OPEN, os.R_OK):
+            return os.open(file.absolute().parent, os.O_TMPFILE | os.O_WRONLY, 0o600), None
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), partial
+
+
+def _name(made: str, file: Path) -> None:
+    directory = os.open(file.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.link(partial, file)  # unlike a rename, never over a file that came meanwhile
+        # Unlike a rename, never over a file that came meanwhile. With a directory given, links
+        # such as those in /proc are followed.
+        os.link(made, file.absolute(), src_dir_fd=directory, follow_symlinks=True)
     except FileExistsError:
         raise MoorageError(f"{file} exists by now; nothing is overwritten") from None
     except OSError:
-        partial.rename(file)  # a filesystem without hard links
-    directory = os.open(file.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
+        if made.startswith(_OPEN):
+            raise
+        Path(made).rename(file)  # a filesystem without hard links
     finally:
+        os.fsync(directory)
         os.close(directory)
 
 
