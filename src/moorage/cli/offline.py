@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,9 @@ def call(home: Path, what: str, reply: type[T], on_progress: OnProgress, *argume
         return found
     if code == InvalidInput.exit_code:
         raise InvalidInput(*lines)
+    if code < 0:
+        died = signal.Signals(-code).name
+        raise MoorageError(f"its process was killed ({died}) before it was done: run it again")
     raise MoorageError((lines or ["it ended silently"])[-1])
 
 
