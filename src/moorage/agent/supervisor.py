@@ -147,8 +147,8 @@ def _bound(log: int, before: Path) -> None:
 
 
 def main(directory: str, how: str = "keep") -> None:
-    """With `exec`, become the agent, which somebody else keeps. Otherwise the supervisor's process:
-    says `ready` on its standard output once it is the only one, or `another` where there is one,
+    """With `exec`, become the agent, which somebody else keeps; otherwise its supervisor, which
+    says `ready` on standard output once it is the only one, or `another` where there is one,
     and goes on without terminal, session or parent."""
     if how == "exec":
         argv = command(Path(directory), json.loads(Path(directory, "plan.json").read_text()))

@@ -7,6 +7,7 @@ stable for many years; what is not known is passed on as it is.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 
 from moorage.backends.ssh.interface import HostConfig, HostProblem
@@ -35,7 +36,8 @@ def explain_silence(config: HostConfig, status: int, out: str, said: str) -> Hos
     if NO_PYTHON in out:
         return HostProblem(
             f"{place} has no Python that could run anything of ours",
-            "install Python 3.11 or newer there",
+            f"install python{sys.version_info.major}.{sys.version_info.minor} there (the same as "
+            "the server's)",
         )
     if "sudo:" in said:
         return HostProblem(
@@ -253,6 +255,6 @@ _KNOWN: tuple[tuple[re.Pattern[str], _Make], ...] = tuple(
         ),
         (r"kex_exchange_identification|Connection closed by|Connection reset by", _closed),
         (r"(?i)broken pipe|timeout, server .* not responding|Connection to \S+ closed", _broken),
-        (r"^.*(?:Bad configuration option|Bad owner or permissions|terminating,).*$", _setting),
+        (r"^.* line \d+: .+$|^.*Bad owner or permissions.*$", _setting),
     )
 )

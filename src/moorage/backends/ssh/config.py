@@ -25,10 +25,7 @@ Host {names}
 _ALL = {
     "BatchMode": "yes",
     "LogLevel": "ERROR",
-    "ConnectTimeout": CONNECT_TIMEOUT,
     "ConnectionAttempts": 1,
-    "ServerAliveInterval": ALIVE_INTERVAL,
-    "ServerAliveCountMax": ALIVE_COUNT,
     "RequestTTY": "no",
     "RemoteCommand": "none",
     "ForwardAgent": "no",
@@ -54,6 +51,9 @@ def config_text(config: HostConfig, sockets: Path, known: Path) -> str:
     names = _aliases(config)
     rule: dict[str, object] = {
         "StrictHostKeyChecking": _KEY_RULE[config.host_key],
+        "ConnectTimeout": CONNECT_TIMEOUT,
+        "ServerAliveInterval": ALIVE_INTERVAL,
+        "ServerAliveCountMax": ALIVE_COUNT,
         "UserKnownHostsFile": f"{_quoted(str(known))} ~/.ssh/known_hosts ~/.ssh/known_hosts2",
     }
     sections = []

@@ -40,8 +40,9 @@ def main(arguments: dict[str, Any], _stream: BinaryIO) -> dict[str, Any]:
         shutil.rmtree(directory, ignore_errors=True)
         if os.path.isdir(directory):
             shutil.rmtree(directory)
-        for parent in Path(directory).parents[:2] if "/.moorage/" in directory else ():
-            with contextlib.suppress(OSError):  # others are there
+        ours = 1 if directory.startswith(place.SYSTEM) else 2
+        with contextlib.suppress(OSError):  # others are there
+            for parent in list(Path(directory).parents)[:ours]:
                 parent.rmdir()
     return {"changed": True}
 
