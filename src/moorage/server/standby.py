@@ -30,6 +30,8 @@ _OWN = frozenset(
 
 LEADER_PATIENCE = 2.0
 """Seconds that the leader has to tell of runs; it may be frozen."""
+LEADER_SILENCE = 5.0
+"""Seconds for which one that did not answer in time is not asked again: a list has many pages."""
 
 Own = Callable[[str, str, bytes], bool]
 """Method, path, query: does this server answer by itself?"""
@@ -60,6 +62,7 @@ class Standby:
         self._peers = peers
         self._forward = forward
         self._is_own = is_own or is_of_the_past
+        self._silent_until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
@@ -77,12 +80,14 @@ class Standby:
         async def keep(message: Message) -> None:
             kept.append(message)
 
-        if self._peers.leader is None:
+        loop = asyncio.get_running_loop()
+        if self._peers.leader is None or loop.time() < self._silent_until:
             return False
         try:
             async with asyncio.timeout(LEADER_PATIENCE):
                 await self._forward(scope, receive, keep)
         except TimeoutError:
+            self._silent_until = loop.time() + LEADER_SILENCE
             return False
         if not kept or kept[0]["status"] >= 500 or kept[-1].get("more_body", False):
             return False

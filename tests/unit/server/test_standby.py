@@ -96,3 +96,15 @@ def test_who_tells(
     asyncio.run(main())
     line = f"GET {path}?limit=3 HTTP/1.1".encode()
     assert asked == ([line] if reply is not None and path != "/v1/info" else [])
+
+
+def test_a_leader_that_is_silent_is_not_asked_for_every_page() -> None:
+    asked: list[bytes] = []
+
+    async def main() -> None:
+        async with standing_by(b"", asked) as application:
+            for _ in range(3):
+                assert b"own" in await ask(application, "/v1/runs")
+
+    asyncio.run(main())
+    assert len(asked) == 1
