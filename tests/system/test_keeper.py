@@ -194,6 +194,21 @@ def test_an_abort_shortens_a_stop(tmp_path: Path, isolation: Isolation) -> None:
     play(tmp_path / "agent", isolation, scenario)
 
 
+def test_ends_that_are_told_together_are_told_before_the_keeper_leaves(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        numbers = range(1, 13)
+        for number in numbers:
+            await house.spawn(number, f"echo ready; {LONG}")
+        for number in numbers:
+            assert await house.keeper.stop(f"{number}.1.0", 0, "aborted")
+        records = [await house.end(number) for number in numbers]
+        assert {record.cause for record in records} == {"aborted"}
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
 def test_what_a_job_leaves_behind_is_killed(tmp_path: Path, isolation: Isolation) -> None:
     async def scenario(house: House) -> None:
         await house.spawn(9, f"echo ready; {LONG}")

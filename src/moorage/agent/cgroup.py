@@ -111,8 +111,8 @@ class Cgroups:
     def existing(self, key: str) -> Group:
         """The group of that name: to be made, or what is left of an earlier keeper's."""
         return Group(
-            {c: os.path.join(parent, key) for c, parent in self._v1.items()},
-            None if self._v2 is None else os.path.join(self._v2, key),
+            {c: f"{parent}/{key}" for c, parent in self._v1.items()},
+            None if self._v2 is None else f"{self._v2}/{key}",
         )
 
     def remove_idle(self) -> None:

@@ -111,8 +111,8 @@ class Job:
             "began": self.began,
             "cgroup": self.request["cgroup"] is not None,
         }
-        path = os.path.join(self.directory, SPAWNED)
-        if os.path.exists(os.path.join(self.directory, EXIT)):
+        path = f"{self.directory}/{SPAWNED}"
+        if os.path.exists(f"{self.directory}/{EXIT}"):
             # A request that its agent sent, and died, before this keeper was asked to bury it.
             raise LaunchError("it was started before, or given up", "exec")
         try:
@@ -132,7 +132,7 @@ class Job:
         """Nothing was started."""
         self._close_record()
         try:
-            os.unlink(os.path.join(self.directory, SPAWNED))
+            os.unlink(f"{self.directory}/{SPAWNED}")
         except OSError:
             pass
 
@@ -230,12 +230,12 @@ class Job:
 
     def _command(self) -> int | None:
         try:
-            return int(read(os.path.join(self.directory, COMMAND)))
+            return int(read(f"{self.directory}/{COMMAND}"))
         except (OSError, ValueError):
             return None
 
     def _write(self, name: str, content: dict[str, Any]) -> bool:
-        path = os.path.join(self.directory, name)
+        path = f"{self.directory}/{name}"
         try:
             fd = os.open(
                 f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import struct
+import time
 import zlib
 
 from moorage.agent.cgroup import Cgroups
@@ -39,6 +40,9 @@ _BACKLOG_LIMIT = 64 * 1024 * 1024
 _GARBAGE = 20_000
 """Objects between two searches for garbage in cycles, of which jobs leave next to none."""
 _PIECE = 64 * 1024
+_MANY, _PACE = 8, 0.005
+"""With that many jobs, seconds between two messages to a client: each wakes it, which costs both
+more than what is said. The first after a pause goes at once."""
 _PR_SET_CHILD_SUBREAPER = 36
 _CREDENTIALS = struct.Struct("3i")
 
@@ -54,13 +58,14 @@ def group_name(home: str) -> str:
 class Client:
     """One connection."""
 
-    __slots__ = ("due", "inbox", "outbox", "socket", "wanted")
+    __slots__ = ("due", "inbox", "outbox", "sent", "socket", "wanted")
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.inbox = b""
         self.outbox = bytearray()
         self.due = False
+        self.sent = 0.0
         self.wanted = select.EPOLLIN
 
 
@@ -77,7 +82,9 @@ class Keeper:
         self._consider_leaving()
 
     def close(self) -> None:
-        """Let go of the groups that are empty."""
+        """Say what is yet to be said, and let go of the groups that are empty."""
+        for client in list(self._clients.values()):
+            self._flush(client)
         self._tender.tidy()
 
     def _watch_signals(self) -> None:
@@ -191,10 +198,17 @@ class Keeper:
         client.outbox += json.dumps(message).encode() + b"\n"
         if not client.due:  # several messages of one round go out together
             client.due = True
-            self._loop.at_end(lambda: self._flush(client))
+            self._loop.at_end(lambda: self._pace(client))
+
+    def _pace(self, client: Client) -> None:
+        left = client.sent + _PACE - time.monotonic()
+        if left > 0 and self._tender.live() >= _MANY:
+            self._loop.later(left, lambda: self._flush(client))
+        else:
+            self._flush(client)
 
     def _flush(self, client: Client) -> None:
-        client.due = False
+        client.due, client.sent = False, time.monotonic()
         fd = client.socket.fileno()
         if fd < 0:
             return

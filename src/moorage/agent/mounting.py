@@ -61,7 +61,8 @@ def own_user_namespace() -> None:
 
 def enter(namespace: int, flags: int) -> None:
     """setns(2): become part of the namespace with that descriptor. MountError."""
-    check(_held.setns(namespace, flags), "the kernel refuses a namespace that it gave before")
+    # Whoever is the last to leave a namespace waits for the kernel to take it apart.
+    check(_libc.setns(namespace, flags), "the kernel refuses a namespace that it gave before")
 
 
 def mount(

@@ -64,6 +64,10 @@ class Tender:
         """Whether something runs, is being tidied up, or ended and nobody but us knows how."""
         return not all(job.saved for job in self.jobs.values())
 
+    def live(self) -> int:
+        """How many jobs are being started or run."""
+        return self._threads + len(self._mains)
+
     def save(self) -> None:
         """Write the records again that a full disk refused."""
         for job in self.jobs.values():
