@@ -294,6 +294,25 @@ def test_loss(bed: Bed) -> None:
         bed.loss(second, 2)
 
 
+def links_protection() -> list[str]:
+    """Settings of the machine's kernel that Debian's systemd changes."""
+    return [path.read_text() for path in sorted(Path("/proc/sys/fs").glob("protected_*"))]
+
+
+@pytest.mark.skipif(
+    not Path("/lib/systemd/systemd").exists(), reason="systemd is not installed here"
+)
+def test_systemd_as_process_1() -> None:
+    before = links_protection()
+    with bed_of([Shape(systemd=True)]) as bed:
+        (host,) = bed.hosts
+        assert host.run("systemctl", "is-system-running", "--wait").stdout == "running\n"
+        bed.kill(host)
+        bed.start(host)
+        assert host.run("systemd-run", "--wait", "--pipe", "echo", "hello").stdout == "hello\n"
+    assert links_protection() == before
+
+
 def left_of(number: int) -> list[Path]:
     """What a bed may not leave."""
     link = link_of(number)

@@ -238,7 +238,10 @@ class Bed:
         if "ready" in message:
             self[message["ready"]].outer = message["pid"]
         else:
-            self[message["ended"]].outer = 0
+            host = self[message["ended"]]
+            host.outer = 0
+            # The kernel takes its time; the next boot needs the name.
+            self._switch.unplug(host.port)
 
     def _send(self, **order: object) -> None:
         self._control.sendall(json.dumps(order).encode() + b"\n")

@@ -44,6 +44,28 @@ KexAlgorithms curve25519-sha256
 """
 
 
+UNIT = """\
+[Service]
+RuntimeDirectory=sshd
+ExecStart=/usr/sbin/sshd -D -e
+StandardError=file:/run/testbed
+Restart=always
+KillMode=process
+"""
+MASKED = (
+    "getty.target",
+    "systemd-logind.service",
+    "systemd-udevd.service",
+    # These would change the machine's kernel.
+    "systemd-sysctl.service",
+    "systemd-modules-load.service",
+    "systemd-binfmt.service",
+    "systemd-random-seed.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+)
+
+
 @dataclass(frozen=True)
 class KeyPair:
     """An Ed25519 key in OpenSSH's formats."""
@@ -81,6 +103,8 @@ class Disk:
         self.write("/etc/ssh/sshd_config", SSHD)
         self.write("/etc/ssh/ssh_host_ed25519_key", own.private, 0o600)
         self._accounts(client)
+        if self._shape.systemd:
+            self._units()
         if not self._shape.python:
             self._remove_pythons()
         self._lists()
@@ -132,6 +156,18 @@ class Disk:
             for path in (top, top / ".ssh", top / ".ssh" / "authorized_keys"):
                 os.chown(path, owner, owner)
                 path.chmod(0o600 if path.is_file() else 0o700)
+
+    def _units(self) -> None:
+        """No service of the machine but those that systemd itself must have."""
+        units = Path("/etc/systemd/system")
+        self._hide(units)
+        self._hide(Path("/etc/init.d"))
+        self.write(f"{units}/testbed-sshd.service", UNIT)
+        wanted = self.upper / units.relative_to("/") / "multi-user.target.wants"
+        wanted.mkdir()
+        (wanted / "testbed-sshd.service").symlink_to("../testbed-sshd.service")
+        for masked in MASKED:
+            (wanted.parent / masked).symlink_to("/dev/null")
 
     def _remove_pythons(self) -> None:
         for directory in PYTHONS:

@@ -42,6 +42,13 @@ done <"$directory/binds"
 pivot_root . .
 umount -l .
 cd /
+if [ -e /etc/systemd/system/testbed-sshd.service ]; then
+    # Services do not inherit this process's error output: sshd's words come this way.
+    mkfifo /run/testbed
+    cat /run/testbed >&2 3>&- &
+    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=testbed \
+        /lib/systemd/systemd --unit=multi-user.target
+fi
 # The shell reaps orphans while it waits; sshd comes back as it would under a service manager.
 exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ sh -c '
     while :; do

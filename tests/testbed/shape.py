@@ -29,5 +29,7 @@ class Shape:
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
+    systemd: bool = False
+    """Process 1 is systemd, with sshd as its only service; such a host needs seconds to boot."""
     devices: tuple[str, ...] = ()
     """More device nodes to have, such as "/dev/loop-control"."""
