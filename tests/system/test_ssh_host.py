@@ -306,6 +306,7 @@ def test_a_call_on_a_frozen_host_ends(bed, tmp_path, monkeypatch):
     there = bed["h3"]
     monkeypatch.setattr(config_module, "ALIVE_INTERVAL", 1)
     monkeypatch.setattr(config_module, "ALIVE_COUNT", 2)
+    monkeypatch.setattr(config_module, "CONNECT_TIMEOUT", 2)
 
     async def story() -> None:
         async with reaching(config(bed, there), tmp_path) as host:

@@ -60,7 +60,10 @@ def config_text(config: HostConfig, sockets: Path, known: Path) -> str:
     before = ""
     for jump, name in zip(config.jumps, names, strict=True):
         own = _place(jump.hostname, jump.port, jump.user, jump.identity_file, before)
-        sections.append(_section(name, {**own, "ControlMaster": "no", "ControlPath": "none"}))
+        # Its words are asked for only when something is wrong; why it cannot go on to the next
+        # host is among those that are no errors to it.
+        quiet = {"ControlMaster": "no", "ControlPath": "none", "LogLevel": "INFO"}
+        sections.append(_section(name, {**own, **quiet}))
         before = name
     place = _place(config.hostname, config.port, config.user, config.identity_file, before)
     if not config.jumps:

@@ -51,10 +51,12 @@ class Connection:
         pythons: Sequence[str],
         privilege: str = "",
         payload: AsyncIterator[bytes] | None = None,
-        deadline: float = DEADLINE,
+        deadline: float | None = None,
     ) -> Any:
         """Run a program over there and return what it answers. `payload` follows on its standard
-        input; secrets go in `arguments`, which are sent the same way. HostProblem."""
+        input; secrets go in `arguments`, which are sent the same way. `deadline`: in seconds,
+        DEADLINE unless given. HostProblem."""
+        deadline = DEADLINE if deadline is None else deadline
         word = new_word()
         request = program.request(word, arguments)
         process = await self._ssh([command(pythons, privilege)])
@@ -82,8 +84,23 @@ class Connection:
                 f"the login on {where(self.config)} prints without end", "look at its rc files"
             )
         if status == NOT_SSH:
+            if self.config.jumps:
+                said = await self._words_of_all()
             raise await with_fingerprint(self.config, explain(self.config, said), said)
         raise explain_silence(self.config, status, out, said)
+
+    async def _words_of_all(self) -> str:
+        """What ssh says without a shared connection: with one, it hides the words of those on
+        the way."""
+        process = await self.apart(["exit 0"], ())
+        try:
+            async with asyncio.timeout(DEADLINE):
+                _, said = await _converse(process, b"", None)
+        except TimeoutError:
+            return ""
+        finally:
+            await reap(process)
+        return said
 
     async def _ssh(
         self, arguments: Sequence[str], options: Sequence[str] = ()
@@ -105,10 +122,13 @@ class Connection:
                 "the server's machine has no ssh", "install openssh-client there"
             ) from None
 
-    async def apart(self, arguments: Sequence[str], options: Sequence[str]) -> Any:
+    async def apart(
+        self, arguments: Sequence[str], options: Sequence[str]
+    ) -> asyncio.subprocess.Process:
         """A connection of its own with a command on it, for what lasts."""
-        alone = ("-o", "ControlMaster=no", "-o", "ControlPath=none", *options)
-        return await self._ssh(arguments, alone)
+        alone = ("ControlMaster=no", "ControlPath=none", "ControlPersist=no")
+        words = [word for option in alone for word in ("-o", option)]
+        return await self._ssh(arguments, [*words, *options])
 
     def _prepare(self) -> Path:
         if self._directory is None or not self._directory.is_dir():
