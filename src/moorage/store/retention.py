@@ -182,13 +182,19 @@ class Retention:
             self._writer.submit(batch).result()
 
     def _expired(self, query: str, now: float, **more: int) -> int | None:
-        limits = self._limits
-        newest: int = self._store.read("max_seq")[0]["seq"]
-        params = {
-            "before": now - limits.event_age if limits.event_age else _NEVER,
-            "surplus": newest - limits.events if limits.events else 0,
-        }
+        age = self._limits.event_age
+        params = {"before": now - age if age else _NEVER, "surplus": self._surplus_event()}
         seq: int | None = self._store.read(query, params | more)[0]["seq"]
+        return seq
+
+    def _surplus_event(self) -> int:
+        """The newest that is one too many; 0: none is. A restore leaves out a million numbers, so
+        where numbers say that there are too many, events are counted."""
+        keep = self._limits.events
+        ends = self._store.read("event_ends")[0]
+        if not keep or ends["newest"] - ends["oldest"] < keep:
+            return 0
+        seq: int = self._store.read("surplus_event", {"keep": keep})[0]["seq"]
         return seq
 
     def _count(self, seq: int) -> int:

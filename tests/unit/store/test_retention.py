@@ -126,6 +126,15 @@ def test_events_go_from_the_oldest_and_their_end_is_known(store: Store, writer: 
     assert store.read("max_seq") == [{"seq": 3000}]
 
 
+def test_numbers_that_a_restore_left_out_count_as_no_events(store: Store, writer: Writer) -> None:
+    store.write([rows.event(at=NOW) for _ in range(5)])
+    store.write([Statement("restore_event_numbers", {"seq": 2_000_000})])
+    store.write([rows.event(at=NOW) for _ in range(5)])
+    assert Retention(store, writer, Limits(events=1000)).trim_events(NOW) == 0
+    assert Retention(store, writer, Limits(events=7)).expired_events(NOW) == 3
+    assert Retention(store, writer, Limits(events=7)).trim_events(NOW) == 3
+
+
 def test_who_asks_for_removed_events_is_told(store: Store, writer: Writer) -> None:
     store.write([rows.run(1), rows.run(2)])
     store.write(

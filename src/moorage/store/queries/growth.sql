@@ -80,6 +80,16 @@ WHERE at < :before OR seq <= :surplus;
 -- Retention, to be told beforehand: as expired_events, of all.
 SELECT max(seq) AS seq FROM events WHERE at < :before OR seq <= :surplus;
 
+-- name: event_ends
+-- The lowest and the highest number of the events that there are.
+SELECT (SELECT coalesce(min(seq), 0) FROM events) AS oldest,
+    (SELECT coalesce(max(seq), 0) FROM events) AS newest;
+
+-- name: surplus_event
+-- Retention: the newest event that is not among the newest :keep (0: all are).
+SELECT coalesce(max(seq), 0) AS seq
+FROM (SELECT seq FROM events ORDER BY seq DESC LIMIT 1 OFFSET :keep) AS beyond;
+
 -- name: count_events
 -- How many events there are up to number :seq.
 SELECT count(*) AS total FROM events WHERE seq <= :seq;
