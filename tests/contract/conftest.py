@@ -4,4 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("contract.store_suite", "contract.blob_suite")
+pytest.register_assert_rewrite(
+    "contract.store_suite", "contract.blob_suite", "contract.runtime_suite"
+)

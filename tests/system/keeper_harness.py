@@ -121,20 +121,23 @@ def _mounts(home: Path) -> list[str]:
     return [line for line in lines if line.split()[4] in places or str(home) in line]
 
 
-def play(home: Path, isolation: Isolation, scenario: Callable[[House], Awaitable[None]]) -> None:
+def play(
+    home: Path,
+    isolation: Isolation,
+    scenario: Callable[[House], Awaitable[None]],
+    build: Callable[[Path, Isolation], House] = House,
+) -> None:
     """Run the scenario in a new house, then look whether anything is left."""
     home.mkdir(parents=True, exist_ok=True)
     mounts = _mounts(home)
-    asyncio.run(_play(home, isolation, scenario))
+    asyncio.run(_play(build(home, isolation), scenario))
     assert _mounts(home) == mounts
     assert not groups(home)
     assert not processes(home)
 
 
-async def _play(
-    home: Path, isolation: Isolation, scenario: Callable[[House], Awaitable[None]]
-) -> None:
-    house = House(home, isolation)
+async def _play(house: House, scenario: Callable[[House], Awaitable[None]]) -> None:
+    home = house.home
     await house.keeper.connect()
     try:
         await scenario(house)

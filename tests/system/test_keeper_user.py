@@ -12,7 +12,13 @@ UID = 1234
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    "name", ["system/test_keeper.py", "system/test_keeper_sandbox.py", "unit/data/test_blobs.py"]
+    "name",
+    [
+        "system/test_keeper.py",
+        "system/test_keeper_sandbox.py",
+        "unit/data/test_blobs.py",
+        "contract/test_runtimes.py",
+    ],
 )
 def test_as_an_ordinary_user(name: str) -> None:
     with place() as directory:

@@ -9,6 +9,8 @@ last.
 
 from __future__ import annotations
 
+import codecs
+import errno
 import glob
 import os
 import resource
@@ -32,6 +34,8 @@ _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/se
 _KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 """What of /proc would change the node."""
 _NODE_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+_LOADED = tuple(codecs.lookup(name) for name in ("utf-8", "latin-1", "unicode_escape"))
+"""Python loads them when they are first used, and in the new root they are not to be found."""
 NAME = "image"
 """Directory of an attempt with all that belongs to its writable layer."""
 
@@ -78,6 +82,7 @@ class ContainerRoot:
         binds = [[*operation] for operation in operations]
         files = [["bind", path, path, True] for path in _NODE_FILES if os.path.exists(path)]
         held = [_hold(one) for one in (*files, *binds)]
+        own = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in self._wanted["own"]]
         base = f"{self._directory}/{NAME}/root"
         self._layer(base)
         self._old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -88,7 +93,7 @@ class ContainerRoot:
         if account is None:
             account = container_user.find(self._wanted["user"])
             if account.uid or account.gid:
-                container_user.give(account, self._wanted["own"])
+                container_user.give(account, own)
         self._leave()
         for place in self._read_only:  # now, because mounts of the old root had the same paths
             mounting.make_read_only(place)
@@ -267,7 +272,24 @@ def run(request: dict[str, Any], group: Group | None, mapped: bool) -> NoReturn:
             container_user.become(account)
         os.umask(0o022)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.execvpe(argv[0], argv, {"HOME": account.home, **request["env"]})
+        _execute(argv, {"HOME": account.home, **request["env"]})
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NotStarted(f"{argv[0]} cannot be started in the image: {reason}", "exec") from error
+
+
+def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
+    """Execute it, found on the container's PATH. Not by `os.execvpe`, which imports a module on
+    the way, and there are none any more. OSError."""
+    paths = [argv[0]]
+    if "/" not in argv[0]:
+        paths = [f"{place or '.'}/{argv[0]}" for place in env.get("PATH", "").split(":")]
+    problem = OSError(errno.ENOENT, "it is not there")
+    for path in paths:
+        try:
+            os.execve(path, argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            problem = error
+    raise problem

@@ -68,11 +68,11 @@ def _lines(path: str, fields: int) -> Iterator[list[str]]:
             yield parts
 
 
-def give(account: Account, directories: list[str]) -> None:
-    """Let the account own these trees, links not followed. OSError."""
+def give(account: Account, directories: list[int]) -> None:
+    """Let the account own these trees, given by descriptors, links not followed. OSError."""
     for top in directories:
-        os.chown(top, account.uid, account.gid)
-        for _, below, files, place in os.fwalk(top):
+        os.chown(".", account.uid, account.gid, dir_fd=top)
+        for _, below, files, place in os.fwalk(".", dir_fd=top):
             for name in (*below, *files):
                 os.chown(name, account.uid, account.gid, dir_fd=place, follow_symlinks=False)
 

@@ -168,7 +168,7 @@ class Registry:
             raise
         except urllib.error.URLError as error:
             if isinstance(error.reason, OSError) and not isinstance(error.reason, TimeoutError):
-                raise _Hopeless(f"{urlsplit(self._base).netloc}: {error.reason}") from None
+                raise _Hopeless(f"{urlsplit(self._base).netloc} {_why(error.reason)}") from None
             raise
 
     def _refusal(self, code: int) -> SourceError:
@@ -210,6 +210,10 @@ class Registry:
         except ValueError:
             raise SourceError("the token server answers with nonsense") from None
         return f"Bearer {answer.get('token') or answer.get('access_token')}"
+
+
+def _why(error: OSError) -> str:
+    return f"cannot be reached: {error.strerror or error}"
 
 
 class _Hopeless(SourceError):

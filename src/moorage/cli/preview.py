@@ -51,10 +51,12 @@ def describe(considered: Considered, style: Style) -> list[str]:
     lines = [_field("run", printable(spec.name or "the server picks a name"))]
     if spec.schedule is not None:
         lines.append(_field("schedule", ", ".join(spec.schedule.cron) + " (UTC)"))
+    if spec.image is not None:
+        lines.append(_field("image", printable(spec.image)))
     commands = considered.prepared.shown.commands
-    first, *more = [part for command in commands for part in command.split("\n") if part]
-    dots = f" ... ({len(more)} more)" if more else ""
-    lines.append(_field("command", printable(first) + dots))
+    parts = [part for command in commands for part in command.split("\n") if part]
+    dots = f" ... ({len(parts) - 1} more)" if len(parts) > 1 else ""
+    lines.append(_field("command", printable(parts[0] if parts else "the image's own") + dots))
     lines += _labelled("runs on", _nodes(plan.nodes, style))
     if plan.waits_for:
         lines.append(_field("waits for", printable(plan.waits_for)))
