@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import yaml
 
 from moorage.interpolate import references
@@ -49,6 +50,17 @@ def dump(task: Task, *, inherited: Collection[str] = ()) -> str:
     )
 
 
+_HIDDEN = "(hidden)"
+
+
+def without_password(task: Task) -> Task:
+    """The task for whoever only looks at it."""
+    if task.registry_auth is None:
+        return task
+    hidden = msgspec.structs.replace(task.registry_auth, password=_HIDDEN)
+    return msgspec.structs.replace(task, registry_auth=hidden)
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes commands of several lines as blocks, and lists and mappings never as anchors."""
 
@@ -58,7 +70,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _auth(auth: RegistryAuth) -> dict[str, str]:
     """A password is never printed, only where it is taken from."""
-    password = auth.password if references(auth.password) else "(hidden)"
+    password = auth.password if references(auth.password) else _HIDDEN
     return {"username": auth.username, "password": password}
 
 

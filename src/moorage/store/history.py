@@ -25,6 +25,7 @@ from moorage.protocol.api import (
     RunSummary,
     RunView,
 )
+from moorage.specs.show import without_password
 from moorage.specs.task import Task
 from moorage.store.base import Row, Store
 
@@ -114,7 +115,8 @@ class History:
         jobs = [
             _job(job, attempts.get(job["id"], [])) for job in self._store.read("jobs_of_run", run)
         ]
-        return RunView(_summary(row), _spec(row["spec"]), jobs, row["source"], row["dialect"])
+        spec = without_password(_spec(row["spec"]))
+        return RunView(_summary(row), spec, jobs, row["source"], row["dialect"])
 
     def tries(self, run: int, index: int | None) -> JobTries | None:
         """Where the job at a position of a run (None: its newest) was tried; None without one."""
