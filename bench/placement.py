@@ -49,7 +49,7 @@ def cluster_of(jobs: int, nodes: int) -> Cluster:
 def choose(cluster: Cluster) -> int:
     """Nothing but the choice, in the scheduler's order: which node takes which job."""
     queue, placed = cluster.queue, 0
-    for number, node in placements(queue, Places(cluster.nodes.values())):
+    for number, (node,) in placements(queue, Places(cluster.nodes.values())):
         node.reserve(number, cluster.jobs[number].shape)
         queue.remove(number)
         placed += 1

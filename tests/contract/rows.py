@@ -54,6 +54,7 @@ def job(number: int, run_id: int, **changes: Any) -> Statement:
             "queued_at": 100.0,
             "started_at": None,
             "ended_at": None,
+            "cause": None,
             **changes,
         },
     )
@@ -72,6 +73,7 @@ def node(number: int, **changes: Any) -> Statement:
             "isolation": "{}",
             "pythons": "[]",
             "last_seen": 100.0,
+            "address": "",
             **changes,
         },
     )
@@ -83,6 +85,7 @@ def attempt(job_id: int, number: int = 1, **changes: Any) -> Statement:
         {
             "job_id": job_id,
             "attempt": number,
+            "rank": 0,
             "node_id": 1,
             "state": "staging",
             "gpus": "[]",
@@ -98,6 +101,7 @@ def progress(job_id: int, state: str, **changes: Any) -> Statement:
         {
             "job_id": job_id,
             "attempt": 1,
+            "rank": 0,
             "state": state,
             "started_at": 102.0,
             "ended_at": None,

@@ -42,7 +42,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "attempts_of_run": {"run_id": MIDDLE},
     "job_at": {"run_id": MIDDLE, "idx": 0},
     "last_job": {"run_id": MIDDLE},
-    "attempts_of_job": {"job_id": MIDDLE},
+    "attempts_of_job": {"job_id": MIDDLE, "rank": 0},
     "events_since": {"since": 7 * MIDDLE, "limit": PAGE},
     "run_events_since": {"run": MIDDLE, "since": 0, "limit": PAGE},
     "events_trimmed": {},
@@ -87,7 +87,7 @@ def test_sqlite_searches_and_does_not_scan(filled_sqlite: sqlite3.Connection, na
             continue  # bounded by what is live
         words = step.split()
         assert not (words[0] == "SCAN" and words[1] in {*GROWING, "e", "a", "r", "j"}), plan
-        assert "TEMP B-TREE" not in step, plan
+        assert "TEMP B-TREE" not in step or name in BOOT, plan
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def _nothing_is_left(world: World) -> None:
     require(not leader.cluster.jobs, promise, leader.cluster.jobs)
     for node in world.nodes.values():
         require(not node.claims, "nothing stays on a node", (node.name, list(node.claims)))
-        known = {f"{job}.{attempt}.0" for job, attempt in _attempts(world)}
+        known = {f"{job}.{attempt}.{rank}" for job, attempt, rank in _attempts(world)}
         require(node.logs <= known, "deleted runs leave no output", (node.name, node.logs - known))
     require(not world.disk.rows("dropped_logs"), "deleted runs leave no output", "rows")
     for node in leader.cluster.nodes.values():
@@ -92,6 +92,6 @@ def _nothing_is_left(world: World) -> None:
     require(world.disk.dump() == world.ahead.dump(), "what is decided becomes durable")
 
 
-def _attempts(world: World) -> list[tuple[int, int]]:
-    rows = world.disk.connection.execute("SELECT job_id, attempt FROM attempts")
-    return [(row[0], row[1]) for row in rows]
+def _attempts(world: World) -> list[tuple[int, int, int]]:
+    rows = world.disk.connection.execute("SELECT job_id, attempt, rank FROM attempts")
+    return [(row[0], row[1], row[2]) for row in rows]

@@ -32,14 +32,16 @@ class Ledger:
         self.shaken: set[str] = set()
         """Attempts that met a crash or a reboot: only these may be `lost`."""
         self._open: defaultdict[int, dict[str, str]] = defaultdict(dict)
-        """Claims that are not over, by job: attempt and node."""
+        """Claims that are not over, by job: key and node. Those of one attempt may be beside each
+        other, each on a node of its own."""
         self._cpus: defaultdict[str, float] = defaultdict(float)
         self._gpus: defaultdict[str, set[int]] = defaultdict(set)
 
     def claimed(self, node: str, key: str, launch: Launch) -> None:
         """No other attempt of the job may be anywhere, and the node must have the room."""
         earlier = self._open[launch.job]
-        if earlier:
+        ranks = [AttemptKey.parse(other) for other in earlier]
+        if any(rank.attempt != launch.attempt for rank in ranks) or node in earlier.values():
             raise Broken("one live attempt a job", f"{key} began on {node} beside {earlier}")
         earlier[key] = node
         self._cpus[node] += float(launch.env["MOORAGE_CPUS"])

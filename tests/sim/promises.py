@@ -9,20 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Write
-from moorage.core.job import TRANSITIONS, Live, Prefilled, Queued
+from moorage.core.job import TRANSITIONS, Live, Prefilled, Queued, ranks_of
 from moorage.core.node import Node
+from moorage.core.reactor.ranks import unfinished
 from moorage.ids import AttemptKey
-from moorage.protocol.agent import Forget, Start, ToAgent
+from moorage.protocol.agent import Forget, Launch, Start, Stop, ToAgent
 from moorage.protocol.api import FINAL_STATES
+from moorage.specs.task import Task
 from sim.ledger import Broken
 
 if TYPE_CHECKING:
     from sim.world import World
 
+decode = lru_cache(4096)(msgspec.json.Decoder(Task).decode)
 FOLLOWS = frozenset((before, after) for (before, _), after in TRANSITIONS.items())
 ORDER = ("prefilled", "assigned", "staging", "running", "finishing", "done")
 
@@ -43,7 +49,9 @@ class Promises:
         self._states: dict[int, str] = {}
         """Live runs by state, as the rows tell it."""
         self._counts: Counter[str] = Counter()
-        self._reached: dict[tuple[int, int], int] = {}
+        self._reached: dict[tuple[int, int, int], int] = {}
+        self._caused: set[tuple[int, int]] = set()
+        """Attempts that a rank is known to have ended."""
 
     def restarted(self) -> None:
         """The leader begins anew from what is durable."""
@@ -51,6 +59,8 @@ class Promises:
         self._states = {row["id"]: row["state"] for row in rows}
         self._counts = Counter(self._states.values())
         self._reached.clear()
+        jobs = self.world.ahead.rows("live_jobs")
+        self._caused = {(job["id"], job["attempt"]) for job in jobs if job["cause"] is not None}
 
     # after a decision of the leader
 
@@ -70,11 +80,33 @@ class Promises:
                     self._ended(effect)
             elif isinstance(effect, Send):
                 nodes[effect.node] = None
+        self._stops_the_others(effects)
         self._rebuilds(runs)
         for node in nodes:
             books(self.world.leader.cluster, self.world.leader.cluster.nodes[node])
         counts = self.world.leader.cluster.counts
         require(counts == self._counts, "run counts equal a recount", (counts, self._counts))
+
+    def _stops_the_others(self, effects: Sequence[Effect]) -> None:
+        """In the decision in which a rank is found to have ended its job."""
+        jobs = self.world.leader.cluster.jobs
+        sends = [effect.message for effect in effects if isinstance(effect, Send)]
+        stopped = {message.key for message in sends if isinstance(message, Stop)}
+        for effect in effects:
+            if not isinstance(effect, Write) or effect.query != "update_job":
+                continue
+            number, cause = effect.params["id"], effect.params["cause"]
+            key, job = (
+                (number, effect.params["attempt"]),
+                self.world.leader.cluster.jobs.get(number),
+            )
+            if cause is None or key in self._caused or job is None or job.stopping:
+                continue
+            self._caused.add(key)
+            state = job.state
+            if isinstance(state, Live) and state.attempt == key[1]:
+                left = {job.rank_key(n) for n, r in enumerate(ranks_of(state)) if unfinished(r)}
+                require(left <= stopped, "one failed rank ends the others", (key, left - stopped))
 
     def _written(self, query: str, params: Any, runs: dict[int, None]) -> None:
         cluster = self.world.leader.cluster
@@ -88,16 +120,17 @@ class Promises:
             job = cluster.jobs.get(params.get("job_id", params.get("id")))
             if job is not None:
                 runs[job.run] = None
-        if query == "insert_attempt":
+        if query == "insert_attempt" and not params["rank"]:
             self._next_attempt(params["job_id"], params["attempt"])
         elif query == "update_attempt":
-            key, reached = (params["job_id"], params["attempt"]), ORDER.index(params["state"])
+            key = (params["job_id"], params["attempt"], params["rank"])
+            reached = ORDER.index(params["state"])
             require(reached >= self._reached.get(key, 0), "attempts never go back", key)
             self._reached[key] = reached
             if '"lost"' in (params["outcome"] or ""):
                 self._lost(*key)
             elif '"unstarted"' in (params["outcome"] or ""):
-                ran = self.world.ledger.starts[f"{key[0]}.{key[1]}.0"]
+                ran = self.world.ledger.starts[str(AttemptKey(*key))]
                 require(not ran, "what counts as never started did not run", key)
 
     def _count(self, run: int, state: str) -> None:
@@ -117,24 +150,37 @@ class Promises:
         stopping = self.world.ahead.one("SELECT stopping FROM jobs WHERE id = ?", job)
         require(stopping["stopping"] == 0, "what is stopped is not tried again", (job, attempt))
 
-    def _lost(self, job: int, attempt: int) -> None:
+    def _lost(self, job: int, attempt: int, rank: int) -> None:
         """Only what met a crash, or was given to a node that was rebooted."""
         text = (
             "SELECT n.name FROM nodes n JOIN attempts a ON a.node_id = n.id"
-            " WHERE a.job_id = ? AND a.attempt = ?"
+            " WHERE a.job_id = ? AND a.attempt = ? AND a.rank = ?"
         )
-        node = self.world.nodes[self.world.ahead.one(text, job, attempt)["name"]]
-        shaken = f"{job}.{attempt}.0" in self.world.ledger.shaken or node.boot > 1
+        node = self.world.nodes[self.world.ahead.one(text, job, attempt, rank)["name"]]
+        shaken = f"{job}.{attempt}.{rank}" in self.world.ledger.shaken or node.boot > 1
         require(shaken, "nothing is lost without a fault", (job, attempt, node.name))
 
     def _ended(self, effect: Emit) -> None:
         """What users are told is what happened; and the job has let go of everything."""
-        key, ledger = f"{effect.job}.{effect.data['attempt']}.0", self.world.ledger
         if effect.data["state"] == "succeeded":
-            require(key in ledger.succeeded, "what succeeded ended with code 0", key)
-        if effect.node is not None:
-            claims = self.world.leader.cluster.nodes[effect.node].claims
-            require(effect.job not in claims, "finished jobs release all", effect.job)
+            key, ledger = (effect.job, effect.data["attempt"]), self.world.ledger
+            must = self._must_succeed(*key)
+            good = {rank for rank in must if f"{key[0]}.{key[1]}.{rank}" in ledger.succeeded}
+            require(good == must, "what succeeded ended with code 0", (key, must - good))
+        for node in self.world.leader.cluster.nodes.values():
+            require(effect.job not in node.claims, "finished jobs release all", effect.job)
+
+    def _must_succeed(self, job: Any, attempt: Any) -> set[int]:
+        """The ranks of which a user wants it."""
+        if self._task(job).stop_criteria == "master-done":
+            return {0}
+        text = "SELECT max(rank) AS last FROM attempts WHERE job_id = ? AND attempt = ?"
+        return set(range(self.world.ahead.one(text, job, attempt)["last"] + 1))
+
+    def _task(self, job: int) -> Task:
+        text = "SELECT r.spec FROM runs r JOIN jobs j ON j.run_id = r.id WHERE j.id = ?"
+        row = self.world.ahead.one(text, job)
+        return decode(row["spec"])
 
     def _rebuilds(self, runs: Iterable[int]) -> None:
         """The rows of these runs rebuild them."""
@@ -145,10 +191,13 @@ class Promises:
         require(rebuilt.runs == live, promise, (rebuilt.runs, live))
         require(rebuilt.jobs == jobs, promise, (rebuilt.jobs, jobs))
         for number, job in jobs.items():
-            if isinstance(job.state, Live):
-                node = job.state.node
-                same = rebuilt.nodes[node].claims[number] == cluster.nodes[node].claims.get(number)
-                require(same, promise, ("claim", number, node))
+            places = sum(number in node.claims for node in cluster.nodes.values())
+            wanted = (len(job.gang) or 1) if isinstance(job.state, Live) else 0
+            require(places == wanted, "all ranks hold resources, or none", (number, places))
+            for rank in ranks_of(job.state) if isinstance(job.state, Live) else ():
+                claim = cluster.nodes[rank.node].claims.get(number)
+                same = rebuilt.nodes[rank.node].claims[number] == claim
+                require(same, promise, ("claim", number, rank.node))
 
     # at a commit, and when something leaves
 
@@ -158,7 +207,7 @@ class Promises:
             if (
                 isinstance(effect, Emit)
                 and effect.job is not None
-                and effect.kind != "job.retracted"
+                and effect.kind not in ("job.retracted", "rank.ended")
             ):
                 state = effect.kind.removeprefix("job.")
                 if state == "ended":
@@ -174,18 +223,30 @@ class Promises:
     def sent(self, message: ToAgent) -> None:
         """Nothing leaves before it is durable."""
         if isinstance(message, Start):
-            row = self._attempt(f"{message.launch.job}.{message.launch.attempt}.0")
+            launch = message.launch
+            row = self._attempt(f"{launch.job}.{launch.attempt}.{launch.rank}")
             require(row is not None, "nothing leaves before it is durable", message)
+            self._in_turn(launch)
         elif isinstance(message, Forget):
             for key in message.keys:
                 row = self._attempt(key)
                 durable = row is None or row["state"] == "done"
                 require(durable, "nothing leaves before it is durable", message)
 
+    def _in_turn(self, launch: Launch) -> None:
+        """Ranks start in the order that a user wants."""
+        task, first = self._task(launch.job), set[int]()
+        if task.startup_order == "master-first" and launch.rank:
+            first = {0}
+        elif task.startup_order == "workers-first" and not launch.rank:
+            first = set(range(1, launch.nodes))
+        for rank in first:
+            key = f"{launch.job}.{launch.attempt}.{rank}"
+            require(self.world.ledger.starts[key] > 0, "ranks start in their order", key)
+
     def _attempt(self, key: str) -> Any:
-        job, attempt, _ = AttemptKey.parse(key)
-        text = "SELECT state FROM attempts WHERE job_id = ? AND attempt = ?"
-        return self.world.disk.one(text, job, attempt)
+        text = "SELECT state FROM attempts WHERE job_id = ? AND attempt = ? AND rank = ?"
+        return self.world.disk.one(text, *AttemptKey.parse(key))
 
     # now and then
 
@@ -223,7 +284,7 @@ def books(cluster: Cluster, node: Node) -> None:
     require(free >= 0, "no node is given away twice", node)
     for number in node.claims:
         state = cluster.jobs[number].state if number in cluster.jobs else None
-        here = isinstance(state, Live) and state.node == node.id
+        here = isinstance(state, Live) and node.id in {rank.node for rank in ranks_of(state)}
         require(here, "finished jobs release all", (node.name, number, state))
 
 

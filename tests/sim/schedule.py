@@ -54,6 +54,16 @@ class Schedule:
         # Where all ask for the same, short jobs are sent ahead to full nodes.
         self.cpus = dice.choice(((1,), (1, 2), (0.5, 1, 1, 2, 4)))
         self.memories = dice.choice(((0,), (4,), (0, 0, 4, 12)))
+        # Many seeds have jobs on several nodes, some of them nothing else.
+        most = min(nodes, 4)
+        self.ranks = dice.choice(((1,), (1,), (1, 1, 1, 2, most), (2, most)))
+        self.policies = dice.choice(
+            (
+                ("any all-done",),
+                ("any all-done", "any master-done"),
+                ("master-first all-done", "workers-first all-done", "master-first master-done"),
+            )
+        )
         # Live runs per node up to which users submit.
         self.busy = dice.choice((6, 12, 24))
         self.time = 0.0
@@ -218,6 +228,8 @@ class Schedule:
             dice.choice((0, 20, 3600)),
             dice.choice(("", "", "", "", "", "", "", "*/2 * * * *")),
             dice.choice(("ends",) * 9 + ("forever",)),
+            dice.choice(self.ranks),
+            dice.choice(self.policies),
         )
 
     def _cancels(self) -> None:

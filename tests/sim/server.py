@@ -237,7 +237,7 @@ class Server:
         number = RunId(row["id"])
         logs: dict[NodeId, list[str]] = {}
         for attempt in self.world.disk.rows("attempts_of_run", run_id=number):
-            key = f"{attempt['job_id']}.{attempt['attempt']}.0"
+            key = f"{attempt['job_id']}.{attempt['attempt']}.{attempt['rank']}"
             logs.setdefault(NodeId(attempt["node_id"]), []).append(key)
         try:
             self.decide(reactor.on_delete(self.cluster, number, logs))

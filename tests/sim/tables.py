@@ -110,8 +110,6 @@ class Tables:
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table but the feed, to compare."""
         return {
-            table: [
-                tuple(r) for r in self.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")
-            ]
+            table: sorted(map(tuple, self.connection.execute(f"SELECT * FROM {table}")), key=repr)
             for table in _TABLES
         }

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from moorage.core.effects import Effect, Write
 from moorage.protocol.agent import GpuDevice, NodeResources, Outcome, ToAgent
 from moorage.protocol.api import RunRequest
+from moorage.specs.gang import StartupOrder, StopCriteria
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
 from moorage.specs.schedule import Schedule
@@ -48,9 +49,19 @@ INTERVAL = 1000
 
 @lru_cache(maxsize=4096)
 def task(
-    cpu: float, memory: int, gpu: int, priority: int, retry: float, cron: str, does: str
+    cpu: float,
+    memory: int,
+    gpu: int,
+    priority: int,
+    retry: float,
+    cron: str,
+    does: str,
+    nodes: int = 1,
+    policy: str = "any all-done",
 ) -> Task:
-    """What users submit. `retry`: seconds, 0 for none; `does`: `ends`, or `forever`."""
+    """What users submit. `retry`: seconds, 0 for none; `does`: `ends`, or `forever`; `policy`:
+    the order in which ranks start, and which of them must end."""
+    order, criteria = policy.split()
     return Task(
         commands=[does],
         resources=Resources(
@@ -61,6 +72,9 @@ def task(
         priority=priority,
         retry=Retry(duration=retry) if retry else None,
         schedule=Schedule([cron]) if cron else None,
+        nodes=nodes,
+        startup_order=cast(StartupOrder, order),
+        stop_criteria=cast(StopCriteria, criteria),
     )
 
 

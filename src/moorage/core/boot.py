@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,18 +16,20 @@ from moorage.core.job import (
     JobState,
     Prefilled,
     Queued,
+    Rank,
     Running,
     Starting,
     Stopping,
 )
 from moorage.core.node import Node, Reservation
 from moorage.core.run import Run
-from moorage.core.shape import shape_of
+from moorage.core.shape import shapes_of
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Held, Isolation, NodeResources, Outcome, Phase, Usage
 from moorage.specs.task import Task
 
 Row = Mapping[str, Any]
+_gpus = msgspec.json.Decoder(tuple[int, ...]).decode
 
 
 def restore(
@@ -50,11 +52,13 @@ def restore(
         cluster.nodes[NodeId(row["node_id"])].dropped_logs[row["attempt"]] = None
     for row in runs:
         cluster.add_run(_run(row))
-    live = {(row["job_id"], row["attempt"]): row for row in attempts}
+    live: dict[tuple[int, int], list[Row]] = {}
+    for row in attempts:
+        live.setdefault((row["job_id"], row["attempt"]), []).append(row)
     for row in jobs:
         # A job in line is stored as queued; its row of `attempts` tells.
         number = row["attempt"] + (row["state"] == "queued")
-        _add_job(cluster, row, live.get((row["id"], number)))
+        _add_job(cluster, row, live.get((row["id"], number), []))
     return cluster
 
 
@@ -81,6 +85,7 @@ def _node(row: Row) -> Node:
         pythons=msgspec.json.decode(row["pythons"], type=list[str]),
         up=False,
         last_seen=row["last_seen"],
+        address=row["address"],
     )
 
 
@@ -101,49 +106,51 @@ def _run(row: Row) -> Run:
     )
 
 
-def _add_job(cluster: Cluster, row: Row, attempt: Row | None) -> None:
+def _add_job(cluster: Cluster, row: Row, attempts: Sequence[Row]) -> None:
+    """`attempts`: one row a rank."""
     run = cluster.runs[RunId(row["run_id"])]
+    shapes = shapes_of(run.task)
     job = Job(
         id=JobId(row["id"]),
         run=run.id,
         index=row["idx"],
-        shape=shape_of(run.task.resources),
+        shape=shapes[0],
+        gang=shapes if len(shapes) > 1 else (),
         priority=run.task.priority,
         queued_at=row["queued_at"],
-        state=_state(row, attempt),
+        state=_state(row, attempts),
         stopping=Stopping(row["stopping"]),
         failed_at=row["failed_at"],
         started_at=row["started_at"],
     )
-    claim = None
-    if attempt is not None:
-        gpus = msgspec.json.decode(attempt["gpus"], type=tuple[int, ...])
-        claim = Reservation(job.shape.millicpus, job.shape.memory, job.shape.disk, gpus)
-    cluster.add_job(job, claim)
+    claims = [
+        Reservation(shape.millicpus, shape.memory, shape.disk, _gpus(attempt["gpus"]))
+        for shape, attempt in zip(shapes, attempts, strict=bool(attempts))
+    ]
+    cluster.add_job(job, *claims)
 
 
-def _state(row: Row, attempt: Row | None) -> JobState:
+def _state(row: Row, attempts: Sequence[Row]) -> JobState:
+    attempt = attempts[0] if attempts else None
     if attempt is not None and attempt["state"] == "prefilled":
         return Prefilled(NodeId(attempt["node_id"]), attempt["attempt"], _ending(row))
     if row["state"] == "queued" or attempt is None:
         return Queued(row["attempt"] + 1, row["not_before"], _ending(row))
-    node, number = NodeId(attempt["node_id"]), row["attempt"]
-    if attempt["state"] == "assigned":
-        return Starting(node, number)
-    held = _held(attempt)
-    match row["state"]:
-        case "starting":
-            return Starting(node, number, held)
-        case "running":
-            return Running(node, number, held)
-        case _:
-            return Finishing(node, number, held)
+    (node, held), *workers = (Rank(NodeId(a["node_id"]), _held(a)) for a in attempts)
+    number, others, cause = row["attempt"], tuple(workers), row["cause"]
+    if row["state"] == "starting" or held is None:
+        return Starting(node, number, held, others, cause)
+    state = Running if row["state"] == "running" else Finishing
+    return state(node, number, held, others, cause)
 
 
-def _held(row: Row) -> Held:
+def _held(row: Row) -> Held | None:
+    """None where the node has not said that it holds the claim."""
+    if row["state"] == "assigned":
+        return None
     outcome, usage = row["outcome"], row["usage"]
     return Held(
-        key=str(AttemptKey(JobId(row["job_id"]), row["attempt"], 0)),
+        key=str(AttemptKey(JobId(row["job_id"]), row["attempt"], row["rank"])),
         state=row["state"],
         phases=msgspec.json.decode(row["phases"], type=list[Phase]),
         outcome=None if outcome is None else msgspec.json.decode(outcome, type=Outcome),

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from moorage.core.job import Event, Job, JobState, Live, Prefilled, Queued, check, shown
+from moorage.core.gang import Hold
+from moorage.core.job import (
+    Event,
+    Job,
+    JobState,
+    Live,
+    Prefilled,
+    Queued,
+    check,
+    ranks_of,
+    shown,
+)
 from moorage.core.node import Node, Reservation
 from moorage.core.queue import Queue
 from moorage.core.run import Run
@@ -39,6 +50,8 @@ class Cluster:
     """How many jobs of a shape each node runs."""
     lines: dict[Shape, set[NodeId]] = field(default_factory=dict)
     """Nodes with a line of that shape."""
+    hold: Hold | None = field(default=None, compare=False)
+    """What is kept for the first job with several ranks that waits; found anew after a start."""
 
     restored_jobs: int = 0
     """Jobs up to this number are older than the last restore of the store from a backup: attempts
@@ -65,8 +78,8 @@ class Cluster:
         self.names[run.name] = run.id
         self.counts[run.state] += 1
 
-    def add_job(self, job: Job, claim: Reservation | None = None) -> None:
-        """A queued job, or, of the store, one that holds `claim` on its node."""
+    def add_job(self, job: Job, *claims: Reservation) -> None:
+        """A queued job, or, of the store, one that holds `claims`: one for each rank."""
         run = self.runs[job.run]
         before = run.state
         self.jobs[job.id] = job
@@ -76,8 +89,9 @@ class Cluster:
             self.queue.add(job, delayed=job.state.not_before is not None)
         elif isinstance(job.state, Prefilled):
             self._enqueue(job, job.state.node)
-        elif isinstance(job.state, Live) and claim is not None:
-            self.nodes[job.state.node].restore(job.id, claim)
+        elif isinstance(job.state, Live) and claims:
+            for rank, claim in zip(ranks_of(job.state), claims, strict=True):
+                self.nodes[rank.node].restore(job.id, claim)
             self._host(job, job.state.node, 1)
         self.recount(run, before)
 
@@ -95,6 +109,8 @@ class Cluster:
             self._dequeue(job, old.node)
         elif isinstance(old, Live) and not isinstance(state, Live):
             self.nodes[old.node].release(job.id)
+            for rank in old.workers:
+                self.nodes[rank.node].release(job.id)
             self._host(job, old.node, -1)
         if isinstance(state, Queued):
             self.queue.add(job, delayed=state.not_before is not None)
@@ -129,6 +145,7 @@ class Cluster:
             pythons=list(hello.pythons),
             up=True,
             last_seen=now,
+            address=hello.address,
         )
         self.next_node += 1
         self.add_node(node)
@@ -139,15 +156,26 @@ class Cluster:
         self.node_names[node.name] = node.id
 
     def attempt(self, key: str, node: NodeId) -> Job | None:
-        """The job whose present attempt this is, if that is live, or in line, on this node."""
+        """The job of whose present attempt this is a rank, if that is in line, or live and not
+        over, on this node."""
         try:
-            number, attempt, _ = AttemptKey.parse(key)
+            number, attempt, rank = AttemptKey.parse(key)
         except ValueError:
             return None
         job = self.jobs.get(number)
         if job is None or not isinstance(job.state, Live | Prefilled):
             return None
-        return job if (job.state.node, job.state.attempt) == (node, attempt) else None
+        if job.gang:
+            return job if self._has_rank(job, attempt, rank, node) else None
+        return job if (job.state.node, job.state.attempt, 0) == (node, attempt, rank) else None
+
+    def _has_rank(self, job: Job, attempt: int, rank: int, node: NodeId) -> bool:
+        state = job.state
+        if not isinstance(state, Live) or state.attempt != attempt or rank >= len(job.gang):
+            return False
+        found = ranks_of(state)[rank]
+        over = found.report is not None and found.report.state == "done"
+        return found.node == node and not over
 
     def ended(self, run: Run) -> bool:
         """Is the run's state final?"""
@@ -171,6 +199,8 @@ class Cluster:
                 del self.lines[job.shape]
 
     def _host(self, job: Job, node: NodeId, change: int) -> None:
+        if job.gang:
+            return  # it gives its place to nobody in line
         hosts = self.hosts.setdefault(job.shape, {})
         hosts[node] = hosts.get(node, 0) + change
         if not hosts[node]:

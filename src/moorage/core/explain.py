@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moorage.core.cluster import Cluster
+from moorage.core.gang import choose, most_ranks, room_for
 from moorage.core.job import Job, Prefilled, Queued
 from moorage.core.node import Node
-from moorage.core.shape import GpuShape, Shape, shape_of
+from moorage.core.shape import GpuShape, Shape, shapes_of
 from moorage.errors import Problem
 from moorage.specs.task import Task
 from moorage.units import format_duration, format_size
@@ -38,7 +39,8 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
         return ""
     if state.not_before is not None and state.not_before > now:
         return f"its next try, in {format_duration(state.not_before - now)}"
-    return _waits(cluster, job.shape, None if brief else cluster.queue.ahead(job.order))
+    ahead = None if brief else cluster.queue.ahead(job.order)
+    return _waits(cluster, job.gang or (job.shape,), ahead)
 
 
 def waits_for(cluster: Cluster, task: Task) -> str:
@@ -46,34 +48,53 @@ def waits_for(cluster: Cluster, task: Task) -> str:
     passed over all that is queued, so where there is room for this, nobody ahead can use it."""
     if task.schedule is not None:
         return "its schedule"
-    shape = shape_of(task.resources)
-    if any(node.up and node.fits(shape) for node in cluster.nodes.values()):
+    shapes = shapes_of(task)
+    kept = cluster.hold.nodes if cluster.hold else ()
+    free = [node for node in cluster.nodes.values() if node.open and node.id not in kept]
+    if choose(free, shapes) is not None:
         return ""
-    return _waits(cluster, shape, cluster.queue.ahead((-task.priority, cluster.next_job)))
+    return _waits(cluster, shapes, cluster.queue.ahead((-task.priority, cluster.next_job)))
 
 
 def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
     """Why no known node could ever run this; empty where one could, or none is known yet."""
     nodes = list(cluster.nodes.values())
-    shape = shape_of(task.resources)
-    if not nodes or any(node.fits_empty(shape) for node in nodes):
+    shapes = shapes_of(task)
+    if not nodes or room_for(nodes, shapes):
         return []
+    lacks = _never_any(nodes, shapes)
+    if not lacks:
+        found = most_ranks(nodes, shapes, Node.fits_empty)
+        needs = f"needs {len(shapes)} nodes of one fleet, {_count(found, 'node')} can run a part"
+        return [Problem(f"there are too few nodes for this: {needs}", field="nodes")]
     return [
         Problem(f"no node can ever run this: needs {lack.needs}, {lack.has}", field=lack.field)
-        for lack in _never(nodes, shape)
+        for lack in lacks
     ]
 
 
-def _waits(cluster: Cluster, shape: Shape, ahead: int | None) -> str:
+def _never_any(nodes: Sequence[Node], shapes: Sequence[Shape]) -> list[Lack]:
+    """What the first rank that no node can run lacks everywhere."""
+    for shape in dict.fromkeys(shapes):
+        if not any(node.fits_empty(shape) for node in nodes):
+            return _never(nodes, shape)
+    return []
+
+
+def _waits(cluster: Cluster, shapes: Sequence[Shape], ahead: int | None) -> str:
     up = [node for node in cluster.nodes.values() if node.up]
     if not up:
         down = _some([node.name for node in cluster.nodes.values()])
         return "a node: none is connected" + (f" (down: {down})" if down else "")
-    able = [node for node in up if node.fits_empty(shape)]
-    if not able:
-        never = "; ".join(f"needs {lack.needs}, {lack.has}" for lack in _never(up, shape))
+    if lacks := _never_any(up, shapes):
+        never = "; ".join(f"needs {lack.needs}, {lack.has}" for lack in lacks)
         return f"another node: none that is connected can ever run this: {never}"
     queue = f"{_count(ahead, 'job')} {'is' if ahead == 1 else 'are'} ahead" if ahead else ""
+    if len(shapes) > 1:
+        text = _waits_for_nodes(up, shapes)
+        return f"{text}; {queue}" if queue else text
+    shape = shapes[0]
+    able = [node for node in up if node.fits_empty(shape)]
     node = min(able, key=lambda node: (_shortages(node, shape), node.id))
     lacks = _lacks(node, shape)
     if not lacks:
@@ -84,6 +105,14 @@ def _waits(cluster: Cluster, shape: Shape, ahead: int | None) -> str:
     verb = "uses" if len(node.claims) == 1 else "use"
     text = f"{needs}: node {node.name} has {has} ({users} {verb} the rest)"
     return f"{text}; {queue}" if queue else text
+
+
+def _waits_for_nodes(up: Sequence[Node], shapes: Sequence[Shape]) -> str:
+    wanted = f"{len(shapes)} nodes of one fleet at once"
+    if not room_for(up, shapes):
+        able = most_ranks(up, shapes, Node.fits_empty)
+        return f"{wanted}: only {able} of those that are connected can run a part of it"
+    return f"{wanted}: {most_ranks(up, shapes, Node.fits)} have room now"
 
 
 def _shortages(node: Node, shape: Shape) -> int:

@@ -8,6 +8,9 @@
 
 To users a job in line is `queued`: it waits, and holds no resources. A cancelled live attempt only
 gets `stopping`; its final state comes with the agent's report that nothing of it is left.
+
+A job on several nodes has a rank on each, and one state: `starting` until the process of every
+rank has begun, `running` until all have ended, `finishing` until nothing of any is left.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from moorage.core.shape import Shape
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
@@ -81,22 +84,37 @@ class Prefilled:
     retracting: bool = field(default=False, compare=False)
 
 
+class Rank(NamedTuple):
+    """One rank of a live attempt: its node, and what that said last (None: nothing yet)."""
+
+    node: NodeId
+    report: Held | None
+
+
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """Given to a node. `report` is None until the node says that it holds the claim."""
+    """Given to a node. `report` is None until the node says that it holds the claim. Both are
+    those of rank 0; `workers` are the other ranks. `cause`: the first rank that did not succeed,
+    which ends all others (for jobs with several ranks)."""
 
     name: ClassVar[Literal["starting"]] = "starting"
     node: NodeId
     attempt: int
     report: Held | None = None
+    workers: tuple[Rank, ...] = ()
+    cause: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
+    """As `Starting`; every rank has begun."""
+
     name: ClassVar[Literal["running"]] = "running"
     node: NodeId
     attempt: int
     report: Held
+    workers: tuple[Rank, ...] = ()
+    cause: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,8 @@ class Finishing:
     node: NodeId
     attempt: int
     report: Held
+    workers: tuple[Rank, ...] = ()
+    cause: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +163,12 @@ Final = Succeeded | Failed | Cancelled
 Waiting = Queued | Prefilled
 """`queued`, to users."""
 JobState = Waiting | Live | Final
+
+
+def ranks_of(state: Live) -> tuple[Rank, ...]:
+    """All ranks, in their order."""
+    return (Rank(state.node, state.report), *state.workers)
+
 
 TRANSITIONS: Mapping[tuple[JobStateName, Event], JobStateName] = MappingProxyType(
     {
@@ -189,6 +215,7 @@ class Job:
     index: int
     """Position in its run, from 0."""
     shape: Shape
+    """What it asks of a node: its rank 0, where it has several."""
     priority: int
     queued_at: float
     """When it entered the queue, the last time."""
@@ -198,6 +225,8 @@ class Job:
     """Its first failure: `retry.duration` counts from here."""
     started_at: float | None = None
     """When the latest process started; None where the present attempt has none yet."""
+    gang: tuple[Shape, ...] = ()
+    """What each rank asks for, where there are several; each is on a node of its own."""
 
     @property
     def order(self) -> tuple[int, JobId]:
@@ -207,5 +236,16 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Of its present attempt; of the one to come where it is queued."""
-        return str(AttemptKey(self.id, self.state.attempt, 0))
+        """Of its present attempt; of the one to come where it is queued. Of rank 0."""
+        return self.rank_key(0)
+
+    def rank_key(self, rank: int) -> str:
+        """As `key`, of any rank."""
+        return str(AttemptKey(self.id, self.state.attempt, rank))
+
+    def rank_on(self, node: NodeId) -> int:
+        """Which rank is on this node; the job is live or in line there."""
+        state = self.state
+        if not isinstance(state, Live) or state.node == node:
+            return 0
+        return next(n for n, rank in enumerate(state.workers, 1) if rank.node == node)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from moorage.core.environment import environment
 from moorage.core.job import Job
 from moorage.core.node import Reservation
 from moorage.core.run import Run
+from moorage.core.team import LOOPBACK, Team
 from moorage.errors import InvalidInput, Problem
 from moorage.protocol.agent import Container, Launch, Limits
 from moorage.specs.filling import interpolate_spec, job_values
+from moorage.specs.gang import commands_of, resources_of
 from moorage.specs.resources import Range, Resources
 from moorage.specs.task import Task
 
 
-def build_launch(run: Run, job: Job, claim: Reservation) -> Launch:
-    """The launch of the job's present attempt: the same each time, so it may be sent again."""
-    task = interpolate_spec(run.task, _values(run, job))
+def build_launch(run: Run, job: Job, claim: Reservation, team: Team | None = None) -> Launch:
+    """The launch of the job's present attempt: the same each time, so it may be sent again.
+    `team`: which of several ranks."""
+    team = team or Team(0, (LOOPBACK,), (len(claim.gpus),))
+    task = interpolate_spec(run.task, _values(run, job, team))
     return Launch(
         run=run.id,
         run_name=run.name,
@@ -25,18 +30,21 @@ def build_launch(run: Run, job: Job, claim: Reservation) -> Launch:
         job=job.id,
         index=job.index,
         attempt=job.state.attempt,
-        commands=task.commands,
+        rank=team.rank,
+        nodes=team.nodes,
+        hosts=team.hosts if job.gang else [],
+        commands=commands_of(task, team.rank),
         container=container_of(task),
         shell=task.shell,
         python=task.python,
         working_dir=task.working_dir,
-        env=task.env | _environment(run, job, claim),
+        env=task.env | environment(run, job, claim, team),
         compat=list(task.compat),
         mounts=task.mounts,
-        limits=limits_of(task.resources, claim.gpus),
+        limits=limits_of(resources_of(task, team.rank), claim.gpus),
         max_duration=task.max_duration,
         stop_duration=task.stop_duration,
-        line=job.shape.line,
+        line="" if job.gang else job.shape.line,
     )
 
 
@@ -74,7 +82,7 @@ def check_references(task: Task) -> list[Problem]:
     return []
 
 
-def _values(run: Run, job: Job) -> dict[str, str]:
+def _values(run: Run, job: Job, team: Team) -> dict[str, str]:
     return job_values(
         run=run.id,
         name=run.name,
@@ -82,38 +90,9 @@ def _values(run: Run, job: Job) -> dict[str, str]:
         job=job.id,
         index=job.index,
         attempt=job.state.attempt,
+        rank=team.rank,
+        nodes=team.nodes,
     )
-
-
-def _environment(run: Run, job: Job, claim: Reservation) -> dict[str, str]:
-    """Variables that say what runs where; those of a dialect only where the task wants them."""
-    own = {
-        "MOORAGE_RUN_ID": str(run.id),
-        "MOORAGE_RUN_NAME": run.name,
-        "MOORAGE_JOB_ID": str(job.id),
-        "MOORAGE_JOB_INDEX": str(job.index),
-        "MOORAGE_ATTEMPT": str(job.state.attempt),
-        "MOORAGE_RANK": "0",
-        "MOORAGE_NODES": "1",
-        "MOORAGE_USER": run.user,
-        "MOORAGE_CPUS": f"{claim.millicpus / 1000:g}",
-    }
-    if (memory := _upper(run.task.resources.memory)) is not None:
-        own["MOORAGE_MEMORY"] = str(memory)
-    if "dstack" not in run.task.compat:
-        return own
-    gpus = str(len(claim.gpus))
-    return own | {
-        "DSTACK_RUN_NAME": run.name,
-        "DSTACK_RUN_ID": str(run.id),
-        "DSTACK_JOB_ID": str(job.id),
-        "DSTACK_NODES_NUM": "1",
-        "DSTACK_NODE_RANK": "0",
-        "DSTACK_GPUS_NUM": gpus,
-        "DSTACK_GPUS_PER_NODE": gpus,
-        "DSTACK_MASTER_NODE_IP": "127.0.0.1",
-        "DSTACK_NODES_IPS": "127.0.0.1",
-    }
 
 
 def _upper(span: Range | None) -> int | None:

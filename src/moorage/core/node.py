@@ -180,3 +180,4 @@ class Node:
         self.pythons = list(hello.pythons)
         self.up = True
         self.last_seen = now
+        self.address = hello.address

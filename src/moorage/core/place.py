@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 
+from moorage.core.gang import Hold, choose
 from moorage.core.node import Node
 from moorage.core.queue import Queue
 from moorage.core.shape import Shape, Where
@@ -88,6 +89,24 @@ class Places:
                 heappop(candidates)
         return None
 
+    def find_all(self, gang: Sequence[Shape]) -> list[Node] | None:
+        """Nodes for all ranks of one more job, which the caller then reserves there."""
+        found = choose(self._nodes.values(), gang)
+        if found is not None:
+            self._look_again()
+        return found
+
+    def withhold(self, hold: Hold) -> None:
+        """Take what is kept for a job out of this pass, as if it were reserved."""
+        hold.take(self._nodes)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Room shrank on nodes that nobody `find`s: what was known of them is out of date."""
+        self._alike = None
+        self._used.clear()
+        self._views.clear()
+
     def _catch_up(self, view: _View, shape: Shape) -> None:
         """See the nodes that others used meanwhile."""
         wanted = shape.millicpus
@@ -140,17 +159,27 @@ def _candidate(node: Node, shape: Shape, alike: int = -1) -> Candidate:
     )
 
 
-def placements(queue: Queue, places: Places) -> Iterator[tuple[JobId, Node]]:
-    """Which job goes where, by priority and then by age. The caller reserves the place and takes
-    the job out of the queue before it asks for the next."""
-    groups = queue.groups() if places.any_room else []
+def placements(
+    queue: Queue, places: Places, hold: Hold | None = None
+) -> Iterator[tuple[JobId, Sequence[Node]]]:
+    """Which job goes where, by priority and then by age: a node for each of its ranks. The caller
+    reserves the places and takes the job out of the queue before it asks for the next. What `hold`
+    keeps for a job that finds no room is not for those after it."""
+    groups = queue.all_groups() if places.any_room else []
     while groups:
         order, number, group = groups[0]
-        node = places.find(group.shape)
-        if node is None:
+        nodes: Sequence[Node] | None
+        if group.gang:
+            nodes = places.find_all(group.gang)
+        else:
+            node = places.find(group.shape)
+            nodes = None if node is None else (node,)
+        if nodes is None:
             heappop(groups)
+            if hold is not None and hold.job == number:
+                places.withhold(hold)
             continue
-        yield number, node
+        yield number, nodes
         following = queue.head(group)
         if following is None:
             heappop(groups)

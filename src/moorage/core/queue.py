@@ -4,7 +4,7 @@ not jobs x nodes; and counted by priority and number, so that a place is known w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -22,6 +22,8 @@ class Group:
 
     priority: int
     shape: Shape
+    gang: tuple[Shape, ...] = ()
+    """What each rank asks for, where there are several: such jobs are in groups of their own."""
     heap: list[JobId] = field(default_factory=list)
     """By age. A job that was removed stays until it comes to the top."""
     size: int = 0
@@ -33,6 +35,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[int, Shape], Group] = {}
+        self._gangs: dict[tuple[int, tuple[Shape, ...]], Group] = {}
         self._ready: dict[JobId, Group] = {}
         """Where each job is: a heap may have it still after that."""
         self._delayed: dict[JobId, Job] = {}
@@ -51,10 +54,9 @@ class Queue:
         if delayed:
             self._delayed[job.id] = job
             return
-        key = (job.priority, job.shape)
-        group = self._groups.get(key)
+        group = self._group(job)
         if group is None:
-            group = self._groups[key] = Group(job.priority, job.shape)
+            group = self._begin(job)
             if job.shape.where is not None:
                 self._wheres[job.shape.where] += 1
         job.shape = group.shape
@@ -79,7 +81,10 @@ class Queue:
         group = self._ready.pop(job)
         group.size -= 1
         if not group.size:
-            del self._groups[(group.priority, group.shape)]
+            if group.gang:
+                del self._gangs[(group.priority, group.gang)]
+            else:
+                del self._groups[(group.priority, group.shape)]
             if (where := group.shape.where) is not None:
                 self._wheres[where] -= 1
                 if not self._wheres[where]:
@@ -90,6 +95,19 @@ class Queue:
             del blocks[block]
             if not blocks:
                 del self._blocks[group.priority]
+
+    def _group(self, job: Job) -> Group | None:
+        if job.gang:
+            return self._gangs.get((job.priority, job.gang))
+        return self._groups.get((job.priority, job.shape))
+
+    def _begin(self, job: Job) -> Group:
+        group = Group(job.priority, job.shape, job.gang)
+        if job.gang:
+            self._gangs[(job.priority, job.gang)] = group
+        else:
+            self._groups[(job.priority, job.shape)] = group
+        return group
 
     @property
     def wheres(self) -> Collection[Where]:
@@ -104,10 +122,24 @@ class Queue:
         return heap[0] if heap else None
 
     def groups(self) -> list[tuple[int, JobId, Group]]:
-        """A heap of (-priority, oldest job, group): the order in which groups are served."""
+        """A heap of (-priority, oldest job, group): the order in which groups are served. Without
+        jobs that have several ranks."""
+        return self._heads(self._groups.values())
+
+    def gangs(self) -> list[tuple[int, JobId, Group]]:
+        """As `groups`, of the jobs that have several ranks."""
+        return self._heads(self._gangs.values())
+
+    def all_groups(self) -> list[tuple[int, JobId, Group]]:
+        """`groups` and `gangs` together."""
+        if not self._gangs:
+            return self.groups()
+        return self._heads((*self._groups.values(), *self._gangs.values()))
+
+    def _heads(self, groups: Iterable[Group]) -> list[tuple[int, JobId, Group]]:
         found = [
             (-group.priority, head, group)
-            for group in self._groups.values()
+            for group in groups
             if (head := self.head(group)) is not None
         ]
         heapify(found)

@@ -10,6 +10,7 @@ import msgspec
 from moorage.core.effects import Write
 from moorage.core.job import Ending, Final, Job, JobState, Live, Prefilled, Queued, Waiting, shown
 from moorage.core.node import Node, Reservation
+from moorage.core.progress import began
 from moorage.core.run import Run
 from moorage.ids import NodeId
 from moorage.protocol.agent import Held
@@ -89,16 +90,18 @@ def update_job(job: Job) -> Write:
         "queued_at": job.queued_at,
         "started_at": job.started_at,
         "ended_at": state.ended_at if isinstance(state, Final) else None,
+        "cause": state.cause if isinstance(state, Live) else None,
     }
     return Write("update_job", params)
 
 
-def insert_attempt(job: Job, node: NodeId, claim: Reservation, now: float) -> Write:
+def insert_attempt(job: Job, node: NodeId, claim: Reservation, now: float, rank: int = 0) -> Write:
     """`gpus` says which were reserved: after a restart the same must be taken again. The row of a
     job in line is all that is written of it: to users it is queued as before."""
     params = {
         "job_id": job.id,
         "attempt": job.state.attempt,
+        "rank": rank,
         "node_id": node,
         "state": "prefilled" if isinstance(job.state, Prefilled) else "assigned",
         "gpus": text(list(claim.gpus)),
@@ -118,12 +121,13 @@ def delete_attempt(job: Job, attempt: int) -> Write:
     return Write("delete_attempt", {"job_id": job.id, "attempt": attempt})
 
 
-def update_attempt(job: Job, state: Live, held: Held, now: float) -> Write:
+def update_attempt(job: Job, state: Live, held: Held, now: float, rank: int = 0) -> Write:
     params = {
         "job_id": job.id,
         "attempt": state.attempt,
+        "rank": rank,
         "state": held.state,
-        "started_at": job.started_at,
+        "started_at": began(held) if job.gang else job.started_at,
         "ended_at": now if held.state == "done" else None,
         "phases": text(held.phases),
         "outcome": None if held.outcome is None else text(held.outcome),
@@ -143,6 +147,7 @@ def upsert_node(node: Node) -> Write:
         "isolation": text(node.isolation),
         "pythons": text(node.pythons),
         "last_seen": node.last_seen,
+        "address": node.address,
     }
     return Write("upsert_node", params)
 

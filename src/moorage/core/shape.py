@@ -133,6 +133,15 @@ def shape_of(resources: Resources, where: Where | None = None) -> Shape:
     )
 
 
+def shapes_of(task: Task) -> tuple[Shape, ...]:
+    """One a rank."""
+    where = where_of(task)
+    if not task.groups:
+        return (shape_of(task.resources, where),) * task.nodes
+    kinds = ((shape_of(group.resources, where), group.nodes) for group in task.groups)
+    return tuple(shape for shape, nodes in kinds for _ in range(nodes))
+
+
 def _gpu_shape(gpu: Gpu | None) -> GpuShape | None:
     if gpu is None or not (count := int(_lower(gpu.count))):
         return None

@@ -162,7 +162,7 @@ class Engine:
         attempts = partial(self.store.read, "attempts_of_run", {"run_id": run})
         # Of a live one there may be more before it is refused; of one that ended, never.
         for row in [] if run in self.cluster.runs else await self.view(attempts):
-            key = f"{row['job_id']}.{row['attempt']}.0"
+            key = f"{row['job_id']}.{row['attempt']}.{row['rank']}"
             logs.setdefault(NodeId(row["node_id"]), []).append(key)
         await self._carry_out(self._decide(partial(reactor.on_delete, self.cluster, run, logs)))
 

@@ -114,6 +114,8 @@ class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
     attempt: int
     rank: int = 0
     nodes: int = 1
+    hosts: list[str] = []
+    """Where there are several ranks: lines for `MPI_HOSTFILE`, `10.0.0.1 slots=8`."""
     commands: list[str]
     container: Container | None = None
     """None: a process of the node."""
@@ -186,6 +188,8 @@ class Hello(Struct, frozen=True, tag="hello"):
     pythons: list[str]
     """Interpreters found: `["3.9", "3.11"]`."""
     held: list[Held]
+    address: str = ""
+    """Where other nodes reach this one; empty: only on its own machine."""
 
 
 class Report(Struct, frozen=True, tag="report"):

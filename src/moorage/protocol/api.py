@@ -107,6 +107,8 @@ class PlanReply(Struct, frozen=True):
 
 
 class AttemptView(Struct, frozen=True, omit_defaults=True):
+    """One rank of an attempt."""
+
     attempt: int
     node: str
     state: str
@@ -117,6 +119,7 @@ class AttemptView(Struct, frozen=True, omit_defaults=True):
     phases: list[Phase] = []
     outcome: Outcome | None = None
     usage: Usage | None = None
+    rank: int = 0
 
 
 class JobView(Struct, frozen=True, omit_defaults=True):

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from moorage.errors import Problem
 from moorage.specs import container
+from moorage.specs.gang import ranks
 from moorage.specs.mounts import Files, HostPath, Mount
 from moorage.specs.resources import Resources
 from moorage.specs.task import Task
@@ -25,6 +26,8 @@ MAX_PATH = 4096
 LARGEST = 2.0**53
 """Of any number in a spec: beyond all that occurs, and exact on its way to the node."""
 FORBIDDEN_TARGETS = ("/proc", "/sys", "/dev")
+MOST_NODES = 4096
+"""Ranks of one job."""
 NAME_PATTERN = "^[a-z][a-z0-9-]{1,40}$"
 VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 TAG_PATTERN = r"^[_\-a-zA-Z0-9]{1,60}$"
@@ -39,6 +42,14 @@ def check_name(text: str) -> str:
             "a run name",
             "use 2 to 41 lowercase letters, digits and dashes, starting with a letter",
         )
+    return text
+
+
+def check_group_name(text: str) -> str:
+    """The name of a group of nodes."""
+    if not _matches(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$", text):
+        fix = "use 1 to 60 letters, digits, _, . and -"
+        raise BadValue(text, "the name of a group", fix)
     return text
 
 
@@ -207,8 +218,9 @@ def check_task(task: Task) -> list[Problem]:
 
 
 def _plain_problems(task: Task) -> Iterator[Problem]:
-    if not task.commands and task.image is None:
+    if not task.groups and not task.commands and task.image is None:
         yield Problem("there is nothing to run", "add a command", "commands")
+    yield from _rank_problems(task)
     for field, message, fix in container.clashes(structs.asdict(task)):
         yield Problem(message, fix, field)
     if not 0 <= task.priority <= 100:
@@ -236,6 +248,24 @@ def _plain_problems(task: Task) -> Iterator[Problem]:
     ):
         if any(isinstance(text, str) and "\0" in text for text in texts):
             yield Problem("the text contains a NUL character", field=field)
+
+
+def _rank_problems(task: Task) -> Iterator[Problem]:
+    if not 1 <= ranks(task) <= MOST_NODES or any(group.nodes < 1 for group in task.groups):
+        yield Problem(f"not a number of nodes from 1 to {MOST_NODES}", field="nodes")
+    if not task.groups:
+        return
+    if task.nodes != 1 or task.commands or task.resources != Resources():
+        fix = "write nodes, commands and resources in each group"
+        yield Problem("a task with groups has only what these have", fix, "groups")
+    if len({group.name for group in task.groups}) < len(task.groups):
+        yield Problem("two groups have one name", field="groups")
+    for group in task.groups:
+        if not group.commands and task.image is None:
+            yield Problem(f"group {group.name} has nothing to run", "add a command", "groups")
+        if any("\0" in text for text in group.commands):
+            yield Problem("the text contains a NUL character", field="groups")
+        yield from _resource_problems(group.resources)
 
 
 def _resource_problems(resources: Resources) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from msgspec import structs
 from moorage import interpolate
 from moorage.errors import InvalidInput, Problem
 from moorage.specs.container import RegistryAuth
+from moorage.specs.gang import NodeGroup
 from moorage.specs.mounts import HostPath, Mount, Repo
 from moorage.specs.task import Task
 
@@ -46,13 +47,15 @@ def job_values(
 def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
     """The task with `values` (`{"run.name": ...}`) filled in everywhere, and escapes undone: plain
     text, not to be filled again. InvalidInput where a reference has no value."""
-    texts = (*task.commands, *task.env.values(), task.working_dir or "")
+    grouped = (text for group in task.groups for text in group.commands)
+    texts = (*task.commands, *grouped, *task.env.values(), task.working_dir or "")
     if not (task.mounts or task.registry_auth) and "{{" not in "".join(texts):
         return task  # most have nothing to fill in, and each job of a run is asked
     filler = _Filler(values)
     result = structs.replace(
         task,
         commands=[filler.fill(text, "commands") for text in task.commands],
+        groups=[filler.group(group) for group in task.groups],
         env={name: filler.fill(text, f"env.{name}") for name, text in task.env.items()},
         working_dir=filler.optional(task.working_dir, "working_dir"),
         mounts=[filler.mount(mount) for mount in task.mounts],
@@ -76,6 +79,11 @@ class _Filler:
         except interpolate.Unresolved as error:
             self.problems.append(Problem(str(error), field=field))
             return text
+
+    def group(self, group: NodeGroup) -> NodeGroup:
+        return structs.replace(
+            group, commands=[self.fill(text, "groups[].commands") for text in group.commands]
+        )
 
     def optional(self, text: str | None, field: str) -> str | None:
         return None if text is None else self.fill(text, field)

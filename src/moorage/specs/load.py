@@ -17,6 +17,7 @@ from moorage import interpolate
 from moorage.errors import InvalidInput, Problem
 from moorage.specs import container
 from moorage.specs.checks import check_name, check_variable, clashes
+from moorage.specs.fields import gang
 from moorage.specs.fields.field import read_table
 from moorage.specs.fields.mounts import Written
 from moorage.specs.fields.task import TASK
@@ -105,13 +106,15 @@ def _read(document: Value, root: Map) -> dict[str, Any]:
         return {}
     given = read_table(document, TASK)
     given.pop("type", None)
-    if "commands" not in root.entries and "image" not in root.entries:
+    if given.get("groups"):
+        pass  # each has its own
+    elif "commands" not in root.entries and "image" not in root.entries:
         fix = "add `commands:` with at least one command"
         context.report(document.problem("the field 'commands' is missing", fix))
     elif given.get("commands") == [] and "image" not in given and not context.problems:
         value = Value(root.entries["commands"], "commands", context)
         context.report(value.problem("there is nothing to run", "add a command"))
-    for field, message, fix in container.clashes(given):
+    for field, message, fix in (*container.clashes(given), *gang.clashes(given)):
         context.report(Value(root.entries[field], field, context).problem(message, fix))
     return given
 

@@ -13,12 +13,13 @@ from moorage.specs.fields.task import TASK
 
 _TABLES: Mapping[str, tuple[Table, tuple[str, ...]]] = MappingProxyType(
     {
-        "task": (TASK, ("type", "commands")),
+        "task": (TASK, ("type",)),
         "fleet": (FLEET, ("type", "name", "ssh_config")),
     }
 )
 """By kind: its fields, and which of them must be there."""
 KINDS = tuple(_TABLES)
+_RUNS_SOMETHING = [{"required": [field]} for field in ("commands", "image", "groups")]
 
 
 def schema(kind: str) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def schema(kind: str) -> dict[str, Any]:
         "title": f"moorage {kind}",
         "type": "object",
         "required": list(required),
+        **({"anyOf": _RUNS_SOMETHING} if kind == "task" else {}),
         "additionalProperties": False,
         "properties": {row.name: _property(row, row.name in required) for row in table},
     }

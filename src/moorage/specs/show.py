@@ -36,7 +36,8 @@ def dump(task: Task, *, inherited: Collection[str] = ()) -> str:
         document["env"] = {
             name: None if name in inherited else value for name, value in task.env.items()
         }
-    if task.commands or task.image is None:
+    document |= _ranks(task)
+    if task.commands or (task.image is None and not task.groups):
         document["commands"] = task.commands
     document |= _mounts(task)
     if resources := _resources(task.resources):
@@ -163,6 +164,27 @@ def _policies(task: Task) -> dict[str, Any]:
         ]
     if task.schedule is not None:
         written["schedule"] = {"cron": task.schedule.cron}
+    return written
+
+
+def _ranks(task: Task) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    if task.nodes != 1:
+        written["nodes"] = task.nodes
+    if task.groups:
+        written["groups"] = [
+            {
+                "name": group.name,
+                "nodes": group.nodes,
+                "resources": _resources(group.resources),
+                "commands": group.commands,
+            }
+            for group in task.groups
+        ]
+    default = Task()
+    for field in ("startup_order", "stop_criteria"):
+        if (value := getattr(task, field)) != getattr(default, field):
+            written[field] = value
     return written
 
 

@@ -7,13 +7,14 @@ from typing import Literal
 from msgspec import Struct
 
 from moorage.specs.container import RegistryAuth
+from moorage.specs.gang import NodeGroup, StartupOrder, StopCriteria
 from moorage.specs.instances import Instance
 from moorage.specs.mounts import Mount
 from moorage.specs.resources import Resources
 from moorage.specs.retry import Retry
 from moorage.specs.schedule import Schedule
 
-Dialect = Literal["native", "dstack"]
+Dialect = Literal["native", "dstack", "skypilot"]
 
 DEFAULT_STOP_DURATION = 300.0
 """Seconds between the polite signal and SIGKILL (dstack's default)."""
@@ -55,6 +56,12 @@ class Task(
     mounts: list[Mount] = []
     """`files`, `repos` and `volumes` of the document, in that order."""
     resources: Resources = Resources()
+    nodes: int = 1
+    """Ranks, each on a node of its own; of a task with groups see `gang.ranks`."""
+    groups: list[NodeGroup] = []
+    """Instead of `nodes`, `commands` and `resources`."""
+    startup_order: StartupOrder = "any"
+    stop_criteria: StopCriteria = "all-done"
     fleets: list[str] = []
     """Only nodes of these; empty: of any."""
     instances: list[Instance] = []

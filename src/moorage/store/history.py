@@ -118,8 +118,9 @@ class History:
         spec = without_password(_spec(row["spec"]))
         return RunView(_summary(row), spec, jobs, row["source"], row["dialect"])
 
-    def tries(self, run: int, index: int | None) -> JobTries | None:
-        """Where the job at a position of a run (None: its newest) was tried; None without one."""
+    def tries(self, run: int, index: int | None, rank: int = 0) -> JobTries | None:
+        """Where a rank of the job at a position of a run (None: its newest) was tried; None
+        without such a job."""
         if index is None:
             jobs = self._store.read("last_job", {"run_id": run})
         else:
@@ -129,7 +130,7 @@ class History:
         job = jobs[0]
         tries = {
             row["attempt"]: Try(row["node"], row["state"] == "done")
-            for row in self._store.read("attempts_of_job", {"job_id": job["id"]})
+            for row in self._store.read("attempts_of_job", {"job_id": job["id"], "rank": rank})
         }
         return JobTries(JobId(job["id"]), job["state"] in FINAL_STATES, tries)
 
@@ -235,6 +236,7 @@ def _attempt(row: Row) -> AttemptView:
         node=row["node"],
         state=row["state"],
         assigned_at=row["assigned_at"],
+        rank=row["rank"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         phases=_phases(row["phases"]),

@@ -204,7 +204,7 @@ class Retention:
 
 def _add_output(output: dict[NodeId, list[str]], rows: list[Row]) -> None:
     for row in rows:
-        key = f"{row['job_id']}.{row['attempt']}.0"
+        key = f"{row['job_id']}.{row['attempt']}.{row['rank']}"
         output.setdefault(NodeId(row["node_id"]), []).append(key)
 
 

@@ -48,7 +48,8 @@ CREATE TABLE nodes (
     resources TEXT NOT NULL,  -- json
     isolation TEXT NOT NULL,  -- json
     pythons TEXT NOT NULL,  -- json
-    last_seen DOUBLE PRECISION
+    last_seen DOUBLE PRECISION,
+    address TEXT NOT NULL DEFAULT ''  -- where other nodes reach it
 ) /* STRICT */;
 
 CREATE TABLE runs (
@@ -103,6 +104,7 @@ CREATE TABLE jobs (
     queued_at DOUBLE PRECISION NOT NULL,
     started_at DOUBLE PRECISION,
     ended_at DOUBLE PRECISION,
+    cause INTEGER,  -- the rank that ended the present attempt: the first that did not succeed
     UNIQUE (run_id, idx)
 ) /* STRICT */;
 
@@ -111,6 +113,7 @@ CREATE INDEX jobs_live ON jobs (id) WHERE state NOT IN ('succeeded', 'failed', '
 CREATE TABLE attempts (
     job_id BIGINT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     attempt INTEGER NOT NULL,
+    rank INTEGER NOT NULL DEFAULT 0,
     node_id BIGINT NOT NULL REFERENCES nodes (id),
     state TEXT NOT NULL,
     gpus TEXT NOT NULL DEFAULT '[]',  -- json: indexes of those reserved
@@ -120,7 +123,7 @@ CREATE TABLE attempts (
     phases TEXT NOT NULL DEFAULT '[]',  -- json
     outcome TEXT,  -- json
     usage TEXT,  -- json
-    PRIMARY KEY (job_id, attempt)
+    PRIMARY KEY (job_id, attempt, rank)
 ) /* STRICT */;
 
 CREATE INDEX attempts_live ON attempts (job_id, attempt) WHERE state <> 'done';

@@ -42,6 +42,10 @@ def test_a_launch_says_what_runs(desk):
         "MOORAGE_ATTEMPT": "1",
         "MOORAGE_RANK": "0",
         "MOORAGE_NODES": "1",
+        "MOORAGE_MASTER_IP": "127.0.0.1",
+        "MOORAGE_NODE_IPS": "127.0.0.1",
+        "MOORAGE_GPUS_PER_NODE": "0",
+        "MOORAGE_GPUS": "0",
         "MOORAGE_USER": "ann",
         "MOORAGE_CPUS": "1",
     }

@@ -203,6 +203,7 @@ class _Job:
     def __init__(self, number: int, shape: Shape, priority: int) -> None:
         self.id, self.shape, self.priority = number, shape, priority
         self.order = (-priority, number)
+        self.gang = ()
 
 
 def test_a_delayed_job_is_there_but_not_served(desk):

@@ -14,7 +14,7 @@ from moorage.core.reactor import (
     on_expire_jobs,
     on_submit,
 )
-from moorage.core.reactor.reports import FREE_ATTEMPTS
+from moorage.core.reactor.ends import FREE_ATTEMPTS
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import NodeId, RunId
 from moorage.protocol.agent import DropLogs, Held, Phase
@@ -102,10 +102,12 @@ def test_rows_of_a_run_that_failed(desk, say):
         "queued_at": 1000.0,
         "started_at": 5.0,
         "ended_at": 1010.0,
+        "cause": None,
     }
     assert rows["update_attempt"] == {
         "job_id": 1,
         "attempt": 1,
+        "rank": 0,
         "state": "done",
         "started_at": 5.0,
         "ended_at": 1010.0,

@@ -97,15 +97,14 @@ def test_a_hundred_problems_are_enough() -> None:
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
-    text = "type: task\nnmae: x\nname: X\nenv: [NOPE]\ncommands: [a]\nnodes: 2\nname: y\n"
+    text = "type: task\nnmae: x\nname: X\nenv: [NOPE]\ncommands: [a]\nnodes: 0\nname: y\n"
     assert errors(text) == [
         "a.yml:2:1: nmae: there is no field 'nmae'; did you mean 'name'?",
         "a.yml:3:7: name: 'X' is not a run name; use 2 to 41 lowercase letters, digits and "
         "dashes, starting with a letter",
         "a.yml:4:7: env[0]: NOPE is not set in your environment; export NOPE, pass -e NOPE=..., "
         "or give it a value here",
-        "a.yml:6:8: nodes: this version does not run a job on several nodes yet; "
-        "write nodes: 1, or remove it",
+        "a.yml:6:8: nodes: '0' is not a whole number from 1 to 4096",
         "a.yml:7:1: `name` is written twice; the first is on line 3; remove one of them",
     ]
 

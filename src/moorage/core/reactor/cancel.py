@@ -5,7 +5,17 @@ from __future__ import annotations
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send
-from moorage.core.job import Cancelled, Event, Job, Live, Prefilled, Queued, Stopping
+from moorage.core.job import (
+    Cancelled,
+    Event,
+    Job,
+    Live,
+    Prefilled,
+    Queued,
+    Rank,
+    Stopping,
+    ranks_of,
+)
 from moorage.core.reactor.feed import job_event, settle
 from moorage.core.reasons import schedule_stopped, stopped_before_start
 from moorage.core.run import Run
@@ -41,7 +51,11 @@ def on_cancel(cluster: Cluster, run: RunId, abort: bool, now: float) -> list[Eff
 
 def _stop(cluster: Cluster, run: Run, job: Job, now: float) -> list[Effect]:
     state = job.state
-    if isinstance(state, Live | Prefilled):  # one in line may be about to begin
+    if isinstance(state, Live):
+        there = [rank.node for rank in ranks_of(state) if not _over(rank)]
+        stops = [stop(run, job, node) for node in there]
+        return [rows.update_job(job), *stops]
+    if isinstance(state, Prefilled):  # it may be about to begin
         return [rows.update_job(job), stop(run, job, state.node)]
     ending = stopped_before_start(state.last if isinstance(state, Queued) else None)
     run.note(ending)
@@ -49,8 +63,14 @@ def _stop(cluster: Cluster, run: Run, job: Job, now: float) -> list[Effect]:
     return [rows.update_job(job), job_event(job)]
 
 
+def _over(rank: Rank) -> bool:
+    return rank.report is not None and rank.report.state == "done"
+
+
 def stop(run: Run, job: Job, node: NodeId) -> Send:
-    """Tell the agent what the user wants of the present attempt."""
+    """Tell the agent to end what it has of the present attempt: a user wants it, or another rank
+    has ended it."""
+    key = job.rank_key(job.rank_on(node))
     if job.stopping == Stopping.ABORT:
-        return Send(node, Stop(job.key, grace=0, abort=True))
-    return Send(node, Stop(job.key, grace=run.task.stop_duration))
+        return Send(node, Stop(key, grace=0, abort=True))
+    return Send(node, Stop(key, grace=run.task.stop_duration))

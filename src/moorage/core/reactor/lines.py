@@ -31,7 +31,7 @@ def admit_first(cluster: Cluster, places: Places, now: float) -> list[Effect]:
     """Room on nodes with lines goes to those in line that come before all that is queued."""
     if not cluster.lines or not places.any_room:
         return []
-    groups = cluster.queue.groups()
+    groups = cluster.queue.all_groups()
     return _admit(cluster, places, (groups[0][0], groups[0][1]) if groups else None, now)
 
 
@@ -82,6 +82,16 @@ def yield_to_priority(cluster: Cluster) -> list[Effect]:
     return ask_back(back)
 
 
+def yield_to_gang(cluster: Cluster) -> list[Effect]:
+    """Take back those that stand where nodes are kept for a job that comes before them."""
+    if cluster.hold is None or not cluster.lines:
+        return []
+    first = cluster.jobs[cluster.hold.job].order
+    nodes = [cluster.nodes[number] for number in cluster.hold.nodes]
+    lines = (_waiting(cluster, node, kind) for node in nodes for kind in node.lines)
+    return ask_back([job for line in lines for job in line if job.order > first])
+
+
 def _all(cluster: Cluster) -> Iterator[Job]:
     for node in _with_lines(cluster):
         for line in node.lines.values():
@@ -123,12 +133,16 @@ def fill(cluster: Cluster, now: float, limit: int) -> list[Effect]:
 
 def _inviting(cluster: Cluster) -> set[NodeId]:
     """Nodes with a line that somebody might join; it shrinks as jobs stay in the queue that could
-    run there. Few of all nodes, and only these need a look for each shape that waits."""
+    run there. Few of all nodes, and only these need a look for each shape that waits. None is
+    among them that is kept for a job with several ranks."""
+    kept = cluster.hold.nodes if cluster.hold else ()
     return {
         number
         for shape, numbers in cluster.hosts.items()
         for number in numbers
-        if cluster.nodes[number].open and shape in cluster.nodes[number].quick
+        if cluster.nodes[number].open
+        and shape in cluster.nodes[number].quick
+        and number not in kept
     }
 
 

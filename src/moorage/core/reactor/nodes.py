@@ -5,14 +5,14 @@ from __future__ import annotations
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Wake
-from moorage.core.job import Job, Prefilled, Starting
-from moorage.core.launch import build_launch
+from moorage.core.job import Job, Live, Prefilled, ranks_of
 from moorage.core.node import Node
 from moorage.core.reactor.cancel import stop
+from moorage.core.reactor.ranks import due, ending, start, unfinished
 from moorage.core.reactor.reports import absorb, lose
 from moorage.core.reactor.turns import requeue, wait
 from moorage.ids import NodeId
-from moorage.protocol.agent import DropLogs, Forget, Hello, Retract, Start
+from moorage.protocol.agent import DropLogs, Forget, Hello, Retract
 
 
 def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
@@ -48,19 +48,26 @@ def _difference(
     cluster: Cluster, node: Node, job: Job, held: set[str], rebooted: bool, now: float
 ) -> list[Effect]:
     """What a job that should be on this node needs."""
-    run = cluster.runs[job.run]
-    if job.key in held:
-        return [stop(run, job, node.id)] if job.stopping else []
+    run, state = cluster.runs[job.run], job.state
+    assert isinstance(state, Live)
+    ranks, number = ranks_of(state), job.rank_on(node.id)
+    ends = bool(job.stopping) or ending(run.task, ranks, state.cause)
+    if job.rank_key(number) in held:
+        wanted = job.stopping or (ends and unfinished(ranks[number]))
+        return [stop(run, job, node.id)] if wanted else []
+    report = ranks[number].report
+    if report is not None and report.state == "done":
+        return []  # it waits for the other ranks
+    if job.gang and not ends and number not in due(run.task, ranks):
+        return []  # nor was it told to start
     if rebooted:
-        return lose(cluster, job, f"node {node.name} was rebooted", now)
+        return lose(cluster, job, node.id, f"node {node.name} was rebooted", now)
     # It never said that it holds the claim, so the Start, or the answer to it, went missing. An
     # agent knows each key it ever claimed until it is told to forget: Start cannot run it twice,
     # and Stop of a key it does not know is answered with the end we wait for.
-    if isinstance(job.state, Starting) and job.state.report is None:
-        if job.stopping:
-            return [stop(run, job, node.id)]
-        return [Send(node.id, Start(build_launch(run, job, node.claims[job.id])))]
-    return lose(cluster, job, f"node {node.name} no longer knows of it", now)
+    if report is None:
+        return [stop(run, job, node.id)] if ends else [start(cluster, job, number)]
+    return lose(cluster, job, node.id, f"node {node.name} no longer knows of it", now)
 
 
 def _in_line(

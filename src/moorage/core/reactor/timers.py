@@ -9,7 +9,7 @@ from moorage.core.effects import Arm, Effect, Emit, Timer, Wake
 from moorage.core.job import Job, Queued
 from moorage.core.reactor.feed import job_event
 from moorage.core.run import Run
-from moorage.core.shape import shape_of
+from moorage.core.shape import shapes_of
 from moorage.ids import JobId, RunId
 
 
@@ -41,11 +41,13 @@ def _fire(cluster: Cluster, run: Run, again: Arm, now: float) -> list[Effect]:
 
 def add_job(cluster: Cluster, run: Run, now: float) -> Job:
     """A new queued job of a run, with the next index."""
+    shapes = shapes_of(run.task)
     job = Job(
         id=cluster.new_job_id(),
         run=run.id,
         index=run.jobs,
-        shape=shape_of(run.task.resources),
+        shape=shapes[0],
+        gang=shapes if len(shapes) > 1 else (),
         priority=run.task.priority,
         queued_at=now,
         state=Queued(attempt=1),

@@ -21,7 +21,7 @@ from moorage.specs.schemas import NAME, REFERENCE, TEXT, one_or_many, words
 from moorage.specs.values import Rejected, Value
 from moorage.units import BadValue
 
-DIALECTS = ("dstack",)
+DIALECTS = ("dstack", "skypilot")
 
 
 def read_env(value: Value) -> dict[str, str]:
@@ -224,6 +224,6 @@ COMPAT = Field(
     read_compat,
     {"anyOf": [words(*DIALECTS), {"type": "array", "items": words(*DIALECTS)}]},
     "moorage",
-    form="list of `dstack`",
+    form="list of `dstack`, `skypilot`",
     default="`[dstack]` for `*.dstack.yml` and where `DSTACK_*` is used",
 )

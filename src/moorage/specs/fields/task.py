@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from moorage.specs.fields.container import AUTH, CONTAINER
 from moorage.specs.fields.field import Field, Table
+from moorage.specs.fields.gang import GANG, GROUP
 from moorage.specs.fields.mounts import (
     FILES,
     FILES_FIELD,
@@ -86,6 +87,7 @@ TASK: Table = (
         mapping({row.name: row.schema for row in RESOURCES}),
         form="mapping",
     ),
+    *GANG,
     PRIORITY,
     RETRY_FIELD,
     MAX_DURATION,
@@ -101,6 +103,7 @@ TASK: Table = (
 )
 
 NESTED: dict[str, Table] = {
+    "groups[]": GROUP,
     "resources": RESOURCES,
     "resources.cpu": CPU,
     "resources.gpu": GPU,

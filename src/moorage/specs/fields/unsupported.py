@@ -57,8 +57,6 @@ RUN = (
         "remove it",
         neutral=("false",),
     ),
-    refused("nodes", "run a job on several nodes", "write nodes: 1, or remove it", neutral=("1",)),
-    refused("groups", "run groups of nodes", "write one task per group", empty=True),
     refused("setup", "have a separate set-up", "put these first under `commands`", empty=True),
     Field(
         "ports",
@@ -133,23 +131,5 @@ PROFILE_FIELDS = (
         PROFILE,
         "accepted",
         "duration, `off`, `-1`",
-    ),
-    Field(
-        "startup_order",
-        "With one node every order is the same.",
-        lambda v: v.choice(("any", "master-first", "workers-first")),
-        words("any", "master-first", "workers-first"),
-        PROFILE,
-        "accepted",
-        "`any`, `master-first`, `workers-first`",
-    ),
-    Field(
-        "stop_criteria",
-        "With one node both mean the same.",
-        lambda v: v.choice(("all-done", "master-done")),
-        words("all-done", "master-done"),
-        PROFILE,
-        "accepted",
-        "`all-done`, `master-done`",
     ),
 )

@@ -29,19 +29,21 @@ WHERE r.state NOT IN ('succeeded', 'failed', 'cancelled', 'scheduled')
 ORDER BY r.id;
 
 -- name: check_jobs_without_attempt
--- A job that is on a node has the attempt that it counts, live, on that node.
-SELECT j.id AS job, j.state, j.attempt, a.state AS attempt_state
+-- A job that is on a node has the attempt that it counts: one rank of it, at least, is live.
+SELECT j.id AS job, j.state, j.attempt
 FROM jobs AS j
-LEFT JOIN attempts AS a ON a.job_id = j.id AND a.attempt = j.attempt
 WHERE j.state NOT IN ('queued', 'succeeded', 'failed', 'cancelled')
-    AND (a.state IS NULL OR a.state = 'done')
+    AND NOT EXISTS (
+        SELECT 1 FROM attempts AS a
+        WHERE a.job_id = j.id AND a.attempt = j.attempt AND a.state <> 'done'
+    )
 ORDER BY j.id;
 
 -- name: check_jobs_elsewhere
--- A live job and its attempt name one node.
+-- A live job and the first rank of its attempt name one node.
 SELECT j.id AS job, j.attempt, j.node_id AS node, a.node_id AS attempt_node
 FROM jobs AS j
-JOIN attempts AS a ON a.job_id = j.id AND a.attempt = j.attempt
+JOIN attempts AS a ON a.job_id = j.id AND a.attempt = j.attempt AND a.rank = 0
 WHERE j.state NOT IN ('queued', 'succeeded', 'failed', 'cancelled')
     AND (j.node_id IS NULL OR j.node_id <> a.node_id)
 ORDER BY j.id;

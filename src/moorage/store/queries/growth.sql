@@ -29,11 +29,11 @@ SELECT (SELECT count(*) FROM runs)
 
 -- name: attempts_to_drop
 -- Retention: whose output is to be deleted with a run.
-SELECT a.job_id, a.attempt, a.node_id
+SELECT a.job_id, a.attempt, a.rank, a.node_id
 FROM jobs AS j
 JOIN attempts AS a ON a.job_id = j.id
 WHERE j.run_id = :run_id
-ORDER BY a.job_id, a.attempt;
+ORDER BY a.job_id, a.attempt, a.rank;
 
 -- name: expired_job
 -- Retention: of the oldest :limit jobs of a schedule, the last that ended before :before or is not
@@ -58,11 +58,11 @@ WHERE run_id = :run_id AND idx < :idx AND state IN ('succeeded', 'failed', 'canc
 
 -- name: attempts_before
 -- Retention: whose output is to be deleted with those jobs.
-SELECT a.job_id, a.attempt, a.node_id
+SELECT a.job_id, a.attempt, a.rank, a.node_id
 FROM jobs AS j
 JOIN attempts AS a ON a.job_id = j.id
 WHERE j.run_id = :run_id AND j.idx < :idx AND j.state IN ('succeeded', 'failed', 'cancelled')
-ORDER BY a.job_id, a.attempt;
+ORDER BY a.job_id, a.attempt, a.rank;
 
 -- name: delete_jobs_before
 -- Retention: old jobs of a run: of a schedule, and of one that ended, before it, where they are many.

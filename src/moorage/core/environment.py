@@ -1,0 +1,61 @@
+"""Variables of a job that say what runs where."""
+
+from __future__ import annotations
+
+from moorage.core.job import Job
+from moorage.core.node import Reservation
+from moorage.core.run import Run
+from moorage.core.team import Team
+from moorage.specs.gang import group_of, resources_of
+
+
+def environment(run: Run, job: Job, claim: Reservation, team: Team) -> dict[str, str]:
+    """Those of a dialect only where the task wants them."""
+    own = {
+        "MOORAGE_RUN_ID": str(run.id),
+        "MOORAGE_RUN_NAME": run.name,
+        "MOORAGE_JOB_ID": str(job.id),
+        "MOORAGE_JOB_INDEX": str(job.index),
+        "MOORAGE_ATTEMPT": str(job.state.attempt),
+        "MOORAGE_RANK": str(team.rank),
+        "MOORAGE_NODES": str(team.nodes),
+        "MOORAGE_MASTER_IP": team.addresses[0],
+        "MOORAGE_NODE_IPS": "\n".join(team.addresses),
+        "MOORAGE_GPUS_PER_NODE": str(len(claim.gpus)),
+        "MOORAGE_GPUS": str(sum(team.gpus)),
+        "MOORAGE_USER": run.user,
+        "MOORAGE_CPUS": f"{claim.millicpus / 1000:g}",
+    }
+    if (group := group_of(run.task, team.rank)) is not None:
+        own["MOORAGE_GROUP"] = group.name
+    memory = resources_of(run.task, team.rank).memory
+    if memory is not None and memory.max is not None:
+        own["MOORAGE_MEMORY"] = str(int(memory.max))
+    if "dstack" in run.task.compat:
+        own |= _dstack(run, job, own)
+    if "skypilot" in run.task.compat:
+        own |= _skypilot(own)
+    return own
+
+
+def _dstack(run: Run, job: Job, own: dict[str, str]) -> dict[str, str]:
+    return {
+        "DSTACK_RUN_NAME": run.name,
+        "DSTACK_RUN_ID": str(run.id),
+        "DSTACK_JOB_ID": str(job.id),
+        "DSTACK_NODES_NUM": own["MOORAGE_NODES"],
+        "DSTACK_NODE_RANK": own["MOORAGE_RANK"],
+        "DSTACK_GPUS_NUM": own["MOORAGE_GPUS"],
+        "DSTACK_GPUS_PER_NODE": own["MOORAGE_GPUS_PER_NODE"],
+        "DSTACK_MASTER_NODE_IP": own["MOORAGE_MASTER_IP"],
+        "DSTACK_NODES_IPS": own["MOORAGE_NODE_IPS"],
+    }
+
+
+def _skypilot(own: dict[str, str]) -> dict[str, str]:
+    return {
+        "SKYPILOT_NODE_IPS": own["MOORAGE_NODE_IPS"],
+        "SKYPILOT_NUM_NODES": own["MOORAGE_NODES"],
+        "SKYPILOT_NODE_RANK": own["MOORAGE_RANK"],
+        "SKYPILOT_NUM_GPUS_PER_NODE": own["MOORAGE_GPUS_PER_NODE"],
+    }
