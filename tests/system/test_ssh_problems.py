@@ -107,7 +107,7 @@ def test_a_host_that_is_cut_off(way, bed, tmp_path, monkeypatch):
 
 def test_a_name_that_nobody_knows(way, tmp_path):
     found = problem(behind(way, hostname="nowhere.invalid"), tmp_path)
-    told(found, "the name nowhere.invalid is not known to the server's machine")
+    told(found, "the name of nowhere.invalid is not known to the server's machine")
 
 
 def test_a_host_without_python(bed, tmp_path):

@@ -161,16 +161,20 @@ def _connect(config: HostConfig, found: re.Match[str]) -> HostProblem:
 
 def _no_name(config: HostConfig, found: re.Match[str]) -> HostProblem:
     return HostProblem(
-        f"the name {_role(config, found['host'])} is not known to the server's machine",
+        f"the name of {_role(config, found['host'])} is not known to the server's machine",
         "correct hostname, or write the address",
         passing="temporary" in found[0].lower(),
     )
 
 
 def _beyond(config: HostConfig, found: re.Match[str]) -> HostProblem:
-    last = config.jumps[-1].hostname if config.jumps else "the jump host"
+    # Each ssh on this side of the one that failed hears that its connection is closed.
+    left = max(1, found.string.count("_exchange_identification: "))
+    way = [jump.hostname for jump in config.jumps] or ["of ~/.ssh/config"]
+    failing = max(0, len(way) - left)
+    beyond = [*way[1:], where(config)][failing]
     return HostProblem(
-        f"the jump host {last} cannot connect to {where(config)}: {found['reason'].lower()}",
+        f"the jump host {way[failing]} cannot connect to {beyond}: {found['reason'].lower()}",
         "is it up and sshd running, and may the jump host forward (AllowTcpForwarding)?",
         passing="prohibited" not in found["reason"],
     )
@@ -243,8 +247,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], _Make], ...] = tuple(
             _connect,
         ),
         (r"Could not resolve hostname (?P<host>\S+): .*$", _no_name),
-        (r"open failed: \w+(?: \w+)*: (?P<reason>.+)$", _beyond),
-        (r"open failed: (?P<reason>.+)$", _beyond),
+        (r"open failed: (?:connect failed: )?(?P<reason>.+?)(?:: open failed)?$", _beyond),
         (
             r"no matching (?P<what>.+?) found\. Their offer: (?P<theirs>.+)$",
             _algorithms,

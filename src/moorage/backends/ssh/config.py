@@ -62,7 +62,13 @@ def config_text(config: HostConfig, sockets: Path, known: Path) -> str:
         own = _place(jump.hostname, jump.port, jump.user, jump.identity_file, before)
         # Its words are asked for only when something is wrong; why it cannot go on to the next
         # host is among those that are no errors to it.
-        quiet = {"ControlMaster": "no", "ControlPath": "none", "LogLevel": "INFO"}
+        quiet: dict[str, object] = {
+            "ControlMaster": "no",
+            "ControlPath": "none",
+            "LogLevel": "INFO",
+        }
+        if name != jump.hostname:
+            own["HostName"] = jump.hostname
         sections.append(_section(name, {**own, **quiet}))
         before = name
     place = _place(config.hostname, config.port, config.user, config.identity_file, before)
@@ -136,8 +142,8 @@ def _aliases(config: HostConfig) -> list[str]:
 
 def _place(host: str, port: int, user: str, identity: str, jump: str) -> dict[str, object]:
     lines: dict[str, object] = {"ProxyJump": jump or "none"}
-    for name in (host, user):
-        if name and (not _NAME.fullmatch(name) or name.startswith("-")):
+    for name in (host, *([user] if user else [])):
+        if not _NAME.fullmatch(name) or name.startswith("-"):
             raise HostProblem(f"{name!r} is no name of a host or user", "correct it")
     if user:
         lines["User"] = user

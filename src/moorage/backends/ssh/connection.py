@@ -96,6 +96,7 @@ class Connection:
         try:
             async with asyncio.timeout(DEADLINE):
                 _, said = await _converse(process, b"", None)
+                await process.wait()
         except TimeoutError:
             return ""
         finally:
