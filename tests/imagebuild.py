@@ -69,7 +69,7 @@ def config(layers: Sequence[bytes], wanted: Mapping[str, Any]) -> bytes:
     ).encode()
 
 
-def _tar(path: Path, files: Mapping[str, bytes]) -> Path:
+def tar(path: Path, files: Mapping[str, bytes]) -> Path:
     with tarfile.open(path, "w") as tar:
         for name, content in files.items():
             info, _ = member(name, content)
@@ -83,7 +83,7 @@ def docker_archive(path: Path, layers: Sequence[bytes], **wanted: Any) -> Path:
     names = [f"{number}/layer.tar" for number in range(len(layers))]
     entry = {"Config": "config.json", "RepoTags": ["test:1"], "Layers": names}
     files = {"manifest.json": json.dumps([entry]).encode(), "config.json": settings}
-    return _tar(path, files | dict(zip(names, layers, strict=True)))
+    return tar(path, files | dict(zip(names, layers, strict=True)))
 
 
 def blobs(
@@ -134,4 +134,4 @@ def oci_archive(
     }
     content = {**content, sha(manifest): manifest}
     files |= {f"blobs/{digest.replace(':', '/')}": blob for digest, blob in content.items()}
-    return _tar(path, files)
+    return tar(path, files)

@@ -10,6 +10,7 @@ go. Everything here blocks and may be called from several threads.
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import hashlib
 import json
 import os
@@ -229,7 +230,8 @@ class Images:
             with suppress(SourceError):
                 scratch.remove(made)
             raise
-        threading.Thread(target=_sync, args=(self._roots / _plain(recipe.digest),)).start()
+        done = self._roots / _plain(recipe.digest)
+        threading.Thread(target=_sync, args=(done,), daemon=True).start()
         image = self._use(recipe.digest, attempt)
         assert image is not None
         self._evict()
@@ -358,8 +360,12 @@ def _read(path: Path) -> _Kept | None:
 def _sync(root: Path) -> None:
     """Note that all of it is on disk, which may take its time."""
     with suppress(OSError):
-        os.sync()
-        (root / "synced").touch()
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None).syncfs(directory) == 0:
+                (root / "synced").touch()
+        finally:
+            os.close(directory)
 
 
 def _boot() -> str:
