@@ -37,6 +37,14 @@ from moorage.protocol.api import (
     SubmitReply,
     SubmitRequest,
 )
+from moorage.protocol.fleets import (
+    FleetPage,
+    FleetPlan,
+    FleetRequest,
+    FleetView,
+    RebootCheck,
+)
+from moorage.specs.fleet import Fleet
 from moorage.specs.task import Task
 
 if TYPE_CHECKING:
@@ -227,6 +235,47 @@ class Client:
     def nodes(self) -> list[NodeView]:
         """The machines that run jobs."""
         return self.transport.call("GET", "/v1/nodes", NodePage).nodes
+
+    def drain(self, node: str) -> NodeView:
+        """Keep new jobs away from a node; running ones finish."""
+        return self._node(node, "drain")
+
+    def resume(self, node: str) -> NodeView:
+        """Let a node take new jobs again."""
+        return self._node(node, "resume")
+
+    def _node(self, name: str, verb: str) -> NodeView:
+        path = f"/v1/nodes/{segment(name)}/{verb}"
+        return self.transport.call("POST", path, NodeView, again=True)
+
+    def reboot_check(self, node: str) -> RebootCheck:
+        """Whether a machine can be rebooted without harm to a job."""
+        return self.transport.call("GET", f"/v1/nodes/{segment(node)}/reboot-check", RebootCheck)
+
+    def plan_fleet(self, spec: Fleet) -> FleetPlan:
+        """What applying a fleet would do, and what stands against it; changes nothing."""
+        body = FleetRequest(spec)
+        return self.transport.call("POST", "/v1/fleets/plan", FleetPlan, body=body, again=True)
+
+    def apply_fleet(self, spec: Fleet) -> FleetView:
+        """Make a fleet be as described. Durable on return; the hosts are worked on from then on,
+        and the events `host.*` tell how far they are."""
+        body = FleetRequest(spec)
+        return self.transport.call("POST", "/v1/fleets", FleetView, body=body, again=True)
+
+    def fleets(self) -> list[FleetView]:
+        """All fleets, with their hosts."""
+        return self.transport.call("GET", "/v1/fleets", FleetPage).fleets
+
+    def fleet(self, name: str) -> FleetView:
+        """One fleet, with its hosts."""
+        return self.transport.call("GET", f"/v1/fleets/{segment(name)}", FleetView)
+
+    def delete_fleet(self, name: str, *, force: bool = False) -> FleetView:
+        """Let a fleet's hosts drain, and remove the agents from them; `force` kills their jobs,
+        and forgets hosts that cannot be reached. Returns before that is done."""
+        path = f"/v1/fleets/{segment(name)}"
+        return self.transport.call("DELETE", path, FleetView, query={"force": force}, again=True)
 
     def info(self) -> Info:
         """What the server is."""

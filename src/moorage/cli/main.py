@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 VERBS: dict[str, str] = {
-    "apply": "Run what a file describes.",
+    "apply": "Run what a file describes, or connect the machines of a fleet.",
     "plan": "Show what `apply` would do; changes nothing.",
     "run": "Run one command, without a file.",
     "ps": "List runs.",
@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "delete": "Delete finished runs and their output.",
     "events": "List what happened, or watch it.",
     "node": "The machines that run jobs.",
+    "fleet": "Machines that are reached by ssh.",
     "server": "The server of this machine.",
     "schema": "Print the JSON Schema of a kind of file.",
     "completion": "Print the completion script of a shell.",

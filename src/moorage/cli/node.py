@@ -7,13 +7,14 @@ import time
 
 import click
 
+from moorage.cli.client import Client
 from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
-from moorage.errors import NotFound
+from moorage.errors import Conflict, NotFound
 from moorage.protocol.api import NodePage, NodeView
 from moorage.units import format_size
 
-HEADERS = ("NAME", "STATE", "CPUS", "MEMORY", "GPUS", "JOBS", "ISOLATION", "SEEN")
+HEADERS = ("NAME", "FLEET", "HOST", "STATE", "CPUS", "MEMORY", "GPUS", "JOBS", "ISOLATION", "SEEN")
 
 
 @click.group()
@@ -24,6 +25,7 @@ def node() -> None:
     Examples:
       moorage node ls
       moorage node show gpu1
+      moorage node drain gpu1 --wait
     """
 
 
@@ -72,11 +74,91 @@ def show_node(name: str, as_json: bool) -> None:
     print_lines(describe(found[0], time.time()))
 
 
+@node.command("drain")
+@click.argument("name")
+@click.option("-w", "--wait", is_flag=True, help="Return when nothing runs there any more.")
+def drain_node(name: str, wait: bool) -> None:
+    """Keep new jobs away from a node; what runs there finishes.
+
+    \b
+    Example:
+      moorage node drain gpu1 --wait
+    """
+    with connect(node=True) as client:
+        if not wait:
+            view = client.drain(name)
+            say(f"node {name} takes no new jobs; {view.jobs} still there")
+            return
+        _drain(client, name)
+    say(f"node {name} is drained")
+
+
+def _drain(client: Client, name: str) -> None:
+    """Drain it, and wait for the event that tells its end; none is missed, over breaks of the
+    connection too."""
+
+    def begin() -> None:
+        if client.drain(name).jobs == 0:
+            raise _Drained
+
+    try:
+        for event in client.events(follow=True, on_open=begin):
+            if event.node == name and event.kind == "node.resumed":
+                raise Conflict(f"node {name} was resumed meanwhile")
+            if event.node == name and event.kind == "node.drained":
+                return
+    except _Drained:
+        return
+
+
+class _Drained(Exception):
+    """Nothing runs there: there is nothing to wait for."""
+
+
+@node.command("resume")
+@click.argument("name")
+def resume_node(name: str) -> None:
+    """Let a drained node take new jobs again.
+
+    \b
+    Example:
+      moorage node resume gpu1
+    """
+    with connect(node=True) as client:
+        client.resume(name)
+    say(f"node {name} takes new jobs")
+
+
+@node.command("reboot-check")
+@click.argument("name")
+@json_option
+def reboot_check(name: str, as_json: bool) -> int:
+    """Say whether a machine can be rebooted without harm to a job.
+
+    Exit code 0 if it drains and nothing runs there any more, else 1 with the reasons.
+
+    \b
+    Example:
+      moorage node drain gpu1 --wait && moorage node reboot-check gpu1 && ssh gpu1 reboot
+    """
+    with connect(node=True) as client:
+        check = client.reboot_check(name)
+    if as_json:
+        print_json(check)
+    elif check.safe:
+        print_lines([f"node {check.node} can be rebooted; moorage node resume {name} after it"])
+    else:
+        print_lines([f"node {check.node}: {printable(reason)}" for reason in check.reasons])
+    return 0 if check.safe else 1
+
+
 def _row(view: NodeView, now: float) -> tuple[str, ...]:
     has = view.resources
     return (
         view.name,
-        view.state,
+        view.fleet,
+        view.hostname or "-",
+        _state(view),
         f"{view.used_cpus:g}/{has.cpus}",
         f"{format_size(view.used_memory)}/{format_size(has.memory)}",
         f"{view.used_gpus}/{len(has.gpus)}",
@@ -84,6 +166,13 @@ def _row(view: NodeView, now: float) -> tuple[str, ...]:
         "full" if not _gaps(view) else "partial",
         "now" if view.state == "up" else age(view.last_seen, now),
     )
+
+
+def _state(view: NodeView) -> str:
+    """`up`, `down`, or why an agent that is connected gets no new jobs."""
+    if view.state == "up" and view.draining:
+        return "draining" if view.jobs else "drained"
+    return "unhealthy" if view.state == "up" and view.health else view.state
 
 
 def _gaps(view: NodeView) -> list[str]:
@@ -98,7 +187,8 @@ def describe(view: NodeView, now: float) -> list[str]:
     seen = "" if view.state == "up" else f", last seen {age(view.last_seen, now)}"
     lines = [
         f"node      {printable(view.name)} ({view.id})",
-        f"state     {view.state}{seen}; agent {view.version}",
+        f"state     {_state(view)}{seen}; agent {view.version}",
+        f"fleet     {view.fleet}{f', host {printable(view.hostname)}' if view.hostname else ''}",
         f"cpus      {view.used_cpus:g} of {has.cpus} in use ({has.arch})",
         f"memory    {format_size(view.used_memory)} of {format_size(has.memory)} in use",
         f"disk      {format_size(has.disk)} where scratch lies",

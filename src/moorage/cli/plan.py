@@ -7,7 +7,7 @@ import sys
 import click
 
 from moorage.cli.launch import consider
-from moorage.cli.prepare import read_file
+from moorage.cli.prepare import read_file, read_fleet, require_plain
 from moorage.cli.preview import as_document, describe
 from moorage.cli.render import style_of
 from moorage.cli.session import connect, file_option, json_option, print_json, print_lines
@@ -38,6 +38,14 @@ def plan(
       moorage plan -f .dstack.yml --show-spec > train.yml
       moorage plan -f train.yml --json
     """
+    fleet = read_fleet(file)
+    if fleet is not None:
+        from moorage.cli.fleets import show_plan
+
+        require_plain(name, env, args)
+        with connect() as client:
+            show_plan(client, fleet, show_spec=show_spec, as_json=as_json)
+        return
     # The file printed stands for others too: what may follow -- is left open unless it is given.
     prepared = read_file(file, name=name, env=env, args=args or (None if show_spec else ()))
     if show_spec:

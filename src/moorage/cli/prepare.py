@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moorage.errors import InvalidInput, Problem
 from moorage.specs.mounts import Files, Mount, Repo
 from moorage.specs.task import Task
+
+if TYPE_CHECKING:
+    from moorage.specs.fleetfile import LoadedFleet
 
 STDIN = "-"
 
@@ -86,6 +90,27 @@ def read_file(
         loaded.places,
         read(keep_env=True).spec if refers else None,
     )
+
+
+def read_fleet(path: str) -> LoadedFleet | None:
+    """The fleet of a file; None where it is something else, or standard input, of which only
+    tasks are read. InvalidInput with every problem in it."""
+    if path == STDIN:
+        return None
+    text = _text(path)
+    if "fleet" not in text:
+        return None
+    from moorage.specs.fleetfile import is_fleet, load_fleet
+
+    return load_fleet(text, file=path, environ=os.environ) if is_fleet(text) else None
+
+
+def require_plain(name: str | None, env: Sequence[str], args: Sequence[str]) -> None:
+    """InvalidInput where an option was given that only tasks have."""
+    given = (("-n", name), ("-e", env), ("--", args))
+    wrong = [Problem("a fleet has no use for it", field=option) for option, it in given if it]
+    if wrong:
+        raise InvalidInput(*wrong)
 
 
 def _text(path: str) -> str:

@@ -38,6 +38,15 @@ STATE_COLOURS = {
     "cancelled": "dim",
     "up": "green",
     "down": "red",
+    "draining": "yellow",
+    "drained": "dim",
+    "unhealthy": "red",
+    "ready": "green",
+    "connecting": "cyan",
+    "checking": "cyan",
+    "installing": "cyan",
+    "unreachable": "red",
+    "leaving": "yellow",
 }
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Arm, Effect, Timer, Wake
+from moorage.core.fleet import LiveFleet, LiveHost
 from moorage.core.job import (
     Ending,
     Finishing,
@@ -26,6 +27,7 @@ from moorage.core.run import Run
 from moorage.core.shape import shapes_of
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Held, Isolation, NodeResources, Outcome, Phase, Usage
+from moorage.specs.fleet import Fleet, Host
 from moorage.specs.task import Task
 
 Row = Mapping[str, Any]
@@ -40,6 +42,9 @@ def restore(
     nodes: Iterable[Row],
     ids: Row,
     dropped_logs: Iterable[Row] = (),
+    fleets: Iterable[Row] = (),
+    hosts: Iterable[Row] = (),
+    node_places: Iterable[Row] = (),
 ) -> Cluster:
     """From the rows of the queries of these names (`ids`: of `max_ids`).
 
@@ -48,6 +53,7 @@ def restore(
     cluster = Cluster(next_run=ids["run"] + 1, next_job=ids["job"] + 1, next_node=ids["node"] + 1)
     for row in nodes:
         cluster.add_node(_node(row))
+    _place_nodes(cluster, fleets, hosts, node_places)
     for row in dropped_logs:
         cluster.nodes[NodeId(row["node_id"])].dropped_logs[row["attempt"]] = None
     for row in runs:
@@ -60,6 +66,37 @@ def restore(
         number = row["attempt"] + (row["state"] == "queued")
         _add_job(cluster, row, live.get((row["id"], number), []))
     return cluster
+
+
+def _place_nodes(
+    cluster: Cluster, fleets: Iterable[Row], hosts: Iterable[Row], places: Iterable[Row]
+) -> None:
+    """Which node is which host of which fleet."""
+    for row in places:
+        node = cluster.nodes[NodeId(row["id"])]
+        node.fleet, node.hostname = row["fleet"], row["hostname"]
+        node.draining, node.gone = bool(row["draining"]), bool(row["gone"])
+        if node.draining and not node.gone:
+            cluster.draining.add(node.id)
+    for row in fleets:
+        spec = msgspec.json.decode(row["spec"], type=Fleet)
+        fleet = LiveFleet(spec, row["state"], row["created_at"], row["updated_at"])
+        cluster.fleets[fleet.name] = fleet
+    for row in hosts:
+        host = LiveHost(
+            fleet=row["fleet"],
+            num=row["num"],
+            spec=msgspec.json.decode(row["spec"], type=Host),
+            state=row["state"],
+            changed_at=row["changed_at"],
+            message=row["message"],
+            fix=row["fix"],
+            facts=row["facts"],
+            node=None if row["node_id"] is None else NodeId(row["node_id"]),
+            force=bool(row["force"]),
+        )
+        cluster.fleets[host.fleet].hosts[host.num] = host
+        cluster.hosts_by_node[host.name] = host
 
 
 def timers(cluster: Cluster) -> list[Effect]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from moorage.core.fleet import LiveFleet, LiveHost
 from moorage.core.gang import Hold
 from moorage.core.job import (
     Event,
@@ -53,6 +54,11 @@ class Cluster:
     hold: Hold | None = field(default=None, compare=False)
     """What is kept for the first job with several ranks that waits; found anew after a start."""
 
+    fleets: dict[str, LiveFleet] = field(default_factory=dict)
+    hosts_by_node: dict[str, LiveHost] = field(default_factory=dict)
+    """Hosts of all fleets, by the names of their nodes."""
+    draining: set[NodeId] = field(default_factory=set)
+    """Nodes that drain and are not empty yet."""
     restored_jobs: int = 0
     """Jobs up to this number are older than the last restore of the store from a backup: attempts
     of them that the store does not know may have been begun."""

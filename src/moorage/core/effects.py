@@ -60,4 +60,12 @@ class Wake:
     """Something was freed or added: run the scheduler once, soon."""
 
 
-Effect = Write | Emit | Send | Arm | Wake
+@dataclass(frozen=True, slots=True)
+class Stir:
+    """Hosts may be other than they should be: look at them. `again`: also at those whose turn,
+    after an error, would come later."""
+
+    again: bool = False
+
+
+Effect = Write | Emit | Send | Arm | Wake | Stir

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from moorage.core.cluster import Cluster
 from moorage.core.gang import choose, most_ranks, room_for
 from moorage.core.job import Job, Prefilled, Queued
+from moorage.core.named import candidates, is_awaited, some, unknown, why_none
 from moorage.core.node import Node
 from moorage.core.shape import GpuShape, Shape, shapes_of
 from moorage.errors import Problem
 from moorage.specs.task import Task
 from moorage.units import format_duration, format_size
-
-_SHOWN = 3
-"""Names in one line; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,12 @@ def waits_for(cluster: Cluster, task: Task) -> str:
 
 def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
     """Why no known node could ever run this; empty where one could, or none is known yet."""
-    nodes = list(cluster.nodes.values())
     shapes = shapes_of(task)
-    if not nodes or room_for(nodes, shapes):
+    where = shapes[0].where
+    if missing := unknown(cluster, where):
+        return missing
+    nodes = candidates(cluster, where)
+    if not nodes or room_for(nodes, shapes) or is_awaited(cluster, where):
         return []
     lacks = _never_any(nodes, shapes)
     if not lacks:
@@ -82,10 +83,11 @@ def _never_any(nodes: Sequence[Node], shapes: Sequence[Shape]) -> list[Lack]:
 
 
 def _waits(cluster: Cluster, shapes: Sequence[Shape], ahead: int | None) -> str:
-    up = [node for node in cluster.nodes.values() if node.up]
+    where = shapes[0].where
+    known = candidates(cluster, where)
+    up = [node for node in known if node.open]
     if not up:
-        down = _some([node.name for node in cluster.nodes.values()])
-        return "a node: none is connected" + (f" (down: {down})" if down else "")
+        return why_none(known, where)
     if lacks := _never_any(up, shapes):
         never = "; ".join(f"needs {lack.needs}, {lack.has}" for lack in lacks)
         return f"another node: none that is connected can ever run this: {never}"
@@ -101,7 +103,7 @@ def _waits(cluster: Cluster, shapes: Sequence[Shape], ahead: int | None) -> str:
         return "its turn" if ahead is None else f"its turn: {queue or 'it starts next'}"
     needs = " and ".join(lack.needs for lack in lacks)
     has = " and ".join(lack.has for lack in lacks)
-    users = _some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])
+    users = some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])
     verb = "uses" if len(node.claims) == 1 else "use"
     text = f"{needs}: node {node.name} has {has} ({users} {verb} the rest)"
     return f"{text}; {queue}" if queue else text
@@ -175,7 +177,7 @@ def _exceeded(nodes: Sequence[Node], shape: Shape) -> Iterator[Lack]:
         found = sorted(
             {f"{gpu.name} {format_size(gpu.memory)}" for one in has for gpu in one.gpus}
         )
-        there = f"the nodes have {_some(found)}" if found else "no node has a GPU"
+        there = f"the nodes have {some(found)}" if found else "no node has a GPU"
         yield Lack("resources.gpu", _gpus(shape.gpu), there)
 
 
@@ -200,8 +202,3 @@ def _number(thousandths: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

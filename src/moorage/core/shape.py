@@ -113,11 +113,6 @@ def where_of(task: Task) -> Where | None:
     )
 
 
-def task_shape(task: Task) -> Shape:
-    """What one job of the task reserves, and where."""
-    return shape_of(task.resources, where_of(task))
-
-
 def shape_of(resources: Resources, where: Where | None = None) -> Shape:
     """The lower bounds of a request; where only an upper one is given, nothing is reserved
     (CPUs: one, or the upper bound if that is less)."""

@@ -45,6 +45,9 @@ def recall(store: Store) -> Cluster:
         nodes=store.read("nodes"),
         ids=store.read("max_ids")[0],
         dropped_logs=store.read("dropped_logs"),
+        fleets=store.read("fleets"),
+        hosts=store.read("hosts"),
+        node_places=store.read("node_places"),
     )
     if jobs := _number(store, "restored_jobs"):
         cluster.restored_jobs = jobs

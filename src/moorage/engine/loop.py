@@ -21,10 +21,11 @@ import msgspec
 
 from moorage.core import reactor
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Arm, Effect, Emit, Send, Timer, Wake, Write
+from moorage.core.effects import Arm, Effect, Emit, Send, Stir, Timer, Wake, Write
 from moorage.engine.feed import Feed
 from moorage.engine.links import Link, Links
 from moorage.engine.reading import Reading
+from moorage.engine.stirred import Stirred
 from moorage.engine.timers import Timers
 from moorage.errors import MoorageError
 from moorage.ids import NodeId, RunId
@@ -103,6 +104,8 @@ class Engine:
         self.view = Reading("views", VIEWS)
         """Calls what reads the store for a user."""
         self._requests = Reading("requests", REQUESTS)
+        self.stirred = Stirred()
+        """Rung when hosts of fleets may be other than they should be."""
         self.feed = Feed(self._read_events, self._newest_event)
 
     # What users ask for
@@ -240,6 +243,10 @@ class Engine:
         self.feed.close()
         self.links.close("the server is stopping")
 
+    def perform(self, decision: Callable[[], Sequence[Effect]]) -> asyncio.Future[None]:
+        """Decide and carry out; done when it is durable."""
+        return self._carry_out(self._decide(decision))
+
     def _ring(self, timer: Timer) -> None:
         if self.failure is None:
             self._carry_out(
@@ -291,6 +298,8 @@ class Engine:
                     self._timers.arm(timer, at)
                 case Wake():
                     self._wake()
+                case Stir(again):
+                    after.append(partial(self.stirred.stir, again))
         told: asyncio.Future[None] = self._loop.create_future()
         told.add_done_callback(_retrieve)
         if not statements and not self._batches:

@@ -202,6 +202,13 @@ class NodeView(Struct, frozen=True, omit_defaults=True):
     resources: NodeResources
     isolation: Isolation
     version: str
+    fleet: str = "local"
+    hostname: str = ""
+    """As its fleet's file names it."""
+    draining: bool = False
+    """Nothing new starts there."""
+    health: str = ""
+    """Why nothing new starts there, though nobody said so."""
     pythons: list[str] = []
     used_cpus: float = 0.0
     used_memory: int = 0
@@ -223,8 +230,11 @@ class Event(Struct, frozen=True, omit_defaults=True):
     """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.deleted`, `run.trimmed`
     (jobs with an index below `data.before` went); `job.queued`, `job.retracted` (out of the line
     on a node), `job.starting`, `job.running`, `job.finishing`, `job.ended`; `node.up`,
-    `node.down`; `server.restored`. `feed.trimmed` stands for the events after `data.after` up to
-    its own number that retention removed: what they told is unknown."""
+    `node.down`, `node.draining`, `node.drained`, `node.resumed`; `fleet.created`,
+    `fleet.changed`, `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
+    state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as `message` and
+    `fix`); `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its
+    own number that retention removed: what they told is unknown."""
     run: int | None = None
     run_name: str = ""
     job: int | None = None

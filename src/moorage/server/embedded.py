@@ -45,15 +45,17 @@ class Embedded:
             loopback=True,
         )
         self._site = site
+        self._url = ""
         door.application = build(self._services)
 
     async def enter(self, url: str) -> None:
         """See `House.enter`. It has led since it was opened."""
+        self._url = url
         self._site.tell(url)
 
     async def work(self) -> None:
         """See `House.work`."""
-        async with chores(self._services):
+        async with chores(self._services, self._site, self._url):
             await self._engine.stopped.wait()
         raise Unavailable(f"the server had to stop: {self._engine.failure}")
 

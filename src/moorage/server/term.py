@@ -158,7 +158,7 @@ class Term:
         failing = asyncio.ensure_future(engine.stopped.wait())
         ends: list[asyncio.Future[Any]] = [failing, beating]
         try:
-            async with chores(services):
+            async with chores(services, self._site, self._peers.own):
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             failing.cancel()

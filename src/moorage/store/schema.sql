@@ -49,7 +49,34 @@ CREATE TABLE nodes (
     isolation TEXT NOT NULL,  -- json
     pythons TEXT NOT NULL,  -- json
     last_seen DOUBLE PRECISION,
-    address TEXT NOT NULL DEFAULT ''  -- where other nodes reach it
+    address TEXT NOT NULL DEFAULT '',  -- where other nodes reach it
+    fleet TEXT NOT NULL DEFAULT 'local',
+    hostname TEXT NOT NULL DEFAULT '',  -- as the fleet's file names it
+    draining INTEGER NOT NULL DEFAULT 0,
+    gone INTEGER NOT NULL DEFAULT 0  -- its host left its fleet
+) /* STRICT */;
+
+CREATE TABLE fleets (
+    name TEXT NOT NULL PRIMARY KEY,
+    spec TEXT NOT NULL,  -- json
+    state TEXT NOT NULL,
+    created_at DOUBLE PRECISION NOT NULL,
+    updated_at DOUBLE PRECISION NOT NULL
+) /* STRICT */;
+
+CREATE TABLE hosts (
+    fleet TEXT NOT NULL REFERENCES fleets (name),
+    num INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    spec TEXT NOT NULL,  -- json
+    state TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    fix TEXT NOT NULL DEFAULT '',
+    facts TEXT NOT NULL DEFAULT '{}',  -- json: what the last check found
+    node_id BIGINT REFERENCES nodes (id),
+    force INTEGER NOT NULL DEFAULT 0,  -- it leaves without waiting for its jobs
+    changed_at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (fleet, num)
 ) /* STRICT */;
 
 CREATE TABLE runs (

@@ -204,4 +204,4 @@ def test_a_schema_is_json_and_an_unknown_kind_bad_input(capsys):
     assert (code, json.loads(out)["type"]) == (0, "object")
     code, out, err = run_main(capsys, "schema", "tsak")
     assert (code, out) == (2, "")
-    assert err == "moorage: error: there is no schema of tsak; known: task\n"
+    assert err == "moorage: error: there is no schema of tsak; known: task, fleet\n"

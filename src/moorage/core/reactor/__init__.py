@@ -7,6 +7,13 @@ earlier decision are durable.
 
 from moorage.core.reactor.cancel import on_cancel
 from moorage.core.reactor.delete import on_delete, on_dropped, on_expire, on_expire_jobs
+from moorage.core.reactor.drain import on_drain, on_resume
+from moorage.core.reactor.fleets import (
+    on_apply_fleet,
+    on_delete_fleet,
+    on_host,
+    on_host_gone,
+)
 from moorage.core.reactor.nodes import on_hello, on_node_down
 from moorage.core.reactor.reports import on_report
 from moorage.core.reactor.schedule import schedule
@@ -15,14 +22,20 @@ from moorage.core.reactor.timers import on_timer
 
 __all__ = [
     "Submitted",
+    "on_apply_fleet",
     "on_cancel",
     "on_delete",
+    "on_delete_fleet",
+    "on_drain",
     "on_dropped",
     "on_expire",
     "on_expire_jobs",
     "on_hello",
+    "on_host",
+    "on_host_gone",
     "on_node_down",
     "on_report",
+    "on_resume",
     "on_submit",
     "on_timer",
     "schedule",

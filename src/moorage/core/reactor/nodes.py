@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from moorage.core import rows
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Emit, Send, Wake
+from moorage.core.effects import Effect, Emit, Send, Stir, Wake
 from moorage.core.job import Job, Live, Prefilled, ranks_of
 from moorage.core.node import Node
 from moorage.core.reactor.cancel import stop
+from moorage.core.reactor.fleets import bind
 from moorage.core.reactor.ranks import due, ending, start, unfinished
 from moorage.core.reactor.reports import absorb, lose
 from moorage.core.reactor.turns import requeue, wait
@@ -26,7 +27,7 @@ def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
     was_up = before is not None and before.up
     rebooted = before is not None and before.boot_id != hello.boot_id
     node = cluster.node_for(hello, now)
-    effects: list[Effect] = [rows.upsert_node(node)]
+    effects: list[Effect] = [rows.upsert_node(node), *bind(cluster, node)]
     if not was_up:
         effects.append(Emit("node.up", node=node.id))
     told, forget = absorb(cluster, node.id, hello.held, now)
@@ -96,4 +97,5 @@ def on_node_down(cluster: Cluster, node: NodeId, now: float) -> list[Effect]:
         return []
     found.up = False
     found.last_seen = now
-    return [rows.upsert_node(found), Emit("node.down", node=node)]
+    stir = [Stir()] if found.name in cluster.hosts_by_node else []
+    return [rows.upsert_node(found), Emit("node.down", node=node), *stir]

@@ -13,6 +13,7 @@ from moorage.core.launch import build_launch
 from moorage.core.node import Node
 from moorage.core.place import Places, placements
 from moorage.core.reactor import lines, ranks
+from moorage.core.reactor.drain import settled
 from moorage.core.reactor.feed import job_event, settle
 from moorage.protocol.agent import Start
 
@@ -49,6 +50,8 @@ def _pass(cluster: Cluster, now: float, limit: int) -> list[Effect]:
     effects += lines.yield_to_gang(cluster)
     effects += lines.fill(cluster, now, limit)
     effects += lines.balance(cluster, places)
+    if cluster.draining:
+        effects += settled(cluster)
     return effects
 
 

@@ -1,6 +1,6 @@
 """Every route of the HTTP API."""
 
-from moorage.server.routes import blobs, events, growth, logs, nodes, plan, runs, system
+from moorage.server.routes import blobs, events, fleets, growth, logs, nodes, plan, runs, system
 
 ROUTES = (
     *system.ROUTES,
@@ -9,6 +9,7 @@ ROUTES = (
     *logs.ROUTES,
     *events.ROUTES,
     *nodes.ROUTES,
+    *fleets.ROUTES,
     *blobs.ROUTES,
     *growth.ROUTES,
 )

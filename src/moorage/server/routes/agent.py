@@ -18,6 +18,7 @@ from moorage.protocol.agent import Dropped, Hello, Report, ToServer, decode_to_s
 from moorage.server import auth
 from moorage.server.replies import error_reply
 from moorage.server.services import Services
+from moorage.server.site import NODE_LABEL
 from moorage.server.table import NODES
 
 AGENT_PATH = "/v1/agent"
@@ -53,7 +54,7 @@ def serve_agent(services: Services) -> Callable[[WebSocket], Awaitable[None]]:
         connection = engine.links.accept()
         await socket.accept()
         try:
-            await _converse(engine, connection, socket)
+            await _converse(engine, connection, socket, owner.subject)
         except Refused as refusal:
             _log.warning("an agent was refused: %s", refusal)
             await socket.close(refusal.code, str(refusal)[:120])
@@ -65,7 +66,7 @@ def serve_agent(services: Services) -> Callable[[WebSocket], Awaitable[None]]:
     return serve
 
 
-async def _converse(engine: Engine, connection: int, socket: WebSocket) -> None:
+async def _converse(engine: Engine, connection: int, socket: WebSocket, subject: str) -> None:
     try:
         async with asyncio.timeout(HELLO_TIMEOUT):
             hello = await _receive(socket)
@@ -78,6 +79,7 @@ async def _converse(engine: Engine, connection: int, socket: WebSocket) -> None:
             PROTOCOL_ERROR,
             f"the agent speaks protocol {hello.protocol}, the server {VERSION}: update the older",
         )
+    _require_own(engine, hello.node, subject)
     link = await engine.hello(hello, connection)
     _log.info("node %s is connected", link.name)
     talking = [
@@ -94,6 +96,14 @@ async def _converse(engine: Engine, connection: int, socket: WebSocket) -> None:
         await asyncio.gather(*talking, return_exceptions=True)
         engine.lost(link)
         _log.info("node %s is gone: %s", link.name, link.closed)
+
+
+def _require_own(engine: Engine, node: str, subject: str) -> None:
+    """A token speaks for one node: that of a host for the host's, the server's own for its
+    machine."""
+    own = subject == NODE_LABEL and node not in engine.cluster.hosts_by_node
+    if node != subject and not own:
+        raise Refused(POLICY, f"this token is not that of node {node}")
 
 
 async def _listen(engine: Engine, link: Link, socket: WebSocket) -> None:

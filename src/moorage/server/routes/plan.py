@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from moorage.core.explain import fits_ever, waits_for
 from moorage.core.launch import check_references, container_of, limits_of
+from moorage.core.named import candidates
 from moorage.core.node import Node
 from moorage.core.reactor.submit import name_in_use
-from moorage.core.shape import shape_of
+from moorage.core.shape import shapes_of, where_of
 from moorage.errors import InvalidInput
 from moorage.ids import NodeId
 from moorage.protocol.agent import Launch, ProbeResult
@@ -43,7 +44,8 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         problems.append(str(name_in_use(task.name)))
     never = [str(problem) for problem in fits_ever(cluster, task)]
     answers = await services.engine.links.probe(_launch(task, user), PATIENCE)
-    nodes = [_node(node, task, answers) for node in cluster.nodes.values() if node.up]
+    able = candidates(cluster, where_of(task))
+    nodes = [_node(node, task, answers) for node in able if node.up]
     warnings = []
     if not nodes:
         warnings.append("no node is connected: the run would wait for one")
@@ -60,7 +62,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
 
 
 def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> PlanNode:
-    shape = shape_of(task.resources)
+    shape = shapes_of(task)[0]
     answer = answers.get(node.id)
     notes = ["it did not answer in time"] if answer is None else answer.notes
     problems = [] if answer is None else answer.problems
@@ -68,7 +70,7 @@ def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> Plan
     return PlanNode(
         node=node.name,
         fits=large_enough and not problems,
-        free_now=node.fits(shape),
+        free_now=node.open and node.fits(shape),
         problems=problems,
         notes=notes,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NoReturn
+from typing import Any
 
 from moorage.specs.fields.field import Field, Table, require_table
 from moorage.specs.instances import Instance
@@ -61,17 +61,11 @@ def _instance(value: Value) -> Instance:
     if isinstance(value.node, Text):
         return Instance(name=_plain(value))
     given: dict[str, Any] = require_table(value, INSTANCE)
-    match sorted(given):
-        case ["name"] | ["hostname"]:
-            return Instance(**given)
-        case ["fleet", "instance"]:
-            return Instance(name=f"{given['fleet']}-{given['instance']}")
-        case _:
-            _unclear(value)
-
-
-def _unclear(value: Value) -> NoReturn:
-    value.reject("this does not name one node", _FORMS)
+    if sorted(given) == ["fleet", "instance"]:
+        return Instance(name=f"{given['fleet']}-{given['instance']}")
+    if sorted(given) not in (["name"], ["hostname"]):
+        value.reject("this does not name one node", _FORMS)
+    return Instance(**given)
 
 
 def read_instances(value: Value) -> list[Instance]:

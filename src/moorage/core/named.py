@@ -1,0 +1,73 @@
+"""Fleets and nodes that a task names: which there are, and why none of them takes a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moorage.core.cluster import Cluster
+from moorage.core.node import Node
+from moorage.core.shape import Where
+from moorage.errors import Problem
+from moorage.specs.fleet import LOCAL
+
+_SHOWN = 3
+
+
+def candidates(cluster: Cluster, where: Where | None) -> list[Node]:
+    """Nodes that a job may use, connected or not."""
+    return [node for node in cluster.nodes.values() if not node.gone and node.admitted(where)]
+
+
+def unknown(cluster: Cluster, where: Where | None) -> list[Problem]:
+    """Fleets and nodes that are named and do not exist."""
+    if where is None:
+        return []
+    fleets = [LOCAL, *sorted(cluster.fleets)]
+    nodes = [node for node in cluster.nodes.values() if not node.gone]
+    hosts = cluster.hosts_by_node.values()
+    names = sorted({node.name for node in nodes} | set(cluster.hosts_by_node))
+    addresses = sorted({host.spec.hostname for host in hosts})
+    return [
+        Problem(f"there is no {kind} {name}", f"known: {some(known) or 'none'}", field)
+        for kind, field, wanted, known in (
+            ("fleet", "fleets", where.fleets, fleets),
+            ("node", "instances", where.nodes, names),
+            ("host", "instances", where.hostnames, addresses),
+        )
+        for name in wanted
+        if name not in known
+    ]
+
+
+def is_awaited(cluster: Cluster, where: Where | None) -> bool:
+    """May a host that was never connected, and of which nothing is known yet, be the one?"""
+    return any(
+        host.node is None
+        and (where is None or where.admits(host.fleet, host.name, host.spec.hostname))
+        for host in cluster.hosts_by_node.values()
+    )
+
+
+def why_none(known: Sequence[Node], where: Where | None) -> str:
+    """What a job waits for where no node that it may use takes jobs now."""
+    draining = some([node.name for node in known if node.up and node.draining])
+    unwell = some([f"{n.name}: {n.health}" for n in known if n.up and not n.draining and n.health])
+    down = some([node.name for node in known if not node.up])
+    kinds = (("draining", draining), ("not healthy", unwell), ("down", down))
+    told = "; ".join(f"{kind}: {names}" for kind, names in kinds if names)
+    nobody = "none takes new jobs" if draining or unwell else "none is connected"
+    return f"{_which(where)}: {nobody}" + (f" ({told})" if told else "")
+
+
+def _which(where: Where | None) -> str:
+    if where is None:
+        return "a node"
+    if names := [*where.nodes, *where.hostnames]:
+        return f"node {' or '.join(names)}"
+    return f"a node of fleet {' or '.join(where.fleets)}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names; the others are counted."""
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -1,0 +1,242 @@
+"""One host, from the first contact to the last: at most one worker has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from moorage.backends.ssh.interface import (
+    Bundle,
+    Enrolment,
+    Host,
+    HostConfig,
+    HostFacts,
+    HostProblem,
+)
+from moorage.core.fleet import HostState, LiveHost
+from moorage.engine.reconcile.desk import Desk, config_of
+
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 300.0
+"""Seconds between tries of a host that fails."""
+CONNECT_WITHIN = 20.0
+"""Seconds in which a started agent is connected."""
+RETURN_WITHIN = 15.0
+"""Seconds in which an agent that was connected may come back by itself."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all workers share."""
+
+    reach: Callable[[HostConfig], Host]
+    bundle: Callable[[], Awaitable[Bundle]]
+    server: tuple[str, int]
+    """Where the tunnels lead to."""
+    slots: asyncio.Semaphore
+    """How many hosts are worked on at once."""
+    options: tuple[str, ...] = ()
+    """More arguments of each agent."""
+
+
+class Worker:
+    """`run` until the host is forgotten; `wake` whenever something may have changed."""
+
+    def __init__(self, desk: Desk, means: Means) -> None:
+        self._desk = desk
+        self._means = means
+        self._woken = asyncio.Event()
+        self._again = False
+        self._pause = FIRST_PAUSE
+        self._there: Host | None = None
+        self._tunnel: asyncio.Future[None] | None = None
+        self._broken = ""
+        """Why the tunnel does not stand."""
+
+    def wake(self, again: bool) -> None:
+        """Look at the host. `again`: also where it would rest after an error."""
+        self._again = self._again or again
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Never raises for what is wrong with the host."""
+        try:
+            while (host := self._desk.host) is not None:
+                try:
+                    await self._step(host)
+                    self._pause = FIRST_PAUSE
+                except HostProblem as problem:
+                    await self._hang_up()
+                    await self._trouble(problem)
+        finally:
+            await self._hang_up()
+
+    async def _step(self, host: LiveHost) -> None:
+        if host.state == "leaving":
+            await self._leave(host)
+        else:
+            await self._keep(host)
+
+    # A host that stays
+
+    async def _keep(self, host: LiveHost) -> None:
+        """Make it a node; come back when it is none any more, or should be another."""
+        spec = host.spec
+        async with self._means.slots:
+            there, facts = await self._look(host)
+            bundle = await self._means.bundle()
+            if facts.installed != bundle.digest:
+                await self._desk.tell("installing", f"{bundle.size >> 20} MB")
+                await there.install(facts, bundle)
+            begun = facts.running != bundle.digest
+            digest = await self._start(there, facts, bundle) if begun else ""
+            self._lead(there, facts)
+            if not await self._connected() and not begun:
+                # It runs, and yet does not come: perhaps its token is of another database.
+                digest = await self._start(there, facts, bundle)
+                await self._connected()
+            if self._desk.is_leaving:
+                return
+            if not self._desk.is_up:
+                raise await self._absent(there, facts)
+        if digest:
+            await self._desk.end_older_tokens(digest)
+        await self._desk.tell("ready")
+        self._again = False
+        await self._watch(spec)
+
+    async def _look(self, host: LiveHost) -> tuple[Host, HostFacts]:
+        await self._hang_up()
+        self._there = there = self._means.reach(config_of(host))
+        await self._desk.tell("checking")
+        facts = await there.check()
+        refusal = facts.refusal()
+        await self._desk.tell("checking", facts=facts)
+        if refusal is not None and host.state != "leaving":
+            raise refusal
+        return there, facts
+
+    async def _start(self, there: Host, facts: HostFacts, bundle: Bundle) -> str:
+        """Start its agent with a token of its own, whose hash is returned."""
+        await self._desk.tell("starting")
+        secret, digest = await self._desk.new_token()
+        enrolment = Enrolment(
+            node=self._desk.name, token=secret, urls=(), options=self._means.options
+        )
+        await there.start(facts, bundle, enrolment)
+        return digest
+
+    def _lead(self, there: Host, facts: HostFacts) -> None:
+        keeping = there.tunnel(facts, self._means.server, self._told)
+        self._tunnel = asyncio.ensure_future(keeping)
+        self._tunnel.add_done_callback(self._ended)
+
+    def _told(self, reason: str) -> None:
+        self._broken = reason
+        self._woken.set()
+
+    def _ended(self, tunnel: asyncio.Future[None]) -> None:
+        if not tunnel.cancelled() and (error := tunnel.exception()) is not None:
+            self._told(str(error))
+
+    async def _connected(self) -> bool:
+        return await self._until(lambda: self._desk.is_up or self._desk.is_leaving, CONNECT_WITHIN)
+
+    async def _absent(self, there: Host, facts: HostFacts) -> HostProblem:
+        if self._broken:
+            return HostProblem(f"the tunnel does not stand: {self._broken}", passing=True)
+        last = ""
+        with suppress(HostProblem):
+            last = next(iter(reversed(await there.tail(facts))), "")
+        said = f": {last}" if last else ""
+        return HostProblem(f"its agent does not connect{said}", passing=True)
+
+    async def _watch(self, spec: object) -> None:
+        """Until the host should be another, or its agent stays away."""
+
+        def is_other() -> bool:
+            host = self._desk.host
+            return host is None or host.state != "ready" or host.spec != spec
+
+        while not is_other():
+            await self._until(lambda: is_other() or not self._desk.is_up)
+            if is_other() or await self._until(
+                lambda: is_other() or self._desk.is_up, RETURN_WITHIN
+            ):
+                continue
+            raise HostProblem(self._broken or "its agent is not connected any more", passing=True)
+
+    # A host that goes
+
+    async def _leave(self, host: LiveHost) -> None:
+        try:
+            if host.force or self._desk.is_empty:
+                async with self._means.slots:
+                    await self._remove(host)
+            else:
+                await self._drain(host)
+        except HostProblem as problem:
+            untouched = host.facts == "{}"  # never reached: nothing of ours is there
+            if not untouched and not host.force:
+                raise
+            if not untouched:
+                _log.warning("%s is forgotten as it is: %s", host.name, problem)
+            await self._desk.forget()
+
+    async def _drain(self, host: LiveHost) -> None:
+        """Keep the way to its agent open until its jobs have ended."""
+        if self._tunnel is None:
+            there, facts = await self._look(host)
+            self._lead(there, facts)
+        jobs = self._desk.jobs
+        await self._desk.tell("leaving", f"waits for {jobs} job{'' if jobs == 1 else 's'}")
+
+        def is_over() -> bool:
+            return self._desk.is_empty or host.force or not self._desk.is_leaving
+
+        await self._until(lambda: is_over() or self._desk.jobs != jobs or bool(self._broken))
+        if self._broken and not is_over():
+            raise HostProblem(self._broken, passing=True)
+
+    async def _remove(self, host: LiveHost) -> None:
+        there, facts = await self._look(host)
+        await self._desk.tell("leaving", "removes its agent")
+        await there.remove(facts)
+        await self._desk.forget()
+
+    # Waiting
+
+    async def _trouble(self, problem: HostProblem) -> None:
+        """Say what is wrong, and rest."""
+        state: HostState = "unreachable" if problem.passing else "failed"
+        _log.warning("%s: %s", self._desk.name, problem)
+        await self._desk.tell(state, problem.cause, problem.fix)
+        was_leaving, self._again = self._desk.is_leaving, False
+        await self._until(
+            lambda: self._again or self._desk.is_leaving is not was_leaving, self._pause
+        )
+        self._again = False
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    async def _until(self, is_so: Callable[[], bool], within: float | None = None) -> bool:
+        """Wait for it, for so many seconds at most; whether it came true."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while not is_so():
+                    self._woken.clear()
+                    await self._woken.wait()
+        return is_so()
+
+    async def _hang_up(self) -> None:
+        tunnel, self._tunnel, self._broken = self._tunnel, None, ""
+        if tunnel is not None:
+            tunnel.cancel()
+            await asyncio.wait([tunnel])
+        there, self._there = self._there, None
+        if there is not None:
+            await there.close()
