@@ -339,3 +339,39 @@ def test_what_is_written_for_ssh_is_gone_afterwards(bed, tmp_path, monkeypatch):
 
     asyncio.run(look())
     assert not [p for p in set(place.iterdir()) - before if p.name.startswith("mrg-")]
+
+
+def test_systemd_keeps_an_agent_over_kills_and_reboots(packed, server, tmp_path):
+    async def story(bed: Bed) -> None:
+        there = bed["h1"]
+        async with reaching(config(bed, there), tmp_path) as host:
+            facts = await host.check()
+            assert facts.init == "system"
+            await host.install(facts, packed)
+            await host.start(facts, packed, enrolment(server))
+            async with tunnelled(host, facts, server):
+                await inside(there, GATE)
+                gate = ["echo here >/srv/up", "cat /srv/down"]
+                number = server.submit(commands=gate)
+                assert await inside(there, "cat /srv/up") == "here\n"
+                await kill_agent(there, facts.directory)
+                await host.start(facts, packed, changed(enrolment(server)))
+                await inside(there, "echo go >/srv/down")
+                assert await ended(server, number) == "succeeded"
+                assert "connected to" in "\n".join(await host.tail(facts))
+            await asyncio.to_thread(bed.kill, there)
+            await asyncio.to_thread(bed.start, there)
+            async with tunnelled(host, facts, server):
+                number = server.submit("s", commands=["true"])
+                assert await ended(server, number) == "succeeded"
+            await host.remove(facts)
+            assert leftovers(there) == []
+            units = await inside(there, "ls /etc/systemd/system | grep moorage; true")
+            assert units == ""
+
+    with bed_of([Shape(systemd=True)]) as bed:
+        asyncio.run(story(bed))
+
+
+def changed(given: Enrolment) -> Enrolment:
+    return msgspec.structs.replace(given, options=("--log-limit", "1000000"))

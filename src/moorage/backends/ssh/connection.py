@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -204,16 +205,22 @@ async def _hear(process: asyncio.subprocess.Process, stream: asyncio.StreamReade
     while piece := await stream.read(_PIECE):
         heard += piece
         if len(heard) > _MOST:
-            process.kill()
+            _kill(process)
             break
     return heard.decode(errors="replace")
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    # Its own kill() looks whether it has ended, and takes that away from the loop's watcher, which
+    # then warns of a child that it does not know.
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
 
 
 async def reap(process: asyncio.subprocess.Process) -> None:
     """No process of ours stays, nor its pipes."""
     if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()
+        _kill(process)
         await process.wait()
     if process.stdin is not None:
         process.stdin.close()

@@ -118,7 +118,7 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     installed: str = ""
     """Digest of the bundle that `current` names."""
     running: str = ""
-    """Digest of the bundle of the agent that runs; empty where none does."""
+    """Digest of the bundle of the agent that runs; empty where none does, or is just beginning."""
     cannot: tuple[Cannot, ...] = ()
 
     def refusal(self) -> HostProblem | None:

@@ -65,14 +65,21 @@ def start(directory: str, init: str, node: str, command: list[str]) -> None:
 
 def journal(directory: str, init: str) -> str:
     """What it said last."""
-    which = "--user-unit" if init == "user" else "--unit"
-    done = subprocess.run(
-        ["journalctl", which, name(directory), "--lines", "20", "--output", "cat", "--quiet"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=_PATIENCE,
-    )
+    user = init == "user"
+    # First what its own processes said, then what systemd says of them.
+    for which in (
+        ("_SYSTEMD_USER_UNIT=" if user else "_SYSTEMD_UNIT=") + name(directory),
+        ("--user-unit=" if user else "--unit=") + name(directory),
+    ):
+        done = subprocess.run(
+            ["journalctl", which, "--lines=20", "--output=cat", "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+        )
+        if done.stdout.strip():
+            break
     return done.stdout.decode(errors="replace")
 
 
