@@ -68,6 +68,8 @@ def choose(nodes: Iterable[Node], gang: Sequence[Shape]) -> list[Node] | None:
 
 def room_for(nodes: Iterable[Node], gang: Sequence[Shape]) -> bool:
     """Could all ranks run at once, if these nodes were free?"""
+    if len(gang) == 1:  # asked for each job that is submitted
+        return any(node.fits_empty(gang[0]) for node in nodes)
     return _of_one_fleet(nodes, gang, Node.fits_empty, _soonest) is not None
 
 
