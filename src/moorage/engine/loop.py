@@ -21,12 +21,17 @@ import msgspec
 
 from moorage.core import reactor
 from moorage.core.cluster import Cluster
+<<<<<<< HEAD
 from moorage.core.effects import Arm, Effect, Emit, Send, Stir, Timer, Wake, Write
+=======
+from moorage.core.effects import Effect, Timer, Wake
+>>>>>>> 09cb35b (tmp)
 from moorage.engine.feed import Feed
 from moorage.engine.links import Link, Links
 from moorage.engine.reading import Reading
 from moorage.engine.stirred import Stirred
 from moorage.engine.timers import Timers
+from moorage.engine.wanted import Wanted
 from moorage.errors import MoorageError
 from moorage.ids import NodeId, RunId
 from moorage.protocol import VERSION
@@ -36,12 +41,11 @@ from moorage.protocol.agent import (
     Welcome,
 )
 from moorage.protocol.api import Event, RunRef, RunRequest
-from moorage.store.base import Statement, Store, StoreBroken
+from moorage.store.base import Store, StoreBroken
 from moorage.store.history import History
 from moorage.store.writer import Writer
 
 _log = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
 VIEWS = 4
 REQUESTS = 2
@@ -99,6 +103,8 @@ class Engine:
         self._batches: deque[_Batch] = deque()
         self._draining = False
         self._awake = False
+        self._accepting = 0
+        """Submissions of which some runs are in the cluster, and none in the store."""
         self._submitting: dict[tuple[str, str], asyncio.Task[list[RunRef]]] = {}
         self._loop = asyncio.get_running_loop()
         self.view = Reading("views", VIEWS)
@@ -138,19 +144,32 @@ class Engine:
         for row in await self._requests(known):
             return msgspec.json.decode(row["runs"], type=list[RunRef])
         await check(requests)
-        submitted = self._decide(
-            partial(
-                reactor.on_submit,
-                self.cluster,
-                requests,
-                user,
-                self.clock(),
-                request_id=request_id,
-                names=self._names,
-            )
+        parts = reactor.submission(
+            self.cluster,
+            requests,
+            user,
+            self.clock(),
+            request_id=request_id,
+            names=self._names,
         )
-        await self._carry_out(submitted.effects)
-        return submitted.runs
+        return await self._accept(parts)
+
+    async def _accept(self, parts: Iterator[reactor.Submitted]) -> list[RunRef]:
+        """Others are served between two parts, but nothing is scheduled once runs are there that
+        were not handed to the store: all parts are one batch."""
+        whole, runs, held = Wanted(), list[RunRef](), False
+        try:
+            while part := self._decide(partial(next, parts, None)):
+                runs += part.runs
+                whole.add(part.effects, self.links, self.clock())
+                if part.runs and not held:
+                    held = True
+                    self._accepting += 1
+                await asyncio.sleep(0)
+        finally:
+            self._accepting -= held
+        await self._hand_over(whole)
+        return runs
 
     async def cancel(self, run: RunId, abort: bool) -> None:
         """Stop a live run; returns when the wish is durable. NotFound if it is not live."""
@@ -260,6 +279,8 @@ class Engine:
 
     def _pass(self) -> None:
         self._awake = False
+        if self._accepting:
+            return  # the last part wakes the scheduler
         if self.failure is None:
             self._carry_out(self._decide(partial(reactor.schedule, self.cluster, self.clock())))
 
@@ -282,6 +303,7 @@ class Engine:
     ) -> asyncio.Future[None]:
         """Hand the writes to the store, and do the rest. The future is done when all is durable
         and what it says was sent, `first` before the rest."""
+<<<<<<< HEAD
         statements: list[Statement] = []
         told_of: set[RunId | None] = set()
         after = [first] if first else []
@@ -300,27 +322,27 @@ class Engine:
                     self._wake()
                 case Stir(again):
                     after.append(partial(self.stirred.stir, again))
+=======
+        wanted = Wanted(after=[first] if first else [])
+        wanted.add(effects, self.links, self.clock())
+        return self._hand_over(wanted)
+
+    def _hand_over(self, wanted: Wanted) -> asyncio.Future[None]:
+        for arm in wanted.timers:
+            self._timers.arm(arm.timer, arm.at)
+        if wanted.wake:
+            self._wake()
+>>>>>>> 09cb35b (tmp)
         told: asyncio.Future[None] = self._loop.create_future()
         told.add_done_callback(_retrieve)
-        if not statements and not self._batches:
-            _call_all(after)
+        if not wanted.statements and not self._batches:
+            _call_all(wanted.after)
             told.set_result(None)
             return told
-        batch = _Batch(self.writer.submit(statements), told, after, told_of)
-        self._batches.append(batch)
-        batch.written.add_done_callback(self._on_written)
+        written = self.writer.submit(wanted.statements)
+        self._batches.append(_Batch(written, told, wanted.after, wanted.runs))
+        written.add_done_callback(self._on_written)
         return told
-
-    def _event(self, emit: Emit) -> Statement:
-        params = {
-            "at": self.clock(),
-            "kind": emit.kind,
-            "run_id": emit.run,
-            "job_id": emit.job,
-            "node_id": emit.node,
-            "data": _encode(emit.data).decode() if emit.data else "{}",
-        }
-        return Statement("insert_event", params)
 
     def _on_written(self, _: Future[None]) -> None:
         """On the writer's thread. Many batches are written together: one call serves them all.

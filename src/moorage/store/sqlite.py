@@ -11,10 +11,11 @@ import shutil
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 from urllib.parse import quote
 
@@ -30,6 +31,26 @@ _LOOK = "SELECT count(*) FROM sqlite_master"
 _CHECKED_AT_OPEN = 64 * 1024 * 1024
 """Bytes up to which the whole file is checked at open (about 0.1 s); a larger one is checked page
 by page as it is read."""
+
+_ORDER = MappingProxyType(
+    {
+        query: place
+        for place, query in enumerate(
+            (
+                "insert_run",
+                "insert_job",
+                "insert_run_blob",
+                "insert_attempt",
+                "update_attempt",
+                "update_job",
+                "update_run",
+                "insert_event",
+            )
+        )
+    }
+)
+"""Statements of one transaction among which only the order of equal ones, and of a row's insertion
+before all else, matters: each writes one row of its own table and reads no other."""
 
 _DRIVER_ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
 
@@ -54,7 +75,7 @@ class SqliteStore:
         name = ""
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            for name, statements in groupby(batch, key=_query_of):
+            for name, statements in groupby(_arranged(batch), key=_query_of):
                 text = self._text(name)
                 self._writer.executemany(text, (statement.params for statement in statements))
             self._writer.execute("COMMIT")
@@ -107,6 +128,23 @@ class SqliteStore:
                 self._idle.pop().close()
             except IndexError:
                 return
+
+
+def _arranged(batch: Sequence[Statement]) -> Iterator[Statement]:
+    """The same in its effect, with more neighbours that share a query."""
+    for commute, part in groupby(batch, key=_commutes):
+        if commute:
+            yield from sorted(part, key=_place_of)
+        else:
+            yield from part
+
+
+def _commutes(statement: Statement) -> bool:
+    return statement.query in _ORDER
+
+
+def _place_of(statement: Statement) -> int:
+    return _ORDER[statement.query]
 
 
 def _query_of(statement: Statement) -> str:

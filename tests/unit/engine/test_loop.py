@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.core.reactor.submit import SLICE
 from moorage.engine import boot
 from moorage.engine.links import NotConnected
 from moorage.engine.loop import Engine
@@ -381,5 +382,47 @@ def test_a_defect_stops_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(KeyError):
             agent.finish(key)
         await engine.stopped.wait()
+
+    run(tmp_path, scenario)
+
+
+def test_others_are_served_while_many_runs_are_accepted_and_none_of_them_starts_before(
+    tmp_path: Path,
+) -> None:
+    async def scenario(engine: Engine) -> None:
+        agent = FakeAgent(engine, cpus=1)
+        await agent.connect()
+        many = [task() for _ in range(5 * SLICE)] + [task(name="last")]
+        accepting = asyncio.ensure_future(submit(engine, *many, request_id="many"))
+        for _ in range(100_000):
+            if engine.cluster.jobs:
+                break
+            await asyncio.sleep(0)
+        assert len(engine.cluster.jobs) == SLICE
+        same = asyncio.ensure_future(submit(engine, task(name="last"), request_id="same-name"))
+        other = asyncio.ensure_future(submit(engine, task(), request_id="other"))
+        while len(engine.cluster.jobs) < len(many):
+            assert not engine.cluster.hosts, "none starts before all are accepted"
+            await asyncio.sleep(0)
+        numbers = await accepting
+        with pytest.raises(Conflict):
+            await same
+        assert [*numbers, *await other] == list(range(1, len(many) + 2))
+        assert numbers == await submit(engine, *many, request_id="many")
+        assert engine.history.runs().total == len(many) + 1
+        assert await agent.start() == "1.1.0"
+
+    run(tmp_path, scenario)
+
+
+def test_many_runs_are_refused_together(tmp_path: Path) -> None:
+    async def scenario(engine: Engine) -> None:
+        many = [task(name=f"n{number}") for number in range(3 * SLICE)]
+        await FakeAgent(engine).connect()
+        with pytest.raises(InvalidInput):
+            await submit(engine, *many, task(cpus=1000), request_id="too-large")
+        assert not engine.cluster.names
+        assert engine.history.runs().total == 0
+        assert len(await submit(engine, *many, request_id="all-fit")) == len(many)
 
     run(tmp_path, scenario)

@@ -13,7 +13,7 @@ import pytest
 
 from contract import rows
 from moorage.store import sql
-from moorage.store.base import StatementRefused, StoreBroken
+from moorage.store.base import Statement, StatementRefused, StoreBroken
 from moorage.store.sqlite import examine_sqlite, open_sqlite
 from moorage.store.sqlite_errors import meaning
 
@@ -234,3 +234,36 @@ def test_a_disk_that_fills_up_breaks_the_store_and_loses_nothing(tmp_path: Path)
         store.close()
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_statements_that_share_a_query_are_brought_together_and_nothing_else_changes(
+    path: Path,
+) -> None:
+    store = open_sqlite(path)
+    batch = [
+        rows.node(1),
+        *[
+            statement
+            for number in (1, 2, 3)
+            for statement in (
+                rows.run(number),
+                rows.event(f"told-{number}", run_id=number),
+                rows.job(number, number),
+                rows.attempt(number),
+                rows.progress(number, "running"),
+                rows.progress(number, "done"),
+                rows.progress(number, "running"),
+                rows.event(f"done-{number}", run_id=number),
+            )
+        ],
+        Statement("delete_run", {"id": 2}),
+        rows.run(2, name="anew"),
+        rows.event("told-again", run_id=2),
+    ]
+    store.write(batch)
+    told = [row["kind"] for row in store.read("events_since", {"since": 0, "limit": 100})]
+    assert told == [s.params["kind"] for s in batch if s.query == "insert_event"]
+    assert [row["name"] for row in store.read("live_runs")] == ["run-1", "anew", "run-3"]
+    assert [row["id"] for row in store.read("live_jobs")] == [1, 3]
+    assert store.read("live_attempts") == []
+    store.close()

@@ -17,7 +17,7 @@ from moorage.core.reactor.fleets import (
 from moorage.core.reactor.nodes import on_hello, on_node_down
 from moorage.core.reactor.reports import on_report
 from moorage.core.reactor.schedule import schedule
-from moorage.core.reactor.submit import Submitted, on_submit
+from moorage.core.reactor.submit import Submitted, on_submit, submission
 from moorage.core.reactor.timers import on_timer
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "on_submit",
     "on_timer",
     "schedule",
+    "submission",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from cronsim import CronSimError
@@ -20,6 +21,9 @@ from moorage.errors import Conflict, InvalidInput, Problem
 from moorage.protocol.api import RunRef, RunRequest
 from moorage.specs.mounts import Files, Repo
 from moorage.specs.task import Task
+
+SLICE = 100
+"""Requests looked at, or accepted, in one go."""
 
 
 class Submitted(NamedTuple):
@@ -43,26 +47,55 @@ def on_submit(
     `names` yields candidates for runs that have none; those in use are passed over, so it must
     never run dry. A repeated `request_id` never gets here: the engine answers it from the store.
     """
+    whole = Submitted([], [])
+    for part in submission(cluster, requests, user, now, request_id=request_id, names=names):
+        whole.runs.extend(part.runs)
+        whole.effects.extend(part.effects)
+    return whole
+
+
+def submission(
+    cluster: Cluster,
+    requests: Sequence[RunRequest],
+    user: str,
+    now: float,
+    *,
+    request_id: str,
+    names: Iterator[str],
+) -> Iterator[Submitted]:
+    """The same in parts, so that others are served between two of them: empty ones while requests
+    are examined, which change nothing; then runs that nobody may touch, or schedule, before the
+    last part, with which all of it is one decision. Nothing is refused after the first run."""
+    _refuse_taken(cluster, requests)
+    firings: list[float | None] = []
+    problems: list[Problem] = []
+    for some in _slices(requests):
+        firings += _check(cluster, some, now, problems)
+        yield Submitted([], [])
+    if problems:
+        raise InvalidInput(*problems)
     chosen = _names(cluster, requests, names)
-    firings = _check(cluster, requests, now)
-    submitted = Submitted([], [])
-    for request, name, next_at in zip(requests, chosen, firings, strict=True):
-        run = Run(cluster.new_run_id(), name, user, request.spec, now, next_at=next_at)
-        submitted.runs.append(RunRef(run.id, run.name))
-        submitted.effects.extend(_add(cluster, run, request))
-    submitted.effects.append(rows.insert_request(user, request_id, submitted.runs, now))
-    submitted.effects.append(Wake())
-    return submitted
+    numbers = [cluster.new_run_id() for _ in requests]
+    cluster.names.update(zip(chosen, numbers, strict=True))  # nobody else may take them meanwhile
+    waiting = zip(requests, chosen, numbers, firings, strict=True)
+    for _ in _slices(requests):
+        part = Submitted([], [])
+        for request, name, number, next_at in islice(waiting, SLICE):
+            run = Run(number, name, user, request.spec, now, next_at=next_at)
+            part.runs.append(RunRef(run.id, run.name))
+            part.effects.extend(_add(cluster, run, request))
+        yield part
+    refs = [RunRef(number, name) for number, name in zip(numbers, chosen, strict=True)]
+    yield Submitted([], [rows.insert_request(user, request_id, refs, now), Wake()])
+
+
+def _slices(requests: Sequence[RunRequest]) -> Iterator[Sequence[RunRequest]]:
+    return (requests[begin : begin + SLICE] for begin in range(0, len(requests), SLICE))
 
 
 def _names(cluster: Cluster, requests: Sequence[RunRequest], names: Iterator[str]) -> list[str]:
     """One name a run; those that users wrote take precedence over generated ones."""
-    taken: set[str] = set()
-    for name in (request.spec.name for request in requests):
-        if name in taken or name in cluster.names:
-            raise Conflict(name_in_use(name))
-        if name is not None:
-            taken.add(name)
+    taken = _refuse_taken(cluster, requests)
     chosen: list[str] = []
     for request in requests:
         name = request.spec.name or next(
@@ -73,14 +106,26 @@ def _names(cluster: Cluster, requests: Sequence[RunRequest], names: Iterator[str
     return chosen
 
 
+def _refuse_taken(cluster: Cluster, requests: Sequence[RunRequest]) -> set[str]:
+    """The names that users wrote; Conflict where one is not free."""
+    taken: set[str] = set()
+    for name in (request.spec.name for request in requests):
+        if name in taken or name in cluster.names:
+            raise Conflict(name_in_use(name))
+        if name is not None:
+            taken.add(name)
+    return taken
+
+
 def name_in_use(name: str | None) -> Problem:
     """What submit and plan say of a name that a live run has."""
     return Problem(f"a live run is called `{name}`", "stop it or choose another name", "name")
 
 
-def _check(cluster: Cluster, requests: Sequence[RunRequest], now: float) -> list[float | None]:
-    """Find every problem of every run; the first firings of those with a schedule."""
-    problems: list[Problem] = []
+def _check(
+    cluster: Cluster, requests: Sequence[RunRequest], now: float, problems: list[Problem]
+) -> list[float | None]:
+    """Add every problem of every run; the first firings of those with a schedule."""
     firings: list[float | None] = []
     for request in requests:
         problems += fits_ever(cluster, request.spec)
@@ -89,8 +134,7 @@ def _check(cluster: Cluster, requests: Sequence[RunRequest], now: float) -> list
             firings.append(_first_firing(request.spec, now))
         except CronSimError as error:
             problems.append(Problem(f"no such time: {error}", field="schedule.cron"))
-    if problems:
-        raise InvalidInput(*problems)
+            firings.append(None)
     return firings
 
 
