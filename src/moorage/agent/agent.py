@@ -17,6 +17,8 @@ from moorage.agent.attempts import Attempts
 from moorage.agent.claims import Claims
 from moorage.agent.containers import Containers
 from moorage.agent.download import Download
+from moorage.agent.gpus.devices import NONE
+from moorage.agent.gpus.discovery import discover
 from moorage.agent.link import Link
 from moorage.agent.logs import Logs
 from moorage.agent.stage import Node
@@ -45,13 +47,20 @@ log = logging.getLogger("moorage.agent")
 
 class Agent:
     """One node. `home` is `$MOORAGE_HOME/agent`; `log_limit` in bytes, 0 for none.
-    `servers` are addresses, or the file of a tunnel's end."""
+    `servers` are addresses, or the file of a tunnel's end; `address` is where other nodes reach
+    this one, empty where they are all on this machine."""
 
     def __init__(
-        self, servers: Sequence[str] | Path, home: Path, name: str, log_limit: int
+        self,
+        servers: Sequence[str] | Path,
+        home: Path,
+        name: str,
+        log_limit: int,
+        address: str = "",
     ) -> None:
         self._home = home
         self._name = name
+        self._address = address
         # Tried in a child process, so before there are threads.
         self._isolation = isolation.probe(home)
         self._claims = Claims(home / "attempts")
@@ -81,6 +90,7 @@ class Agent:
             self._containers,
         )
         self._attempts = Attempts(self._claims, node, self._link.tell, self._link.hurry)
+        self._devices = NONE
         self._greeting: Hello | None = None
         self._probing: set[asyncio.Task[None]] = set()
 
@@ -90,15 +100,19 @@ class Agent:
         running = await self._processes.connect()
         left = self._claims.read()
         await asyncio.to_thread(self._containers.images.tidy)
+        self._devices = await asyncio.to_thread(discover, self._home)
+        for note in self._devices.notes:
+            log.warning("%s", note)
         self._greeting = Hello(
             protocol.VERSION,
             version("moorage"),
             self._name,
             inventory.boot_id(),
-            await asyncio.to_thread(inventory.resources, self._home),
+            await asyncio.to_thread(inventory.resources, self._home, self._devices),
             self._isolation,
             inventory.find_pythons(),
             [],
+            self._address,
         )
         has = self._isolation
         for what, why in (

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from moorage.agent import family, script
+from moorage.agent import family, hostfile, script
 from moorage.agent.claims import key_of
 from moorage.agent.images import Image
 from moorage.agent.keeping import SpawnRequest
@@ -48,6 +48,7 @@ def prepare(
     _write(directory / "command", "", 0o666)
     # The user of the container reads it; of the node, nobody passes the attempt's directory.
     _write(directory / "script", script.compose(launch.commands, f"{OWN}/command"), 0o644)
+    hostfile.write(launch, str(directory))
     limits = launch.limits
     return SpawnRequest(
         key=key_of(launch),
@@ -131,6 +132,7 @@ def environment(launch: Launch, image: Image, directory: Path) -> dict[str, str]
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, launch.limits.gpus)),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **launch.env,
+        **hostfile.variables(launch, f"{OWN}/{hostfile.NAME}"),
         "MOORAGE_SCRATCH": SCRATCH,
         "MOORAGE_WORKDIR": str(WORKDIR),
         family.MARKER: family.mark(str(directory)),
@@ -151,6 +153,8 @@ def operations(launch: Launch, directory: Path, binds: Sequence[Bind]) -> list[l
         (f"{directory}/command", f"{OWN}/command", False),
         (f"{directory}/script", f"{OWN}/script", True),
     ]
+    if launch.hosts:
+        wanted.append((f"{directory}/{hostfile.NAME}", f"{OWN}/{hostfile.NAME}", True))
     for bind in sorted(binds, key=lambda bind: len(bind.target.parts)):
         if bind.target != WORKDIR:
             wanted.append((str(bind.source), str(bind.target), bind.read_only))

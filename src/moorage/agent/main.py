@@ -79,6 +79,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--name", default=platform.node(), metavar="NODE", help="default: hostname"
     )
     parser.add_argument(
+        "--address", default="", metavar="IP", help="where other nodes reach this one"
+    )
+    parser.add_argument(
         "--log-limit",
         type=int,
         default=DEFAULT_LIMIT,
@@ -104,7 +107,7 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leaving.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    agent = Agent(options.servers, home, options.name, options.log_limit)
+    agent = Agent(options.servers, home, options.name, options.log_limit, options.address)
     try:
         await agent.begin()
         loop.add_signal_handler(signal.SIGUSR1, agent.retry)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from moorage.agent import family, script, words
+from moorage.agent import family, hostfile, script, words
 from moorage.agent.claims import key_of
 from moorage.agent.inventory import find_python
 from moorage.agent.keeping import SpawnRequest
@@ -64,6 +64,7 @@ def prepare(
         for bind in others:
             _link_bind(bind, view)
     env = environment(launch, directory, view, shell)
+    hostfile.write(launch, str(directory))
     argv, direct = _command(launch, directory, shell, env, isolation)
     return SpawnRequest(
         key=key_of(launch),
@@ -160,6 +161,7 @@ def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, launch.limits.gpus)),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **launch.env,
+        **hostfile.variables(launch, f"{directory}/{hostfile.NAME}"),
         "MOORAGE_SCRATCH": scratch,
         "MOORAGE_WORKDIR": str(view),
         family.MARKER: family.mark(str(directory)),

@@ -29,6 +29,7 @@ class Wanted:
 
     run: RunId
     job: int | None
+    rank: int
     attempt: int | None
     offset: int
     since: float | None
@@ -57,7 +58,7 @@ class Output:
 
     def _tries(self) -> JobTries | None:
         history = self._engine.history
-        job = history.tries(self._wanted.run, self._wanted.job)
+        job = history.tries(self._wanted.run, self._wanted.job, self._wanted.rank)
         if job is None:
             history.summary(str(self._wanted.run))
             if self._wanted.job is not None:
@@ -172,7 +173,7 @@ class Output:
             raise NotConnected(f"node {attempt.node} is not known any more")
         read = ReadLog(
             request=0,
-            key=str(AttemptKey(job, self._attempt, 0)),
+            key=str(AttemptKey(job, self._attempt, self._wanted.rank)),
             offset=self._offset,
             limit=PAGE,
             since=self._since,

@@ -25,6 +25,7 @@ from moorage.protocol.api import (
     RunSummary,
     RunView,
 )
+from moorage.specs.gang import ranks
 from moorage.specs.show import without_password
 from moorage.specs.task import Task
 from moorage.store.base import Row, Store
@@ -117,6 +118,10 @@ class History:
         ]
         spec = without_password(_spec(row["spec"]))
         return RunView(_summary(row), spec, jobs, row["source"], row["dialect"])
+
+    def ranks(self, ref: str) -> int:
+        """On how many nodes the jobs of a run run; NotFound."""
+        return ranks(_spec(self._row(ref)["spec"]))
 
     def tries(self, run: int, index: int | None, rank: int = 0) -> JobTries | None:
         """Where a rank of the job at a position of a run (None: its newest) was tried; None

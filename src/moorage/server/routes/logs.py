@@ -38,11 +38,15 @@ async def logs(call: Call[LogParams, NoBody]) -> Response:
     asked = call.params
     engine = call.services.engine
     run = RunId((await engine.view(partial(engine.history.summary, asked.ref))).id)
-    if asked.rank != 0:
-        raise NotFound(f"the job has no rank {asked.rank}: it runs on one node")
+    if asked.rank and asked.rank >= (
+        number := await engine.view(partial(engine.history.ranks, str(run)))
+    ):
+        has = "it runs on one node" if number == 1 else f"they are 0 to {number - 1}"
+        raise NotFound(f"the job has no rank {asked.rank}: {has}")
     follow = bool(asked.follow)
     output = Output(
-        engine, Wanted(run, asked.job, asked.attempt, asked.offset, asked.since, follow)
+        engine,
+        Wanted(run, asked.job, asked.rank, asked.attempt, asked.offset, asked.since, follow),
     )
     try:
         offset = await unless_gone(call.request, output.first())
