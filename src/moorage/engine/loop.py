@@ -21,11 +21,7 @@ import msgspec
 
 from moorage.core import reactor
 from moorage.core.cluster import Cluster
-<<<<<<< HEAD
-from moorage.core.effects import Arm, Effect, Emit, Send, Stir, Timer, Wake, Write
-=======
 from moorage.core.effects import Effect, Timer, Wake
->>>>>>> 09cb35b (tmp)
 from moorage.engine.feed import Feed
 from moorage.engine.links import Link, Links
 from moorage.engine.reading import Reading
@@ -157,11 +153,12 @@ class Engine:
     async def _accept(self, parts: Iterator[reactor.Submitted]) -> list[RunRef]:
         """Others are served between two parts, but nothing is scheduled once runs are there that
         were not handed to the store: all parts are one batch."""
-        whole, runs, held = Wanted(), list[RunRef](), False
+        whole = Wanted(self.links.send, self.stirred.stir)
+        runs, held = list[RunRef](), False
         try:
             while part := self._decide(partial(next, parts, None)):
                 runs += part.runs
-                whole.add(part.effects, self.links, self.clock())
+                whole.add(part.effects, self.clock())
                 if part.runs and not held:
                     held = True
                     self._accepting += 1
@@ -303,28 +300,10 @@ class Engine:
     ) -> asyncio.Future[None]:
         """Hand the writes to the store, and do the rest. The future is done when all is durable
         and what it says was sent, `first` before the rest."""
-<<<<<<< HEAD
-        statements: list[Statement] = []
-        told_of: set[RunId | None] = set()
-        after = [first] if first else []
-        for effect in effects:
-            match effect:
-                case Write(query, params):
-                    statements.append(Statement(query, params))
-                case Emit(_, run):
-                    statements.append(self._event(effect))
-                    told_of.add(run)
-                case Send(node, message):
-                    after.append(partial(self.links.send, node, message))
-                case Arm(timer, at):
-                    self._timers.arm(timer, at)
-                case Wake():
-                    self._wake()
-                case Stir(again):
-                    after.append(partial(self.stirred.stir, again))
-=======
-        wanted = Wanted(after=[first] if first else [])
-        wanted.add(effects, self.links, self.clock())
+        wanted = Wanted(self.links.send, self.stirred.stir)
+        if first is not None:
+            wanted.after.append(first)
+        wanted.add(effects, self.clock())
         return self._hand_over(wanted)
 
     def _hand_over(self, wanted: Wanted) -> asyncio.Future[None]:
@@ -332,7 +311,6 @@ class Engine:
             self._timers.arm(arm.timer, arm.at)
         if wanted.wake:
             self._wake()
->>>>>>> 09cb35b (tmp)
         told: asyncio.Future[None] = self._loop.create_future()
         told.add_done_callback(_retrieve)
         if not wanted.statements and not self._batches:

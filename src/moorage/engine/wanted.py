@@ -8,9 +8,9 @@ from functools import partial
 
 import msgspec
 
-from moorage.core.effects import Arm, Effect, Emit, Send, Wake, Write
-from moorage.engine.links import Links
-from moorage.ids import RunId
+from moorage.core.effects import Arm, Effect, Emit, Send, Stir, Wake, Write
+from moorage.ids import NodeId, RunId
+from moorage.protocol.agent import ToAgent
 from moorage.store.base import Statement
 
 _encode = msgspec.json.Encoder().encode
@@ -20,6 +20,8 @@ _encode = msgspec.json.Encoder().encode
 class Wanted:
     """Of one decision, or of several that are one batch."""
 
+    send: Callable[[NodeId, ToAgent], None]
+    stir: Callable[[bool], None]
     statements: list[Statement] = field(default_factory=list)
     runs: set[RunId | None] = field(default_factory=set)
     """Of which there are events; None for an event of no run."""
@@ -28,7 +30,7 @@ class Wanted:
     timers: list[Arm] = field(default_factory=list)
     wake: bool = False
 
-    def add(self, effects: Sequence[Effect], links: Links, now: float) -> None:
+    def add(self, effects: Sequence[Effect], now: float) -> None:
         """Take more effects, in their order."""
         for effect in effects:
             match effect:
@@ -38,9 +40,11 @@ class Wanted:
                     self.statements.append(_event(effect, now))
                     self.runs.add(run)
                 case Send(node, message):
-                    self.after.append(partial(links.send, node, message))
+                    self.after.append(partial(self.send, node, message))
                 case Arm():
                     self.timers.append(effect)
+                case Stir(again):
+                    self.after.append(partial(self.stir, again))
                 case Wake():
                     self.wake = True
 
