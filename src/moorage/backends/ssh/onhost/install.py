@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import os
 import shutil
 import subprocess
@@ -29,8 +29,7 @@ def main(arguments: dict[str, Any], stream: BinaryIO) -> dict[str, Any]:
         try:
             _unpack(stream, fresh / "lib")
             _attempt(arguments["python"], fresh / "lib")
-            with contextlib.suppress(OSError):
-                os.sync()  # a power failure must not leave a directory of empty files
+            _sync(fresh)
             fresh.rename(final)
         except BaseException:
             shutil.rmtree(str(fresh), ignore_errors=True)
@@ -59,6 +58,16 @@ def _unpack(stream: BinaryIO, into: Path) -> None:
                     shutil.copyfileobj(body, file)
     except (tarfile.TarError, EOFError) as error:
         raise RuntimeError("the bundle arrived damaged (%s)" % error, "try again") from None
+
+
+def _sync(directory: Path) -> None:
+    """A power failure must not leave a version of empty files. Only that filesystem: others may
+    have much to write."""
+    descriptor = os.open(str(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _attempt(python: str, lib: Path) -> None:
