@@ -8,6 +8,8 @@ need git git
 need setpriv util-linux
 need mount mount
 need ps procps
+need busybox busybox-static
+need docker-registry docker-registry
 # What hosts on this machine are made of (tests/testbed).
 need ip iproute2
 need nft nftables
@@ -29,6 +31,12 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         clusters=/etc/postgresql-common/createcluster.conf
         mkdir -p "${clusters%/*}"
         [ -e $clusters ] || echo "create_main_cluster = false" >$clusters ;;
+    esac
+    case "$missing" in *docker-registry*)
+        # Nor need a registry run on this machine.
+        mkdir -p /etc/systemd/system
+        [ -e /etc/systemd/system/docker-registry.service ] ||
+            ln -s /dev/null /etc/systemd/system/docker-registry.service ;;
     esac
     apt-get update -qq
     # shellcheck disable=SC2086
