@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -18,7 +18,6 @@ from moorage.backends.ssh.interface import Bundle, Enrolment, HostProblem, Jump
 from system.servers import Server, serving
 from system.ssh_harness import (
     PATIENCE,
-    behind,
     config,
     leftovers,
     processes,
@@ -325,20 +324,18 @@ def test_a_call_on_a_frozen_host_ends(bed, tmp_path, monkeypatch):
 
 
 def test_what_is_written_for_ssh_is_gone_afterwards(bed, tmp_path, monkeypatch):
-    place = tmp_path / "run"
-    place.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
-    if len(str(place)) > 30:
-        place = Path(os.environ.get("TMPDIR", "/tmp"))
-    before = set(place.iterdir())
+    # Of its own, and short, as a socket's address has to be.
+    with TemporaryDirectory(prefix="m") as place:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", place)
 
-    async def look() -> None:
-        way = behind(config(bed, bed["h1"]), num=7)
-        async with reaching(way, tmp_path) as host:
-            await host.check()
+        async def look() -> None:
+            async with reaching(config(bed, bed["h1"]), tmp_path) as host:
+                await host.check()
+                (made,) = Path(place).iterdir()
+                assert made.stat().st_mode & 0o777 == 0o700
 
-    asyncio.run(look())
-    assert not [p for p in set(place.iterdir()) - before if p.name.startswith("mrg-")]
+        asyncio.run(look())
+        assert list(Path(place).iterdir()) == []
 
 
 def test_systemd_keeps_an_agent_over_kills_and_reboots(packed, server, tmp_path):

@@ -21,7 +21,6 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-import moorage
 from moorage.backends.ssh.interface import Bundle
 from moorage.errors import Unavailable
 
@@ -87,8 +86,8 @@ def contents() -> Iterator[tuple[str, bytes]]:
 
 
 def _ours() -> Iterator[tuple[str, bytes]]:
-    """Found by where it was imported from: that holds for a wheel and for a checkout."""
-    root = Path(moorage.__file__).parent
+    """Found beside this file: that holds for a wheel and for a checkout."""
+    root = Path(__file__).parents[2]
     for path in [*root.glob("*.py"), *(p for part in PARTS for p in (root / part).rglob("*"))]:
         place = f"moorage/{path.relative_to(root).as_posix()}"
         if path.is_file() and not _LEFT_OUT.search(place):
