@@ -6,25 +6,22 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from moorage.agent.cgroup import hierarchies, read_all
+from moorage.agent.gpus.devices import NONE, Devices
 from moorage.agent.job import boot_id
-from moorage.protocol.agent import GpuDevice, NodeResources
+from moorage.protocol.agent import NodeResources
 
-__all__ = ["boot_id", "find_python", "find_pythons", "gpus", "memory", "resources"]
+__all__ = ["boot_id", "find_python", "find_pythons", "memory", "resources"]
 
 _ARCHITECTURES = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}
 _PYTHON = re.compile(r"python(\d+\.\d+)")
-_GPU_FIELDS = "index,name,memory.total,compute_cap"
-_GPU_PATIENCE = 20.0
-"""Seconds: nvidia-smi takes several when no driver process runs."""
 
 
-def resources(directory: Path) -> NodeResources:
+def resources(directory: Path, devices: Devices = NONE) -> NodeResources:
     """All of it; `directory` lies on the filesystem that holds scratch."""
     machine = platform.machine().lower()
     return NodeResources(
@@ -32,7 +29,8 @@ def resources(directory: Path) -> NodeResources:
         arch=_ARCHITECTURES.get(machine, machine),
         memory=memory(),
         disk=shutil.disk_usage(directory).total,
-        gpus=gpus(),
+        gpus=devices.reported(),
+        notes=list(devices.notes),
     )
 
 
@@ -63,51 +61,6 @@ def _own_limits() -> list[int]:
             with suppress(OSError, ValueError):
                 found.append(int((group / file).read_text()))
             group = group.parent
-    return found
-
-
-def gpus() -> list[GpuDevice]:
-    """NVIDIA GPUs as `nvidia-smi` lists them; none where it is missing or fails."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    text = _query_gpus(_GPU_FIELDS)
-    if text is None:  # an old driver does not know compute_cap, and refuses the whole query
-        text = _query_gpus(_GPU_FIELDS.rpartition(",")[0])
-    return parse_gpus(text or "")
-
-
-def _query_gpus(fields: str) -> str | None:
-    try:
-        return subprocess.run(
-            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=_GPU_PATIENCE,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def parse_gpus(text: str) -> list[GpuDevice]:
-    """`0, NVIDIA H100, 81559, 9.0` a line; memory in MiB. Lines that make no sense (a GPU that
-    fell off the bus) are left out."""
-    found = []
-    for line in text.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        capability = 0.0
-        with suppress(ValueError, IndexError):
-            capability = float(fields[3])
-        with suppress(ValueError, IndexError):
-            found.append(
-                GpuDevice(
-                    index=int(fields[0]),
-                    vendor="nvidia",
-                    name=fields[1],
-                    memory=int(float(fields[2])) * 1024 * 1024,
-                    compute_capability=capability,
-                )
-            )
     return found
 
 

@@ -43,13 +43,19 @@ OutcomeKind = Literal[
 
 
 class GpuDevice(Struct, frozen=True, omit_defaults=True):
-    """One GPU; memory in bytes; `compute_capability` as 8.6, 0 where there is none or unknown."""
+    """One GPU, or one MIG slice of one; memory in bytes; `compute_capability` as 8.6, 0 where
+    there is none or unknown."""
 
     index: int
+    """The node's own number for it, the same until the next boot."""
     vendor: str
     name: str
     memory: int
     compute_capability: float = 0.0
+    uuid: str = ""
+    pci: str = ""
+    """`0000:18:00.0`; slices have their parent's."""
+    driver: str = ""
 
 
 class NodeResources(Struct, frozen=True, omit_defaults=True):
@@ -62,6 +68,8 @@ class NodeResources(Struct, frozen=True, omit_defaults=True):
     disk: int
     """Size of the filesystem that holds scratch."""
     gpus: list[GpuDevice] = []
+    notes: list[str] = []
+    """What could not be found out, one line each."""
 
 
 class Isolation(Struct, frozen=True, omit_defaults=True):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from moorage.agent import inventory
-from moorage.protocol.agent import GpuDevice
 
 
 def program(directory: Path, name: str, text: str = "#!/bin/sh\n") -> Path:
@@ -26,31 +25,6 @@ def test_resources_are_this_machine_s(tmp_path: Path) -> None:
     assert found.disk > 0
     if platform.machine() == "x86_64":
         assert found.arch == "x86"
-
-
-def test_gpus_are_read_from_the_driver_s_tool() -> None:
-    text = "0, NVIDIA H100 80GB HBM3, 81559, 9.0\n1, Tesla K80, 11441, [N/A]\n2, [Unknown Error]\n"
-    assert inventory.parse_gpus(text) == [
-        GpuDevice(0, "nvidia", "NVIDIA H100 80GB HBM3", 81559 << 20, 9.0),
-        GpuDevice(1, "nvidia", "Tesla K80", 11441 << 20),
-    ]
-
-
-def test_an_old_driver_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(
-        tmp_path / "bin",
-        "nvidia-smi",
-        '#!/bin/sh\ncase "$1" in *compute_cap*) exit 2;; esac\necho "0, Old, 1000"\n',
-    )
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    assert inventory.gpus() == [GpuDevice(0, "nvidia", "Old", 1000 << 20)]
-
-
-def test_no_tool_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert inventory.gpus() == []
-    program(tmp_path, "nvidia-smi", "#!/bin/sh\nexit 9\n")
-    assert inventory.gpus() == []
 
 
 def test_pythons_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
