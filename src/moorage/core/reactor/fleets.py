@@ -35,6 +35,7 @@ def on_apply_fleet(cluster: Cluster, spec: Fleet, now: float) -> list[Effect]:
         if host is None:
             host = LiveHost(spec.name, change.num, change.spec, "connecting", now)
             fleet.hosts[change.num] = host
+            effects.append(_host_event(host))
         if change.kind == "remove":
             effects += _leave(cluster, host, False, now)
         elif change.kind != "keep":
@@ -107,11 +108,16 @@ def on_host(
     elif before == (state, message, fix):
         return [fleetrows.upsert_host(host)]
     host.changed_at = now
-    data = {"fleet": host.fleet, "num": host.num, "host": host.spec.address}
-    said: dict[str, Any] = {"message": message, "fix": fix} if message else {}
-    if stuck:
-        said["stuck"] = True
-    return [fleetrows.upsert_host(host), Emit(f"host.{state}", node=host.node, data=data | said)]
+    return [fleetrows.upsert_host(host), _host_event(host)]
+
+
+def _host_event(host: LiveHost) -> Emit:
+    data: dict[str, Any] = {"fleet": host.fleet, "num": host.num, "host": host.spec.address}
+    if host.message:
+        data |= {"message": host.message, "fix": host.fix}
+    if host.stuck:
+        data["stuck"] = True
+    return Emit(f"host.{host.state}", node=host.node, data=data)
 
 
 def on_host_gone(cluster: Cluster, host: LiveHost, now: float) -> list[Effect]:
