@@ -90,7 +90,7 @@ class Link:
         self._epochs = epochs
         self._hello, self._held, self._handle, self._down = hello, held, handle, down
         self.retry = asyncio.Event()
-        """Set by whoever knows that the next try need not wait."""
+        """Set by whoever knows that the way to the server is another one from now on."""
         self._changed: dict[str, Held | None] = {}
         self._answers: deque[Callable[[], ToServer]] = deque()
         self._stirred = asyncio.Event()
@@ -181,10 +181,8 @@ class Link:
             self._changed.clear()
             await socket.send(encode(self._hello()))
             first = await self._welcome(socket)
-            tasks = [
-                asyncio.create_task(self._write(socket)),
-                asyncio.create_task(self._feel_pulse(socket)),
-            ]
+            duties = (self._write, self._feel_pulse, self._leave_old_way)
+            tasks = [asyncio.create_task(duty(socket)) for duty in duties]
             try:
                 for message in first:
                     self._take(message)
@@ -257,6 +255,11 @@ class Link:
                 socket.transport.abort()
                 return
             await asyncio.sleep(_PULSE)
+
+    async def _leave_old_way(self, socket: ClientConnection) -> None:
+        """A way to the server that was replaced is dead, which may take long to show."""
+        await self.retry.wait()
+        socket.transport.abort()
 
     def _check_epoch(self, epoch: int) -> None:
         """Refuse a server that was replaced and does not know it yet."""

@@ -215,6 +215,28 @@ def test_a_broken_connection_is_made_again_at_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_new_way_to_the_server_is_taken_at_once(tmp_path: Path) -> None:
+    """Though the old connection seems to be well, and though a long pause had begun."""
+
+    async def main() -> None:
+        greeted: asyncio.Queue[None] = asyncio.Queue()
+
+        async def script(socket: ServerConnection) -> None:
+            await socket.recv()
+            await socket.send(encode(WELCOME))
+            greeted.put_nowait(None)
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (end, _):
+            async with asyncio.timeout(10):
+                for _ in range(3):
+                    await greeted.get()
+                    end.link.retry.set()
+                await greeted.get()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("way", ["welcome", "close"])
 def test_another_protocol_is_final(tmp_path: Path, way: str) -> None:
     async def main() -> None:
