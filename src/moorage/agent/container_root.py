@@ -95,8 +95,8 @@ class ContainerRoot:
             if account.uid or account.gid:
                 container_user.give(account, own)
         self._leave()
-        for place in self._read_only:  # now, because mounts of the old root had the same paths
-            mounting.make_read_only(place)
+        # Now, because mounts of the old root had the same paths.
+        mounting.make_read_only(*self._read_only)
         return account
 
     def _layer(self, base: str) -> None:

@@ -7,6 +7,10 @@ import ctypes
 import errno
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER = 0x200, 0x20000, 0x10000000
 NOSUID, NODEV, BIND, MOVE = 0x2, 0x4, 0x1000, 0x2000
 RDONLY, REMOUNT, REC = 0x1, 0x20, 0x4000
@@ -122,8 +126,20 @@ class _MountAttributes(ctypes.Structure):
     ]
 
 
-def make_read_only(place: str) -> None:
-    """The mount at `place` and all below it; MountError unless the kernel says that they are."""
+def make_read_only(*places: str) -> None:
+    """The mounts at these places and all below them; MountError unless the kernel says that they
+    are."""
+    for place in places:
+        _set_read_only(place)
+    left = _writable(places)
+    for point, options in left:
+        # A kernel before 5.12: one by one, keeping the flags that may not be dropped.
+        mount("none", point, None, REMOUNT | BIND | RDONLY | _kept(options))
+    if left and (still := _writable(places)):
+        raise MountError(f"{still[0][0]} could not be made read-only")
+
+
+def _set_read_only(place: str) -> None:
     fd = os.open(place, os.O_PATH | os.O_CLOEXEC)
     try:
         attributes = _MountAttributes(set=1)  # MOUNT_ATTR_RDONLY
@@ -137,23 +153,21 @@ def make_read_only(place: str) -> None:
         )
     finally:
         os.close(fd)
-    for point, options in _mounts_below(place):
-        if "ro" in options:
-            continue
-        # A kernel before 5.12: one by one, keeping the flags that may not be dropped.
-        mount("none", point, None, REMOUNT | BIND | RDONLY | _kept(options))
-    if any("ro" not in options for _, options in _mounts_below(place)):
-        raise MountError(f"{place} could not be made read-only")
 
 
-def _mounts_below(place: str) -> list[tuple[str, list[str]]]:
+def _writable(places: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Mounts at these places or below that are not read-only, with their options."""
     found = []
+    tops = tuple(f"{place}/" for place in places)
     with open("/proc/thread-self/mountinfo", "rb") as file:
         for line in file:
             fields = line.split(b" ")
+            options = fields[5].decode().split(",")
+            if "ro" in options:
+                continue
             point = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
-            if point == place or point.startswith(place + "/"):
-                found.append((point, fields[5].decode().split(",")))
+            if point in places or point.startswith(tops):
+                found.append((point, options))
     return found
 
 
