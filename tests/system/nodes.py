@@ -11,7 +11,7 @@ from pathlib import Path
 
 from moorage import Client
 from moorage.errors import NotFound
-from moorage.protocol.api import FINAL_STATES, AttemptView, RunView
+from moorage.protocol.api import FINAL_STATES, AttemptView, NodeView, RunView
 from system.servers import Server
 
 PATIENCE = 60.0
@@ -44,7 +44,7 @@ class Nodes:
             )
         self.follow(lambda: any(n.name == name and n.state == "up" for n in self._nodes()))
 
-    def _nodes(self) -> list[object]:
+    def _nodes(self) -> list[NodeView]:
         with self.client as client:
             return list(client.nodes())
 
