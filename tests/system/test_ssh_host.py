@@ -177,6 +177,35 @@ def test_a_tunnel_comes_back_and_a_killed_server_leaves_none(bed, packed, server
     asyncio.run(story())
 
 
+def test_a_host_that_was_cut_off_is_back_as_soon_as_its_tunnel(
+    bed, packed, server, tmp_path, monkeypatch
+):
+    there = bed["h1"]
+    monkeypatch.setattr(config_module, "ALIVE_INTERVAL", 1)
+    monkeypatch.setattr(config_module, "ALIVE_COUNT", 2)
+    monkeypatch.setattr(config_module, "CONNECT_TIMEOUT", 2)
+
+    async def story() -> None:
+        async with reaching(config(bed, there), tmp_path) as host:
+            facts = await host.check()
+            await host.install(facts, packed)
+            await host.start(facts, packed, enrolment(server))
+            async with tunnelled(host, facts, server) as told:
+                number = server.submit(commands=["true"])
+                assert await ended(server, number) == "succeeded"
+                bed.cut(there)
+                assert "broke" in await told.broke()
+                bed.heal()
+                await told.stands()
+                # The agent's old connection knows nothing of it.
+                number = server.submit("s", commands=["true"])
+                assert await ended(server, number) == "succeeded"
+            await host.remove(facts)
+            assert leftovers(there) == []
+
+    asyncio.run(story())
+
+
 def test_a_check_tells_what_can_be_reached(bed, tmp_path):
     with socket.create_server((bed.here.address, 0)) as listening:
         good = f"http://{bed.here.address}:{listening.getsockname()[1]}"

@@ -45,6 +45,8 @@ _ASK = "import sys, asyncio, ctypes, sqlite3, ssl, zlib; print(*sys.version_info
 def main(arguments: dict[str, Any], _stream: BinaryIO) -> dict[str, Any]:
     """Everything, in one answer. `server`: its id; `urls`: servers to try; `python`: version
     that is wanted first."""
+    if not sys.platform.startswith("linux"):
+        raise RuntimeError("the host runs %s" % platform.system(), "an agent needs Linux")
     began = time.time()
     with ThreadPoolExecutor(16) as pool:
         reached = list(pool.map(_reaches, arguments["urls"]))

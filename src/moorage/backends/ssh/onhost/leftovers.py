@@ -45,6 +45,9 @@ def remove(directory: str) -> None:
         end(pid, signal.SIGKILL, _PATIENCE)
     for point in _mounts(directory):
         subprocess.run(["umount", "-l", point], stderr=subprocess.DEVNULL)
+    # What is mounted is not ours to remove: it may be a user's data.
+    for point in _mounts(directory):
+        raise RuntimeError(point + " cannot be unmounted", "unmount it there, then try again")
     _remove_groups(home)
 
 
