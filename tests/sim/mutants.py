@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.core import reactor
+from moorage.core import place, reactor
 from moorage.core.effects import Arm, Effect, Send, Wake, Write
+from moorage.core.job import Rank
 from moorage.core.node import Node as Books
+from moorage.core.reactor import nodes, ranks
 from moorage.protocol.agent import DropLogs, Forget, Held, Hello, Report, Retract, Stop, ToAgent
 from sim import server as simulated
 from sim.node import Node
@@ -159,6 +161,54 @@ def delays_are_forgotten_at_the_start(patch: Patch) -> None:
     patch.setattr(simulated, "timers", lambda _: [Wake()])
 
 
+def ranks_end_one_by_one(patch: Patch) -> None:
+    """The job is over with the first of its ranks."""
+    original = ranks._is
+
+    def over(rank: Rank, *states: str) -> bool:
+        return rank.report is None or original(rank, *states) or states == ("done",)
+
+    patch.setattr(ranks, "_is", over)
+
+
+def ranks_give_their_places_back_one_by_one(patch: Patch) -> None:
+    original = ranks.advance
+
+    def advance(cluster: Any, job: Any, node: Any, held: Held, now: float) -> list[Effect]:
+        effects = original(cluster, job, node, held, now)
+        if held.state == "done" and job.id in cluster.nodes[node].claims:
+            cluster.nodes[node].release(job.id)
+        return effects
+
+    patch.setattr(ranks, "advance", advance)
+
+
+def ranks_start_in_any_order(patch: Patch) -> None:
+    patch.setattr(ranks, "due", lambda _, found: list(range(len(list(found)))))
+
+
+def lost_ranks_are_overlooked(patch: Patch) -> None:
+    original = nodes.lose
+
+    def lose(cluster: Any, job: Any, *about: Any) -> list[Effect]:
+        return [] if job.gang else original(cluster, job, *about)
+
+    patch.setattr(nodes, "lose", lose)
+
+
+def half_a_gang_is_placed(patch: Patch) -> None:
+    """Where there is no room for all of it, two ranks share a node."""
+    original = place.choose
+
+    def choose(found: Any, gang: Any) -> Any:
+        able = list(found)
+        whole = original(able, gang)
+        some = whole or original(able, gang[:1])
+        return whole or (some and some * len(gang))
+
+    patch.setattr(place, "choose", choose)
+
+
 MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
     {
         "next attempt before the end": next_attempt_before_the_end,
@@ -173,6 +223,12 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
         "lines do not wait": lines_do_not_wait,
         "what has begun is given back": what_has_begun_is_given_back,
         "delays are forgotten at the start": delays_are_forgotten_at_the_start,
+        "ranks end one by one": ranks_end_one_by_one,
+        "ranks give their places back one by one": ranks_give_their_places_back_one_by_one,
+        "ranks start in any order": ranks_start_in_any_order,
+        "lost ranks are overlooked": lost_ranks_are_overlooked,
+        "half a gang is placed": half_a_gang_is_placed,
+        "one that failed does not end the others": _without("on_report", _sends(Stop)),
         "ends wake nobody": _without("on_report", lambda e: isinstance(e, Wake)),
         "retries are not armed": _without("on_report", lambda e: isinstance(e, Arm)),
         "ends are never forgotten": _without("on_report", _sends(Forget)),

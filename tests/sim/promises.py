@@ -89,7 +89,6 @@ class Promises:
 
     def _stops_the_others(self, effects: Sequence[Effect]) -> None:
         """In the decision in which a rank is found to have ended its job."""
-        jobs = self.world.leader.cluster.jobs
         sends = [effect.message for effect in effects if isinstance(effect, Send)]
         stopped = {message.key for message in sends if isinstance(message, Stop)}
         for effect in effects:
