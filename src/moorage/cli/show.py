@@ -92,8 +92,9 @@ def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool
             lines.append(_field("reason", reason))
     if job.waits_for:
         lines.append(_field("waits for", printable(job.waits_for)))
+    several = any(attempt.rank for attempt in job.attempts)
     for attempt in job.attempts:
-        lines += ["", _attempt(attempt, style, now)]
+        lines += ["", _attempt(attempt, style, now, several=several)]
         lines += [f"  {line}" for line in timeline(attempt.phases, style, now)]
         if attempt.outcome is not None and attempt.outcome.message:
             message = attempt.outcome.message
@@ -105,8 +106,10 @@ def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool
     return lines
 
 
-def _attempt(attempt: AttemptView, style: Style, now: float) -> str:
-    head = style.paint(f"attempt {attempt.attempt}", "bold")
+def _attempt(attempt: AttemptView, style: Style, now: float, *, several: bool) -> str:
+    """`several`: the job has ranks, each with a part like this."""
+    rank = f" rank {attempt.rank}" if several else ""
+    head = style.paint(f"attempt {attempt.attempt}{rank}", "bold")
     text = f"{head} on {printable(attempt.node)}, {age(attempt.assigned_at, now)}"
     outcome = attempt.outcome
     if outcome is not None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from moorage.core.cluster import Cluster
 from moorage.core.gang import choose, most_ranks, room_for
-from moorage.core.job import Job, Prefilled, Queued
-from moorage.core.named import candidates, is_awaited, some, unknown, why_none
+from moorage.core.job import Job, Prefilled, Queued, Starting, ranks_of
+from moorage.core.named import candidates, is_awaited, no_containers, some, unknown, why_none
 from moorage.core.node import Node
+from moorage.core.progress import began
 from moorage.core.shape import GpuShape, Shape, shapes_of
 from moorage.errors import Problem
 from moorage.specs.task import Task
@@ -26,9 +27,12 @@ class Lack:
 
 
 def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> str:
-    """What the job waits for, to be read after these words; empty where it is not queued. `brief`
-    does not count who is ahead, which takes as long as the queue is."""
+    """What the job waits for, to be read after these words; empty where it is neither queued nor
+    one of whose ranks some have not started. `brief` does not count who is ahead, which takes as
+    long as the queue is."""
     state = job.state
+    if isinstance(state, Starting) and job.gang:
+        return f"all of its ranks to start: {_begun(state)}/{len(job.gang)} ranks run"
     if isinstance(state, Prefilled):
         node = cluster.nodes[state.node]
         away = "" if node.up else ", which is not connected"
@@ -39,6 +43,12 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
         return f"its next try, in {format_duration(state.not_before - now)}"
     ahead = None if brief else cluster.queue.ahead(job.order)
     return _waits(cluster, job.gang or (job.shape,), ahead)
+
+
+def _begun(state: Starting) -> int:
+    """How many ranks have a process, or had one."""
+    reports = [rank.report for rank in ranks_of(state)]
+    return sum(report is not None and began(report) is not None for report in reports)
 
 
 def waits_for(cluster: Cluster, task: Task) -> str:
@@ -60,6 +70,8 @@ def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
     where = shapes[0].where
     if missing := unknown(cluster, where):
         return missing
+    if problems := no_containers(cluster, where):
+        return problems
     nodes = candidates(cluster, where)
     if not nodes or room_for(nodes, shapes) or is_awaited(cluster, where):
         return []
