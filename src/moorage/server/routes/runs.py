@@ -11,7 +11,6 @@ from msgspec import Meta, Struct
 
 from moorage.core.explain import explain
 from moorage.core.job import Queued
-from moorage.core.shape import Shape
 from moorage.engine.loop import Engine
 from moorage.errors import InvalidInput, NotFound, Problem
 from moorage.ids import JobId, RunId
@@ -92,26 +91,27 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
         )
     )
     queued = [n for n, run in enumerate(page.runs) if run.state == "queued"]
-    told: dict[Shape, str] = {}
+    told: dict[object, str] = {}
     if len(queued) > EXPLAINED:
         queued = queued[: EXPLAINED // 2] + queued[-EXPLAINED // 2 :]
-    for number in queued:
+    starting = [n for n, run in enumerate(page.runs) if run.state == "starting"]
+    for number in queued + starting:
         page.runs[number] = _waiting(engine, page.runs[number], told)
     return page
 
 
-def _waiting(engine: Engine, run: RunSummary, told: dict[Shape, str]) -> RunSummary:
+def _waiting(engine: Engine, run: RunSummary, told: dict[object, str]) -> RunSummary:
     """`told`: what was found for others; jobs of one shape wait for the same."""
     live = engine.cluster.runs.get(RunId(run.id))
     if live is None or not live.live:
         return run
     job = engine.cluster.jobs[min(live.live)]
     alike = isinstance(job.state, Queued) and job.state.not_before is None
-    reason = told.get(job.shape) if alike else None
+    reason = told.get(job.gang or job.shape) if alike else None
     if reason is None:
         reason = explain(engine.cluster, job, engine.clock(), brief=True)
     if alike:
-        told[job.shape] = reason
+        told[job.gang or job.shape] = reason
     return msgspec.structs.replace(run, waits_for=reason)
 
 
@@ -173,7 +173,7 @@ async def view(engine: Engine, ref: str) -> RunView:
 
     def explained(job: JobView) -> JobView:
         live = engine.cluster.jobs.get(JobId(job.id))
-        if live is None or job.state != "queued":
+        if live is None or job.state not in ("queued", "starting"):
             return job
         return msgspec.structs.replace(job, waits_for=explain(engine.cluster, live, now))
 
