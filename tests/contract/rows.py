@@ -145,3 +145,23 @@ def blob(digest: str, pack_id: str, **changes: Any) -> Statement:
             **changes,
         },
     )
+
+
+def fleet(name: str, **changes: Any) -> Statement:
+    fields = {"spec": "{}", "state": "active", "created_at": 1.0, "updated_at": 2.0}
+    return Statement("upsert_fleet", {"name": name} | fields | changes)
+
+
+def host(fleet: str, num: int, **changes: Any) -> Statement:
+    fields = {
+        "address": f"h{num}",
+        "spec": "{}",
+        "state": "connecting",
+        "message": "",
+        "fix": "",
+        "facts": "{}",
+        "node_id": None,
+        "force": 0,
+        "changed_at": 1.0,
+    }
+    return Statement("upsert_host", {"fleet": fleet, "num": num} | fields | changes)

@@ -403,6 +403,31 @@ class StoreSuite:
         store.write([Statement("delete_token", {"hash": "h"})])
         assert store.read("tokens") == []
 
+    def test_fleets_hosts_and_their_nodes_are_known_until_they_are_gone(
+        self, store: Store
+    ) -> None:
+        store.write([rows.node(1), rows.fleet("lab"), rows.host("lab", 0), rows.host("lab", 1)])
+        placed = {"id": 1, "fleet": "lab", "hostname": "h0", "draining": 1, "gone": 0}
+        known = rows.host("lab", 0, state="ready", node_id=1, facts='{"cpus":2}')
+        store.write([known, Statement("place_node", placed)])
+        assert store.read("fleets") == [rows.fleet("lab").params]
+        assert store.read("hosts") == [known.params, rows.host("lab", 1).params]
+        assert store.read("node_places") == [placed]
+        gone = [Statement("delete_host", {"fleet": "lab", "num": n}) for n in (0, 1)]
+        store.write([*gone, Statement("delete_fleet", {"name": "lab"})])
+        assert store.read("fleets") == store.read("hosts") == []
+
+    def test_a_node_has_its_newest_token_and_none_when_it_is_gone(self, store: Store) -> None:
+        node = {"kind": "node", "subject": "lab-0", "server": "", "created_at": 1.0}
+        other = node | {"subject": "lab-1", "hash": "o"}
+        tokens = [node | {"hash": "a"}, node | {"hash": "b"}, other]
+        store.write([Statement("insert_token", token) for token in tokens])
+        newest = {"subject": "lab-0", "hash": "b"}
+        store.write([Statement("delete_older_node_tokens", newest)])
+        assert [row["hash"] for row in store.read("tokens")] == ["b", "o"]
+        store.write([Statement("delete_node_tokens", {"subject": "lab-0"})])
+        assert [row["hash"] for row in store.read("tokens")] == ["o"]
+
     # the index of content
 
     def test_the_first_of_two_uploads_stays_and_counts_as_new(self, store: Store) -> None:

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def path_of(route: AnyRoute) -> str:
-    return route.path.format(ref="1", digest=DIGEST)
+    return route.path.format(ref="1", digest=DIGEST, name="lab")
 
 
 def spec(**fields: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from moorage.protocol.api import ErrorBody
 from moorage.server.routes import ROUTES
 from moorage.server.table import AnyRoute, NoBody, RawBody
+from moorage.specs.fleet import Fleet
 from moorage.specs.task import Task
 
 REFERENCE = "#/components/schemas/{name}"
@@ -56,12 +57,13 @@ def document(version: str) -> dict[str, Any]:
 
 
 def _untag(components: dict[str, Any]) -> None:
-    """A task stands alone, so far: it is read without its tag, too."""
-    schema = components[Task.__name__]
-    tag = Task.__struct_config__.tag_field
-    required = [name for name in schema.pop("required") if name != tag]
-    if required:
-        schema["required"] = required
+    """A task stands alone, so far, and so does a fleet: each is read without its tag, too."""
+    for kind in (Task, Fleet):
+        schema = components[kind.__name__]
+        tag = kind.__struct_config__.tag_field
+        required = [name for name in schema.pop("required") if name != tag]
+        if required:
+            schema["required"] = required
 
 
 def _types() -> list[type[Struct]]:
