@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from moorage.core.cluster import Cluster
 from moorage.core.node import Node
@@ -48,6 +49,23 @@ def is_awaited(cluster: Cluster, where: Where | None) -> bool:
     )
 
 
+def no_containers(cluster: Cluster, where: Where | None) -> list[Problem]:
+    """Why none of the nodes that a job may use runs its container; empty where one may."""
+    if where is None or not where.contained or is_awaited(cluster, where):
+        return []
+    others = candidates(cluster, anyway(where))
+    if not others or candidates(cluster, where):
+        return []
+    reasons = [f"{node.name}: {node.isolation.containers}" for node in others]
+    fix = "remove it, or add a node that can"
+    return [Problem(f"no node can run containers: {some(reasons)}", fix, "image")]
+
+
+def anyway(where: Where | None) -> Where | None:
+    """The same nodes, whether or not they can run containers."""
+    return where and replace(where, contained=False)
+
+
 def why_none(known: Sequence[Node], where: Where | None) -> str:
     """What a job waits for where no node that it may use takes jobs now."""
     draining = some([node.name for node in known if node.up and node.draining])
@@ -64,7 +82,8 @@ def _which(where: Where | None) -> str:
         return "a node"
     if names := [*where.nodes, *where.hostnames]:
         return f"node {' or '.join(names)}"
-    return f"a node of fleet {' or '.join(where.fleets)}"
+    what = "a node that can run containers" if where.contained else "a node"
+    return f"{what} of fleet {' or '.join(where.fleets)}" if where.fleets else what
 
 
 def some(names: Sequence[str]) -> str:

@@ -109,7 +109,11 @@ class Node:
 
     def admitted(self, where: Where | None) -> bool:
         """Is it among the nodes that a job may use?"""
-        return where is None or where.admits(self.fleet, self.name, self.hostname)
+        if where is None:
+            return True
+        if where.contained and self.isolation.containers is not None:
+            return False
+        return where.admits(self.fleet, self.name, self.hostname)
 
     def times(self, shape: Shape) -> int:
         """How many jobs of a shape that `fits` have room, as far as it asks for no GPUs."""

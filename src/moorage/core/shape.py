@@ -57,6 +57,8 @@ class Where:
     fleets: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     hostnames: tuple[str, ...] = ()
+    contained: bool = False
+    """Only those that can run containers."""
 
     def admits(self, fleet: str, node: str, hostname: str) -> bool:
         """Is a node of this fleet, with this name, on this host, among them?"""
@@ -104,12 +106,13 @@ class Shape:
 
 def where_of(task: Task) -> Where | None:
     """Where the task's `fleets` and `instances` let it run; None: anywhere."""
-    if not task.fleets and not task.instances:
+    if not task.fleets and not task.instances and task.image is None:
         return None
     return Where(
         tuple(sorted(task.fleets)),
         tuple(sorted(one.name for one in task.instances if one.name)),
         tuple(sorted(one.hostname for one in task.instances if one.hostname)),
+        task.image is not None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from moorage.core.explain import fits_ever, waits_for
 from moorage.core.launch import check_references, container_of, limits_of
-from moorage.core.named import candidates
+from moorage.core.named import anyway, candidates
 from moorage.core.node import Node
 from moorage.core.reactor.submit import name_in_use
 from moorage.core.shape import shapes_of, where_of
@@ -44,7 +44,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         problems.append(str(name_in_use(task.name)))
     never = [str(problem) for problem in fits_ever(cluster, task)]
     answers = await services.engine.links.probe(_launch(task, user), PATIENCE)
-    able = candidates(cluster, where_of(task))
+    able = candidates(cluster, anyway(where_of(task)))
     nodes = [_node(node, task, answers) for node in able if node.up]
     warnings = []
     if not nodes:
