@@ -18,9 +18,9 @@ PLAN = {"node": "n1", "digest": "d1", "python": sys.executable, "urls": [], "opt
 AGENT = """
 import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("agent speaks", file=sys.stderr, flush=True)
 with open(sys.argv[sys.argv.index("--home") + 1] + "/births", "w") as births:
     births.write("%d %s\\n" % (os.getpid(), " ".join(sys.argv[1:])))
-print("agent speaks", file=sys.stderr, flush=True)
 signal.pause()
 """
 START = "import sys; sys.path.insert(0, sys.argv[1]); " + (

@@ -24,7 +24,7 @@ from pathlib import Path
 from moorage.backends.ssh.interface import Bundle
 from moorage.errors import Unavailable
 
-NEEDED = ("backports.zstd", "blake3", "msgspec", "websockets")
+NEEDED = ("backports.zstd", "blake3", "msgspec", "nvidia-ml-py", "websockets")
 """Distributions that the agent imports; a test starts one with nothing else."""
 PARTS = ("agent", "data", "protocol", "specs")
 """Packages of ours that it imports, besides the modules beside them."""
