@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from moorage.agent.gpus.base import Gpu
+from moorage.agent.gpus.devices import Devices
 from moorage.agent.keeping import SpawnError
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Limits
@@ -177,6 +180,41 @@ class RuntimeSuite:
             assert (record.cause, record.oom_kills > 0) == ("out-of-memory", True)
 
         self.play(tmp_path / "agent", isolation, scenario)
+
+    @pytest.mark.root
+    def test_the_kernel_keeps_gpus_of_others_from_it(
+        self, tmp_path: Path, isolation: Isolation
+    ) -> None:
+        if isolation.devices is not None:
+            pytest.skip(isolation.devices)
+        names = [f"/dev/nvidia-test{os.getpid()}-{number}" for number in (0, 1)]
+
+        async def scenario(house: House) -> None:
+            house.devices = Devices(
+                {
+                    number: Gpu(
+                        vendor="nvidia", number=number, name="x", memory=1, uuid=f"GPU-{number}",
+                        nodes=(name,),
+                    )
+                    for number, name in enumerate(names)
+                }
+            )  # fmt: skip
+            show = f"echo $CUDA_VISIBLE_DEVICES; head -c1 {names[0]}; head -c1 {names[1]}"
+            _, output = await house.run(1, f"({show}) 2>&1; true", limits=Limits(gpus=[1]))
+            first, mine, *others = output.splitlines()
+            assert first == "GPU-1"
+            assert ("not permitted" in mine, "o such device" in others[0]) == (True, True)
+            _, output = await house.run(2, f"({show}) 2>&1; true")
+            assert output.count("not permitted") == 2
+
+        try:
+            for number, name in enumerate(names):
+                # A major number that no driver has: reaching it is told from being kept from it.
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(239, number))
+            self.play(tmp_path / "agent", isolation, scenario)
+        finally:
+            for name in names:
+                Path(name).unlink(missing_ok=True)
 
     @pytest.mark.root
     def test_what_it_used_is_counted(self, tmp_path: Path, isolation: Isolation) -> None:

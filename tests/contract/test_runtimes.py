@@ -38,6 +38,7 @@ class Harbour(House):
             binds or [],
             self.output(launch.job),
             self.isolation,
+            self.devices,
         )
 
     def launch(self, number: int, *commands: str, **fields: object) -> Launch:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from moorage.agent import isolation as isolations
+from moorage.agent.gpus.devices import NONE
 from moorage.agent.keeper import group_name
 from moorage.agent.keeping import ExitRecord, Keeper, SpawnRequest
 from moorage.agent.process import prepare
@@ -26,6 +27,8 @@ PATIENCE = 30.0
 
 class House:
     """One agent's directory and a client of its keeper."""
+
+    devices = NONE
 
     def __init__(self, home: Path, isolation: Isolation) -> None:
         self.home, self.isolation = home, isolation
@@ -60,7 +63,8 @@ class House:
 
     def request(self, launch: Launch, binds: list[Bind] | None = None) -> SpawnRequest:
         directory = self.directory(launch.job)
-        return prepare(launch, directory, binds or [], self.output(launch.job), self.isolation)
+        output = self.output(launch.job)
+        return prepare(launch, directory, binds or [], output, self.isolation, self.devices)
 
     async def spawn(
         self, number: int, *commands: str, binds: list[Bind] | None = None, **fields: Any

@@ -88,6 +88,7 @@ class Agent:
             self._isolation,
             self._link.changed,
             self._containers,
+            lambda: self._devices,
         )
         self._attempts = Attempts(self._claims, node, self._link.tell, self._link.hurry)
         self._devices = NONE

@@ -10,6 +10,7 @@ from typing import Any
 
 from moorage.agent import family, hostfile, script
 from moorage.agent.claims import key_of
+from moorage.agent.gpus.devices import NONE, Devices, rules
 from moorage.agent.images import Image
 from moorage.agent.keeping import SpawnRequest
 from moorage.agent.process import DEFAULT_PIDS, WORKDIR, ProcessError
@@ -35,10 +36,13 @@ def prepare(
     binds: Sequence[Bind],
     output: Path,
     isolation: Isolation,
+    devices: Devices = NONE,
 ) -> SpawnRequest:
     """Write the script into the attempt's directory and say what the keeper must do. Idempotent.
     ProcessError where the launch makes no sense with this image."""
     assert launch.container is not None
+    if gone := devices.problem(launch.limits.gpus):
+        raise ProcessError(gone)
     for name, mode in _DIRECTORIES.items():
         path = directory / name
         with suppress(FileExistsError):
@@ -54,7 +58,7 @@ def prepare(
         key=key_of(launch),
         directory=str(directory),
         argv=argv,
-        env=environment(launch, image, directory),
+        env=environment(launch, image, directory, devices),
         cwd=working_directory(launch, image),
         output=str(output),
         mounts=operations(launch, directory, binds),
@@ -62,6 +66,7 @@ def prepare(
         cgroup=None
         if isolation.cgroup is not None
         else {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids or DEFAULT_PIDS},
+        denied=rules(devices.denied(limits.gpus)),
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
     )
@@ -118,7 +123,9 @@ def home_of(launch: Launch) -> Path:
     return Path(launch.env.get("HOME") or HOME)
 
 
-def environment(launch: Launch, image: Image, directory: Path) -> dict[str, str]:
+def environment(
+    launch: Launch, image: Image, directory: Path, devices: Devices = NONE
+) -> dict[str, str]:
     """The image's variables, the launch's, and those that only the node knows."""
     own = {}
     for line in image.settings.env:
@@ -129,8 +136,7 @@ def environment(launch: Launch, image: Image, directory: Path) -> dict[str, str]
         "TMPDIR": SCRATCH,
         **own,
         # Else CUDA would show a job every GPU of the node, also those that are somebody else's.
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, launch.limits.gpus)),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        **devices.variables(launch.limits.gpus),
         **launch.env,
         **hostfile.variables(launch, f"{OWN}/{hostfile.NAME}"),
         "MOORAGE_SCRATCH": SCRATCH,

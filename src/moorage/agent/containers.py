@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moorage.agent import container_spawn
+from moorage.agent.gpus.devices import NONE, Devices
 from moorage.agent.images import Image, Images
 from moorage.agent.keeping import SpawnRequest
 from moorage.data.base import Bind
@@ -37,7 +38,15 @@ class Containers:
         return self.images.prepare(launch.container, directory, tell)
 
     def request(
-        self, launch: Launch, image: Image, directory: Path, binds: Sequence[Bind], output: Path
+        self,
+        launch: Launch,
+        image: Image,
+        directory: Path,
+        binds: Sequence[Bind],
+        output: Path,
+        devices: Devices = NONE,
     ) -> SpawnRequest:
         """What the keeper must do. ProcessError."""
-        return container_spawn.prepare(launch, image, directory, binds, output, self._isolation)
+        return container_spawn.prepare(
+            launch, image, directory, binds, output, self._isolation, devices
+        )

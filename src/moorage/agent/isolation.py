@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from moorage.agent import mounting, sandbox
-from moorage.agent.cgroup import Cgroups
+from moorage.agent.cgroup import Cgroups, hierarchies, read_all
 from moorage.agent.keeper import group_name
 from moorage.agent.launching import may_mount
 from moorage.protocol.agent import Isolation
@@ -26,6 +26,7 @@ def probe(home: Path) -> Isolation:
         mounts=mounts,
         user=user,
         containers=mounts or _tried(_try_overlay),
+        devices=_why_no_devices(),
     )
 
 
@@ -45,6 +46,15 @@ def _why_no_cgroup(home: Path) -> str | None:
             f"control groups cannot be used here ({error}), so a memory limit holds for each "
             "process alone and a CPU limit is not enforced"
         )
+    return None
+
+
+def _why_no_devices() -> str | None:
+    said = "so a job is told which GPUs are its own, and not kept from the others"
+    if os.geteuid() != 0:
+        return f"moorage runs without root, {said}"
+    if "devices" not in hierarchies(read_all("/proc/self/mountinfo")):
+        return f"the control groups here have no devices controller (cgroup v1), {said}"
     return None
 
 

@@ -58,6 +58,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     """What `container_root.py` needs; None: a process of the node."""
     cgroup: dict[str, float | None] | None = None
     """Limits `memory`, `cpus`, `pids`; None: no cgroup."""
+    denied: list[str] = []
+    """Devices that the kernel keeps from it, as `c 195:0`, where there is a cgroup for them."""
     max_duration: float | None = None
     grace: float | None = None
     """Seconds from SIGTERM to SIGKILL after max_duration; None: no SIGKILL."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from moorage.agent import family, hostfile, script, words
 from moorage.agent.claims import key_of
+from moorage.agent.gpus.devices import NONE, Devices, rules
 from moorage.agent.inventory import find_python
 from moorage.agent.keeping import SpawnRequest
 from moorage.agent.mountpoints import remove_made
@@ -43,7 +44,12 @@ def workdir(directory: Path, isolation: Isolation) -> Path:
 
 
 def prepare(
-    launch: Launch, directory: Path, binds: Sequence[Bind], output: Path, isolation: Isolation
+    launch: Launch,
+    directory: Path,
+    binds: Sequence[Bind],
+    output: Path,
+    isolation: Isolation,
+    devices: Devices = NONE,
 ) -> SpawnRequest:
     """Fill the attempt's directory and say what the keeper must do.
 
@@ -51,6 +57,8 @@ def prepare(
     /dev/shm and the scratch directory are added here, and made where they are missing.
     Idempotent. ProcessError where the node cannot do what is asked.
     """
+    if gone := devices.problem(launch.limits.gpus):
+        raise ProcessError(gone)
     _make_directories(str(directory))
     view = workdir(directory, isolation)
     shell = find_shell(launch.shell)
@@ -63,7 +71,7 @@ def prepare(
     else:
         for bind in others:
             _link_bind(bind, view)
-    env = environment(launch, directory, view, shell)
+    env = environment(launch, directory, view, shell, devices)
     hostfile.write(launch, str(directory))
     argv, direct = _command(launch, directory, shell, env, isolation)
     return SpawnRequest(
@@ -76,6 +84,7 @@ def prepare(
         output=str(output),
         mounts=mounts,
         cgroup=_limits(launch) if isolation.cgroup is None else None,
+        denied=rules(devices.denied(launch.limits.gpus)),
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
     )
@@ -143,7 +152,9 @@ def _which(name: str, path: str | None) -> str | None:
     return shutil.which(name, path=path)
 
 
-def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict[str, str]:
+def environment(
+    launch: Launch, directory: Path, view: Path, shell: str, devices: Devices = NONE
+) -> dict[str, str]:
     """All variables of the process: the launch's, and those that only the node knows."""
     account = _account()
     scratch = f"{directory}/scratch"
@@ -158,8 +169,7 @@ def environment(launch: Launch, directory: Path, view: Path, shell: str) -> dict
         "PATH": os.environ.get("PATH", _DEFAULT_PATH),
         "TMPDIR": scratch,
         # Else CUDA would show a job every GPU of the node, also those that are somebody else's.
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, launch.limits.gpus)),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        **devices.variables(launch.limits.gpus),
         **launch.env,
         **hostfile.variables(launch, f"{directory}/{hostfile.NAME}"),
         "MOORAGE_SCRATCH": scratch,

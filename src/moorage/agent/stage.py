@@ -21,6 +21,7 @@ from types import TracebackType
 from moorage.agent import container_spawn, mountpoints, process, removal
 from moorage.agent.claims import Claim
 from moorage.agent.containers import HELD, Containers
+from moorage.agent.gpus.devices import Devices
 from moorage.agent.images import Image
 from moorage.agent.job import SPAWNED
 from moorage.agent.keeping import Cause, ExitRecord, SpawnError, SpawnRequest, read_exit
@@ -51,6 +52,7 @@ class Node:
     """Called with a key, and whether somebody waits for this news."""
     containers: Containers | None = None
     """None: this node runs processes only."""
+    devices: Callable[[], Devices] = Devices
 
 
 @dataclass(slots=True)
@@ -194,6 +196,7 @@ class Attempt:
 
     def _request(self, binds: list[Bind], output: Path) -> SpawnRequest:
         claim, isolation = self._claim, self._node.isolation
+        devices = self._node.devices()
         with self._in("mount"):
             # The mounts themselves are made by the keeper, in the namespace of the process.
             for bind in binds:
@@ -202,9 +205,11 @@ class Attempt:
         with self._in("prolog"):
             if self._image is not None and self._node.containers is not None:
                 return self._node.containers.request(
-                    self._launch, self._image, claim.directory, binds, output
+                    self._launch, self._image, claim.directory, binds, output, devices
                 )
-            return process.prepare(self._launch, claim.directory, binds, output, isolation)
+            return process.prepare(
+                self._launch, claim.directory, binds, output, isolation, devices
+            )
 
     async def _run(self, progress: _Progress) -> Outcome:
         """From a process that was started to its outcome."""

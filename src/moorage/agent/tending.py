@@ -102,7 +102,7 @@ class Tender:
         if self.cgroups is None:
             raise LaunchError("this keeper may not make control groups", "cgroup")
         try:
-            job.group = self.cgroups.make(job.key, limits)
+            job.group = self.cgroups.make(job.key, limits, job.request.get("denied") or ())
             job.grouped = True
         except OSError as error:
             raise LaunchError(f"cannot make a control group: {error}", "cgroup") from error

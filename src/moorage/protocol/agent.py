@@ -83,6 +83,8 @@ class Isolation(Struct, frozen=True, omit_defaults=True):
     """The account jobs run as."""
     containers: str | None = None
     """Jobs with an image."""
+    devices: str | None = None
+    """The kernel keeps jobs from GPUs that are not their own; else they are told which are."""
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from moorage.agent.gpus.base import Gpu
+from moorage.agent.gpus.devices import Devices
 from moorage.agent.keeping import SpawnRequest
 from moorage.agent.process import DEFAULT_PIDS, ProcessError, prepare
 from moorage.data.base import Bind
@@ -18,6 +20,9 @@ from moorage.protocol.agent import Isolation, Launch, Limits
 
 FULL = Isolation()
 NONE = Isolation(cgroup="no", mounts="no")
+GPUS = Devices(
+    {n: Gpu(vendor="nvidia", number=n, name="A", memory=1, nodes=("/dev/null",)) for n in (1, 3)}
+)
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -28,7 +33,14 @@ def request(
     directory.mkdir(parents=True, exist_ok=True)
     shape: dict[str, Any] = {"commands": ["true"], **fields}
     launch = Launch(run=1, run_name="r", user="u", job=7, index=0, attempt=2, **shape)
-    return prepare(launch, directory, binds or [], place / "output.log", isolation)
+    return prepare(launch, directory, binds or [], place / "output.log", isolation, GPUS)
+
+
+def test_gpus_of_others_are_denied_and_lost_ones_are_told(tmp_path: Path) -> None:
+    assert request(tmp_path, limits=Limits(gpus=[3])).denied == []  # it is its own node too
+    assert request(tmp_path).denied == ["c 1:3"]
+    with pytest.raises(ProcessError, match=r"GPU 0, 2 of this node is gone"):
+        request(tmp_path, limits=Limits(gpus=[2, 3, 0]))
 
 
 @pytest.fixture

@@ -47,6 +47,13 @@ class Devices:
             for index, gpu in sorted(self.gpus.items())
         ]
 
+    def problem(self, mine: Iterable[int]) -> str:
+        """Why a job cannot have these; empty where it can."""
+        gone = [str(index) for index in sorted(mine) if index not in self.gpus]
+        if not gone:
+            return ""
+        return f"GPU {', '.join(gone)} of this node is gone; see `moorage node show`"
+
     def variables(self, mine: Iterable[int]) -> dict[str, str]:
         """What makes the vendors' libraries show these GPUs and no others."""
         own = [self.gpus[index] for index in sorted(mine) if index in self.gpus]
