@@ -115,6 +115,12 @@ def test_an_agent_lives_through_kills_and_upgrades_and_leaves_nothing(
                 await inside(there, "echo go >/srv/down; rm /srv/up /srv/down")
                 assert await ended(server, number) == "succeeded"
 
+                # The keeper, which is of the old version and has nothing to do, goes.
+                await inside(there, "pkill -9 -f [m]oorage.agent.keeper")
+                await host.start(facts, newer, enrolment(server))
+                versions = await inside(there, f"ls {facts.directory}/versions")
+                assert versions.split() == [newer.digest]
+
                 await inside(there, "mkfifo -m 666 /srv/up")
                 server.submit("u", commands=["echo here >/srv/up", "sleep 1000"])
                 assert await inside(there, "cat /srv/up; rm /srv/up") == "here\n"

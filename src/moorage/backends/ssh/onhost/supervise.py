@@ -32,7 +32,10 @@ def main(arguments: dict[str, Any], _stream: BinaryIO) -> dict[str, Any]:
         return {"changed": False}
     with place.locked(directory):
         if action == "start":
-            return {"changed": _start(arguments)}
+            changed = _start(arguments)
+            for path in install.unused(directory, arguments["plan"]["digest"]):
+                shutil.rmtree(str(path), ignore_errors=True)
+            return {"changed": changed}
         _stop(directory, arguments["init"])
         if action == "remove":
             leftovers.remove(directory)
@@ -62,8 +65,6 @@ def _start(arguments: dict[str, Any]) -> bool:
         unit.start(directory, init, plan["node"], [*_program(plan, version), directory, "exec"])
     else:
         _supervise([*_program(plan, version), directory])
-    for path in install.unused(directory, plan["digest"]):
-        shutil.rmtree(str(path), ignore_errors=True)
     return True
 
 
