@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from moorage import Client
+from moorage.cli.ranklogs import in_turn
+from moorage.errors import NotFound
 from moorage.specs.mounts import HostPath
 from system.nodes import Nodes, latest, nodes
 
@@ -101,6 +104,22 @@ def test_the_good_end_of_the_first_is_enough_where_a_user_says_so(cluster: Nodes
     assert view.summary.state == "succeeded", view.summary
     began = [next(p.began for p in one.phases if p.name == "run") for one in latest(view)]
     assert began[0] >= max(began[1:])
+
+
+def test_the_output_of_all_is_shown_as_one(cluster: Nodes) -> None:
+    run = cluster.server.submit("merged", nodes=2, commands=["echo a; printf b"])
+    cluster.ended(run)
+    with cluster.client as client:
+
+        def read(client: Client, rank: int) -> Iterable[bytes]:
+            return client.logs(run, rank=rank)
+
+        assert b"".join(in_turn(client, 2, read)).decode().splitlines() == [
+            *("[rank 0] a", "[rank 0] b"),
+            *("[rank 1] a", "[rank 1] b"),
+        ]
+        with pytest.raises(NotFound, match="no rank 2: they are 0 to 1"):
+            list(read(client, 2))
 
 
 def test_groups_run_their_own_commands(cluster: Nodes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from moorage.cli.client import Client
 from moorage.cli.outcome import exit_code, sentence
+from moorage.cli.ranklogs import Merged
 from moorage.cli.render import say
 from moorage.cli.session import asks
 from moorage.protocol.api import RunRef
@@ -32,13 +33,18 @@ def report_gap(lost: int) -> None:
     say(f"the first {format_size(lost)} of this output are gone: it was more than is kept")
 
 
-def attach(client: Client, run: RunRef) -> int:
+def attach(client: Client, run: RunRef, ranks: int = 1) -> int:
     """Show the output of a run until it has ended; returns its exit code.
 
     Ctrl-C asks whether to detach or to stop the run; a second one detaches, and so does the first
     where nobody can be asked.
     """
-    output = client.logs(run.id, follow=True, on_gap=report_gap)
+
+    def read(client: Client, rank: int) -> Iterable[bytes]:
+        return client.logs(run.id, rank=rank, follow=True, on_gap=report_gap)
+
+    several = ranks > 1
+    output = Merged(client, ranks, read) if several else read(client, 0)
     while True:
         try:
             copy_output(output)

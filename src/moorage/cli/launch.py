@@ -16,6 +16,7 @@ from moorage.cli.render import printable, say, style_of
 from moorage.cli.session import asks, confirm
 from moorage.errors import InvalidInput, Problem
 from moorage.protocol.api import RunRequest
+from moorage.specs.gang import ranks
 
 
 def consider(client: Client, prepared: Prepared) -> Considered:
@@ -76,4 +77,4 @@ def launch(
     waits = f", waits for {considered.plan.waits_for}" if considered.plan.waits_for else ""
     if waits or not brief:
         say(f"run {run.name} ({run.id}) submitted{printable(waits)}")
-    return attach(client, run)
+    return attach(client, run, ranks(considered.request.spec))

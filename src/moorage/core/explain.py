@@ -78,7 +78,7 @@ def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
     lacks = _never_any(nodes, shapes)
     if not lacks:
         found = most_ranks(nodes, shapes, Node.fits_empty)
-        needs = f"needs {len(shapes)} nodes of one fleet, {_count(found, 'node')} can run a part"
+        needs = f"needs {len(shapes)} nodes of one fleet, only {found} can run a part of it"
         return [Problem(f"there are too few nodes for this: {needs}", field="nodes")]
     return [
         Problem(f"no node can ever run this: needs {lack.needs}, {lack.has}", field=lack.field)

@@ -91,7 +91,7 @@ def test_never_over_several_fleets(three: Any) -> None:
     three.cluster.nodes[3].fleet = "far"
     three.submit(nodes=2)
     three.schedule()
-    with pytest.raises(InvalidInput, match="needs 3 nodes of one fleet, 2 nodes can run a part"):
+    with pytest.raises(InvalidInput, match="needs 3 nodes of one fleet, only 2 can run"):
         three.submit(nodes=3)
 
 
