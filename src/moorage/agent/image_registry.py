@@ -6,11 +6,14 @@ import base64
 import hashlib
 import http.client
 import json
+import os
 import re
+import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -115,14 +118,17 @@ class Registry:
             have = file.tell()
             if have < layer.size:
                 headers = {"Range": f"bytes={have}-"} if have else {}
-                with self._open(f"blobs/{layer.digest}", headers) as response:
+                with (
+                    self._open(f"blobs/{layer.digest}", headers) as response,
+                    breaking(lambda: _shut(response)),
+                ):
                     if have and response.status != 206:
                         file.truncate(0)
                     while piece := response.read1(_PIECE):
-                        if stopped.is_set():
-                            raise Refused("stopped")
                         file.write(piece)
                         arrived(len(piece))
+        if stopped.is_set():
+            raise Refused("stopped")
         _verify(layer, target)
 
     def _again(self, work: Callable[[], Any]) -> Any:
@@ -218,6 +224,13 @@ def _why(error: OSError) -> str:
 
 class _Hopeless(SourceError):
     """Nobody is there: the job is better off knowing it now."""
+
+
+def _shut(response: http.client.HTTPResponse) -> None:
+    """Wake whoever reads from it, unless all was read."""
+    with suppress(OSError, ValueError):
+        with socket.socket(fileno=os.dup(response.fileno())) as again:
+            again.shutdown(socket.SHUT_RDWR)
 
 
 def _is_here(host: str | None) -> bool:

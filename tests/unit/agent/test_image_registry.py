@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import registry
 from imagebuild import layer, member
 from moorage.agent import isolation
 from moorage.agent.images import Images
+from moorage.data import stopping
 from moorage.data.base import SourceError
 from moorage.protocol.agent import Container
 from moorage.specs.container import RegistryAuth
@@ -122,3 +125,56 @@ def test_a_registry_that_is_gone(tmp_path: Path, tmp_path_factory: pytest.TempPa
     assert (pull(tmp_path, name, password=None) / "a").read_text() == "1"
     with pytest.raises(SourceError, match="cannot be reached: Connection refused"):
         pull(tmp_path, hub.name("other:1"), password=None)
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """Half of each layer comes, and then nothing."""
+
+    manifest: bytes
+    blobs: dict[str, bytes]
+    stalled = threading.Event()
+    over = threading.Event()
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        content = self.blobs.get(name, self.manifest)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if len(content) < 10_000:
+            self.wfile.write(content)
+            return
+        self.wfile.write(content[: len(content) // 2])
+        self.stalled.set()
+        self.over.wait(60)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_who_is_stopped_does_not_wait_for_a_slow_registry(tmp_path: Path) -> None:
+    Slow.manifest, Slow.blobs = imagebuild.blobs([layer(member("a", os.urandom(100_000)))])
+    stopper = stopping.Stopper()
+    said: list[str] = []
+
+    def get(name: str) -> None:
+        stopping.current.set(stopper)
+        try:
+            pull(tmp_path, name, password=None)
+        except SourceError as error:
+            said.append(str(error))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        pulling = threading.Thread(target=get, args=(f"127.0.0.1:{server.server_port}/a:1",))
+        pulling.start()
+        assert Slow.stalled.wait(30)
+        began = time.monotonic()
+        stopper.stop()
+        pulling.join(20)
+        assert time.monotonic() - began < 10
+        Slow.over.set()
+        server.shutdown()
+        serving.join()
+    assert said == ["stopped"]
