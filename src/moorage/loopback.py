@@ -26,7 +26,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 def stranger(connection: socket.socket, trusted: int | None = None) -> str | None:
     """Who answers on the other end of a connection to a loopback address, in words, unless that
-    is this user, root or the `trusted` one; None where all is well, or the kernel does not tell."""
+    is this user, root or the `trusted`; None where all is well, or the kernel does not tell."""
     host, port = connection.getpeername()[:2]
     address = socket.inet_pton(connection.family, host)
     owners = _asked(connection.family, address, port)
