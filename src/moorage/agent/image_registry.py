@@ -228,9 +228,11 @@ class _Hopeless(SourceError):
 
 def _shut(response: http.client.HTTPResponse) -> None:
     """Wake whoever reads from it, unless all was read."""
-    with suppress(OSError, ValueError):
-        with socket.socket(fileno=os.dup(response.fileno())) as again:
-            again.shutdown(socket.SHUT_RDWR)
+    with (
+        suppress(OSError, ValueError),
+        socket.socket(fileno=os.dup(response.fileno())) as again,
+    ):
+        again.shutdown(socket.SHUT_RDWR)
 
 
 def _is_here(host: str | None) -> bool:
