@@ -103,9 +103,11 @@ class Images:
         """What would go wrong, as far as it can be told without fetching anything."""
         kind, _, rest = container.image.partition(":")
         path = Path(rest if kind in ("docker-archive", "oci-archive") else container.image)
-        if not path.is_absolute() or path.exists():
+        if not path.is_absolute():
             return ""
-        return f"image: {path} does not exist on this node"
+        if not path.exists():
+            return f"image: {path} does not exist on this node"
+        return _why_not_mounted(path) if kind == container.image else ""
 
     def prepare(self, container: Container, attempt: Path, tell: Callable[[str], None]) -> Image:
         """The image, for as long as the attempt's directory has its `image/of`. `tell` is given
@@ -320,9 +322,18 @@ def _as_it_is(path: Path) -> Image:
         return Image(Settings(), root=path)
     if not path.exists():
         raise SourceError(f"image: {path} does not exist on this node")
+    if why := _why_not_mounted(path):
+        raise SourceError(why)
     runs = ["/bin/sh", "/.singularity.d/runscript"] if path.suffix == ".sif" else []
     offset = image_archive.squashfs_offset(path)
     return Image(Settings(entrypoint=runs), file=path, offset=offset)
+
+
+def _why_not_mounted(path: Path) -> str:
+    """Empty for a directory, and where image files can be used."""
+    if path.is_dir() or launching.may_mount():
+        return ""
+    return f"image: only root can mount {path}; use an archive or a directory on this node"
 
 
 def _run_unpacker(root: Path, recipe: Recipe, files: dict[str, Path]) -> int:

@@ -255,3 +255,14 @@ def test_what_a_dead_agent_left_is_removed(
     kept.write_bytes(kept.read_bytes().replace(b'"boot":"', b'"boot":"other-'))
     node.images.tidy()
     assert not node.roots
+
+
+def test_image_files_need_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "i.squashfs"
+    path.write_bytes(b"hsqs")
+    node = Node(tmp_path)
+    monkeypatch.setattr("moorage.agent.launching.may_mount", lambda: False)
+    with pytest.raises(SourceError, match="only root can mount"):
+        node.get(str(path))
+    assert "only root can mount" in node.images.problem(Container(str(path)))
+    assert node.images.problem(Container(str(tmp_path))) == ""
