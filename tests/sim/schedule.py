@@ -8,6 +8,7 @@ Each seed has its own mixture of faults, some without any of a kind.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import count
@@ -28,6 +29,8 @@ FAULTS = {
     "again": 6.0,
     "connect": 1.0,
 }
+PATIENCE = 20
+"""How often a user asks again: some things are refused for good."""
 ON_SERVER = frozenset({"crash", "takeover"})
 AMBUSHED = frozenset({"deliver", "go", "connect", "commit", "write", "submit", "begin"})
 
@@ -72,6 +75,7 @@ class Schedule:
         self._due: set[tuple[Any, ...]] = set()
         self._labels = count(1)
         self._asked: dict[str, Sequence[Sequence[Any]]] = {}
+        self._tries: Counter[str] = Counter()
         self._runs: list[str] = []
         self.push(0.0, "user")
         self.push(1.0, "fault")
@@ -216,7 +220,9 @@ class Schedule:
             self._runs += [f"{label}.{n}" for n in range(len(tasks))]
         elif tasks:
             self.step("submit", label, tasks)
-            self.push(2.0, "submit", label)  # asks again where no answer came
+            self._tries[label] += 1
+            if self._tries[label] < PATIENCE:  # asks again where no answer came
+                self.push(2.0, "submit", label)
 
     def _any_task(self) -> tuple[Any, ...]:
         dice = self.dice
