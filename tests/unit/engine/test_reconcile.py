@@ -44,8 +44,11 @@ class Machine:
     trouble: HostProblem | None = None
     lack: str = ""
     silent: bool = False
+    hangs: bool = False
+    """Every call to it lasts for ever."""
     calls: list[str] = field(default_factory=list)
     agent: FakeAgent | None = None
+    called: asyncio.Event = field(default_factory=asyncio.Event)
     connected: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -71,11 +74,14 @@ class Reached:
 
     def _call(self, name: str) -> None:
         self.machine.calls.append(name)
+        self.machine.called.set()
         if self.machine.trouble is not None:
             raise self.machine.trouble
 
     async def check(self, urls: object = ()) -> HostFacts:
         self._call("check")
+        if self.machine.hangs:
+            await asyncio.Event().wait()
         lack = self.machine.lack
         return HostFacts(
             hostname=self.config.hostname, user="u", privilege="root", os="", kernel="",
@@ -276,6 +282,26 @@ def test_a_host_that_cannot_be_reached_stays_until_it_is_forgotten_by_force(
         host = engine.cluster.hosts_by_node["lab-0"]
         await until(engine, lambda: host.stuck)
         assert (host.state, host.message) == ("leaving", "no route")
+        await delete(engine, force=True)
+        await until(engine, lambda: not engine.cluster.fleets)
+
+    tell(tmp_path, story)
+
+
+def test_a_host_that_hangs_is_left_when_another_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "FORCED_WITHIN", 0.05)
+
+    async def story(engine: Engine, site: Site) -> None:
+        site.machines["a"] = machine = Machine(hangs=True)
+        await apply(engine, "a")
+        await machine.called.wait()
+        machine.hangs = False
+        await apply(engine, "a", user="other")
+        await until(engine, lambda: states(engine) == {"lab-0": "ready"})
+        machine.hangs = True
+        await delete(engine)
         await delete(engine, force=True)
         await until(engine, lambda: not engine.cluster.fleets)
 

@@ -24,6 +24,8 @@ LONGEST_PAUSE = 300.0
 """Seconds between tries of a host that fails."""
 CONNECT_WITHIN = 20.0
 """Seconds in which a started agent is connected."""
+FORCED_WITHIN = 20.0
+"""Seconds after which a host that is to go by force is forgotten as it is."""
 RETURN_WITHIN = 15.0
 """Seconds in which an agent that was connected may come back by itself."""
 
@@ -68,13 +70,32 @@ class Worker:
         try:
             while (host := self._desk.host) is not None:
                 try:
-                    await self._step(host)
+                    await self._attempt(host)
                     self._pause = FIRST_PAUSE
                 except HostProblem as problem:
                     await self._hang_up()
                     await self._trouble(problem)
         finally:
             await self._hang_up()
+
+    async def _attempt(self, host: LiveHost) -> None:
+        """One step, given up where the host should be something else meanwhile: ssh may wait for
+        a minute for a machine that is dead."""
+
+        def wish() -> object:
+            now = self._desk.host
+            return None if now is None else (now.spec, now.state == "leaving", now.force)
+
+        began = wish()
+        step = asyncio.ensure_future(self._step(host))
+        step.add_done_callback(lambda _: self._woken.set())
+        try:
+            await self._until(lambda: step.done() or wish() != began)
+        finally:
+            step.cancel()
+            await asyncio.wait([step])
+        if not step.cancelled():
+            step.result()
 
     async def _step(self, host: LiveHost) -> None:
         if host.state == "leaving":
@@ -177,7 +198,7 @@ class Worker:
         try:
             if host.force or self._desk.is_empty:
                 async with self._means.slots:
-                    await self._remove(host)
+                    await self._remove_within(host, FORCED_WITHIN if host.force else None)
             else:
                 await self._drain(host)
         except HostProblem as problem:
@@ -202,6 +223,13 @@ class Worker:
         await self._until(lambda: is_over() or self._desk.jobs != jobs or bool(self._broken))
         if self._broken and not is_over():
             raise HostProblem(self._broken, passing=True)
+
+    async def _remove_within(self, host: LiveHost, within: float | None) -> None:
+        try:
+            async with asyncio.timeout(within):
+                await self._remove(host)
+        except TimeoutError:
+            raise HostProblem("it does not answer", passing=True) from None
 
     async def _remove(self, host: LiveHost) -> None:
         there, facts = await self._look(host)
