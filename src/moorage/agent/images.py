@@ -25,19 +25,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from moorage.agent import image_archive, launching
 from moorage.agent.image_recipe import Layer, Recipe, Settings
-from moorage.agent.image_registry import Registry, Unreachable
 from moorage.data import scratch
 from moorage.data.base import SourceError
 from moorage.data.stopping import breaking, run_program
 from moorage.protocol.agent import Container
 from moorage.specs.container import parse_reference
 from moorage.units import format_size
+
+if TYPE_CHECKING:
+    from moorage.agent.image_registry import Registry
 
 _BOOT = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -146,6 +149,8 @@ class Images:
             return self._use(recipe.digest, attempt) or self._unpack(recipe, attempt, tell, {})
 
     def _pulled(self, container: Container, attempt: Path, tell: Callable[[str], None]) -> Image:
+        from moorage.agent.image_registry import Registry, Unreachable  # 10 ms that most save
+
         reference = parse_reference(container.image)
         registry = Registry(reference, container.auth)
         name = hashlib.sha256(str(reference).encode()).hexdigest()
