@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from moorage.agent.addresses import Addresses
 from moorage.agent.attempts import Attempts
 from moorage.agent.claims import Claims
 from moorage.agent.containers import Containers
+from moorage.agent.dialling import dial_stream
 from moorage.agent.download import Download
 from moorage.agent.gpus.devices import NONE
 from moorage.agent.gpus.discovery import discover
 from moorage.agent.link import Link
 from moorage.agent.logs import Logs
 from moorage.agent.stage import Node
+from moorage.agent.streams import Visits
 from moorage.agent.supply import Supply
 from moorage.agent.tunnelend import TunnelEnd
 from moorage.agent.upkeep import Processes
@@ -32,6 +35,7 @@ from moorage.protocol.agent import (
     Dropped,
     Forget,
     Hello,
+    OpenStream,
     Probe,
     ProbeResult,
     ReadLog,
@@ -92,6 +96,12 @@ class Agent:
         )
         self._attempts = Attempts(self._claims, node, self._link.tell, self._link.hurry)
         self._devices = NONE
+        self._visits = Visits(
+            home,
+            self._claims,
+            self._processes,
+            partial(dial_stream, addresses, home / "token"),
+        )
         self._greeting: Hello | None = None
         self._probing: set[asyncio.Task[None]] = set()
 
@@ -100,6 +110,7 @@ class Agent:
         Unavailable where no keeper can be had."""
         running = await self._processes.connect()
         left = self._claims.read()
+        self._visits.tidy()
         await asyncio.to_thread(self._containers.images.tidy)
         self._devices = await asyncio.to_thread(discover, self._home)
         for note in self._devices.notes:
@@ -162,6 +173,8 @@ class Agent:
             case DropLogs(keys=keys):
                 gone = Dropped(self._logs.drop(keys))
                 self._link.answer(lambda: gone)
+            case OpenStream():
+                self._aside(self._visits.serve(message))
             case Sweep():
                 self._aside(self._sweep(message))
             case Probe():

@@ -41,6 +41,7 @@ class Job:
         "began",
         "cause",
         "cpu",
+        "cwd",
         "deadline",
         "direct",
         "directory",
@@ -75,6 +76,7 @@ class Job:
         self.directory: str = _real(request["directory"])
         self.mark = family.mark(self.directory)
         self.request = request
+        self.cwd: str = request.get("cwd", "/")
         self.state = "spawning"
         self.root: Root | None = None
         self.group: Group | None = None

@@ -19,6 +19,7 @@ import struct
 import time
 import zlib
 
+from moorage.agent import visits
 from moorage.agent.cgroup import Cgroups
 from moorage.agent.keeperloop import Loop, Timer, say
 from moorage.agent.tending import Tender
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
-FORGETS_SEVERAL, CONTAINS = 3, 4
-PROTOCOL = 4
+FORGETS_SEVERAL, CONTAINS, ENTERS = 3, 4, 5
+PROTOCOL = 5
 """Of what is said on the socket; 1 did not say so. 2: `direct` in spawn requests. 3: `forget` of
-several `keys`; a request without `id` gets no answer. 4: `container` in spawn requests."""
+several `keys`; a request without `id` gets no answer. 4: `container` in spawn requests.
+5: `enter`."""
 OLDEST = 1
 """What an agent must speak to get on with this keeper."""
 IDLE = 60.0
@@ -166,6 +168,9 @@ class Keeper:
             for key in request.get("keys") or [request["key"]]:
                 tender.forget(key)
             reply({"ok": True})
+        elif operation == "enter":
+            job = tender.jobs.get(request["key"])
+            reply(visits.begin(job, request["directory"], request["name"]))
         elif operation == "bury":
             tender.bury(request["key"], request["directory"], reply)
         elif operation == "exit":

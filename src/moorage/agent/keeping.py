@@ -29,6 +29,10 @@ _TOO_OLD = (
     "jobs of an older moorage still run here, whose keeper cannot start containers; wait until "
     "they have ended"
 )
+_TOO_OLD_TO_ENTER = (
+    "the job was started by an older moorage, whose jobs cannot be looked into; wait until it has "
+    "ended"
+)
 _TOO_NEW = (
     "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: "
     "{jobs}); install the newer version again, or wait until they have ended"
@@ -246,6 +250,15 @@ class Keeper:
         `lost`; returns when nothing of it is left. For attempts that have a `spawned.json`, no
         `exit.json`, and are not in `running()`. SpawnError when this keeper runs it."""
         answer = await self._ask("bury", key=key, directory=str(directory))
+        if answer.error is not None:
+            raise SpawnError(answer.error, answer.step)
+
+    async def enter(self, key: str, directory: Path, name: str) -> None:
+        """Start what lets somebody look into a job; it will connect to the socket `name` in
+        `directory`. SpawnError where the job does not run."""
+        if self._protocol < keeper.ENTERS:
+            raise SpawnError(_TOO_OLD_TO_ENTER, "enter")
+        answer = await self._ask("enter", key=key, directory=str(directory), name=name)
         if answer.error is not None:
             raise SpawnError(answer.error, answer.step)
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -24,8 +22,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 
 from moorage import protocol
-from moorage.agent.addresses import LOOPBACK, Addresses, websocket_url
-from moorage.loopback import stranger
+from moorage.agent import dialling
+from moorage.agent.addresses import Addresses, websocket_url
 from moorage.protocol.agent import (
     Ack,
     Held,
@@ -52,7 +50,6 @@ _BROKEN = 3
 """Failures that count at most where a server that had greeted is gone without a word: it crashed,
 and is back sooner than a pause that grew with each of its crashes would end."""
 _WELCOME_TIMEOUT = 10.0
-_DIAL_TIMEOUT = 10.0
 _STANDBY = 1013
 """Close code of a server that does not lead; the reason is the address of the leader, if any."""
 _PULSE = 4.0
@@ -166,7 +163,7 @@ class Link:
         except OSError as error:
             raise _Refused(f"{self._token} cannot be read: {error.strerror}") from None
         url = websocket_url(self._addresses.present)
-        near = await self._dial(url)
+        near = await dialling.near(url, self._addresses.owner)
         async with connect(
             url,
             sock=near,
@@ -192,21 +189,6 @@ class Link:
             finally:
                 await _end(tasks)
         raise _Refused(f"the server closed the connection ({socket.close_reason or 'no reason'})")
-
-    async def _dial(self, url: str) -> socket.socket | None:
-        """A connection to a server on this machine, once it is known to be no other user's, who
-        could run jobs here otherwise; None for a server elsewhere. _Refused."""
-        parts = urlsplit(url)
-        if parts.hostname not in LOOPBACK:
-            return None
-        place = (parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80))
-        near = await asyncio.to_thread(socket.create_connection, place, _DIAL_TIMEOUT)
-        reason = stranger(near, self._addresses.owner)
-        if reason is not None:
-            near.close()
-            raise _Refused(f"{reason}, and is not told the token")
-        near.setblocking(False)
-        return near
 
     async def _welcome(self, socket: ClientConnection) -> list[ToAgent]:
         """Take the greeting; what came in one frame with it."""

@@ -76,6 +76,11 @@ class Processes:
                 self._broken()
                 await self._recovered()
 
+    async def enter(self, key: str, directory: Path, name: str) -> None:
+        """See `Keeper.enter`. SpawnError; Unavailable where the keeper goes away meanwhile."""
+        await self._recovered()
+        await self._keeper.enter(key, directory, name)
+
     async def bury(self, key: str) -> ExitRecord:
         """Make sure that nothing of an attempt lives which no keeper knows; how it ended."""
         while True:

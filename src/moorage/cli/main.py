@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     "ps": "List runs.",
     "show": "Show all about one run.",
     "logs": "Print the output of a run.",
+    "exec": "Run a command in a running job.",
     "wait": "Wait until runs have ended.",
     "stop": "Stop runs.",
     "delete": "Delete finished runs and their output.",

@@ -71,7 +71,7 @@ def naming(client: Client, ref: str) -> Iterator[None]:
         yield
     except NotFound as error:
         nearest = _nearest(client, ref)
-        if not nearest or "did you mean" in str(error):
+        if nearest in ("", ref) or "did you mean" in str(error):
             raise
         raise NotFound(f"{error}; did you mean {nearest}?") from None
 

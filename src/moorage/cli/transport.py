@@ -96,6 +96,10 @@ class Transport:
         if not self._idle:
             self._idle.append(self._somewhere(self._open, True, PATIENCE))
 
+    def dial(self) -> HTTPConnection:
+        """A new connection, for the caller alone; Unreachable if nobody listens."""
+        return self._somewhere(self._open, True, PATIENCE)
+
     def call(
         self,
         method: str,

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from moorage.protocol.streams import Purpose
 from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import Mount
 
@@ -335,6 +336,15 @@ class Probe(Struct, frozen=True, tag="probe"):
     launch: Launch
 
 
+class OpenStream(Struct, frozen=True, tag="open-stream"):
+    """Somebody wants to talk to the process of an attempt: dial `streams.AGENT_PATH` with this
+    id, say `Opened`, and pass bytes on. Nothing is answered on the link."""
+
+    id: str
+    key: str
+    purpose: Purpose
+
+
 ToServer = Hello | Report | LogData | ProbeResult | Swept | Dropped
 ToAgent = (
     Welcome
@@ -348,6 +358,7 @@ ToAgent = (
     | DropLogs
     | Probe
     | Sweep
+    | OpenStream
 )
 
 Bundle = list[ToAgent]
