@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast, get_args
 
+from msgspec import structs
+
 from moorage.specs.checks import check_name
 from moorage.specs.fields.field import Field, Table, refused, require_table
 from moorage.specs.fields.run import ENV
@@ -70,29 +72,35 @@ def _cloud(names: Sequence[str]) -> tuple[Field, ...]:
     return tuple(refused(name, "get machines from a cloud", fix, empty=True) for name in names)
 
 
+def _kept(row: Field) -> Field:
+    """A field that is read, kept and shown, and that nothing acts on yet."""
+    about = f"{row.about} Kept with the fleet; without effect in this version."
+    return structs.replace(row, about=about, status="accepted")
+
+
 FLEET: Table = (
     Field("type", "Kind of the document.", lambda v: v.choice(("fleet",)), {"const": "fleet"},
           form="`fleet`", default="required"),
-    ENV,
+    _kept(ENV),
     Field("name", "Name of the fleet; its nodes are `NAME-0`, `NAME-1`, ...",
           lambda v: v.parse(check_fleet_name), NAME, form="as a run's", default="required"),
-    Field("placement", "`cluster`: the ranks of a job never leave this fleet.",
-          lambda v: v.choice(("any", "cluster")), words("any", "cluster"),
+    Field("placement", "The ranks of a job never leave a fleet, whichever is written.",
+          lambda v: v.choice(("any", "cluster")), words("any", "cluster"), status="accepted",
           form="`any`, `cluster`", default="`any`"),
-    BLOCKS_FIELD,
+    _kept(BLOCKS_FIELD),
     Field("ssh_config", "The machines, and how they are reached.", read_ssh,
           mapping({row.name: row.schema for row in SSH}, ("hosts",)),
           form="mapping", default="required"),
-    Field("runtime", "What jobs may run as.",
+    _kept(Field("runtime", "What jobs may run as.",
           lambda v: v.choice(("any", "process", "container")),
           words("any", "process", "container"), "moorage",
-          form="`process`, `container`, `any`", default="`any`"),
-    Field("engines", "What runs containers: the first that a node has.", _engines,
+          form="`process`, `container`, `any`", default="`any`")),
+    _kept(Field("engines", "What runs containers: the first that a node has.", _engines,
           one_or_many(words(*ENGINES)), "moorage",
-          form=", ".join(f"`{name}`" for name in ENGINES), default="in this order"),
-    Field("health", "A check of your own on every node.", _health,
+          form=", ".join(f"`{name}`" for name in ENGINES), default="in this order")),
+    _kept(Field("health", "A check of your own on every node.", _health,
           {"anyOf": [NAME, mapping({row.name: row.schema for row in HEALTH}, ("command",))]},
-          "moorage", form="`{command, interval, timeout}`, or the command"),
+          "moorage", form="`{command, interval, timeout}`, or the command")),
     *_cloud(("nodes", "reservation", "resources", "backends", "regions", "availability_zones",
              "instance_types", "spot_policy", "retry", "max_price", "idle_duration",
              "backend_options")),

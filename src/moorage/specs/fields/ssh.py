@@ -143,7 +143,7 @@ HOST = (
     _JUMPS_FIELD,
     Field("internal_ip", "Address that other nodes use.", _internal, NAME,
           form="private IP address", default="one in `network`"),
-    BLOCKS_FIELD,
+    structs.replace(BLOCKS_FIELD, status="accepted"),
 )  # fmt: skip
 
 
