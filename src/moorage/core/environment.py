@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from moorage.core.job import Job
 from moorage.core.node import Reservation
 from moorage.core.run import Run
-from moorage.core.team import Team
+from moorage.core.team import ALONE, Team
 from moorage.specs.gang import group_of, resources_of
 
 
 def environment(run: Run, job: Job, claim: Reservation, team: Team) -> dict[str, str]:
     """Those of a dialect only where the task wants them."""
-    own = {
+    own = _ranks(claim, team) if job.gang or claim.gpus else _ALONE.copy()
+    own |= {
         "MOORAGE_RUN_ID": str(run.id),
         "MOORAGE_RUN_NAME": run.name,
         "MOORAGE_JOB_ID": str(job.id),
         "MOORAGE_JOB_INDEX": str(job.index),
         "MOORAGE_ATTEMPT": str(job.state.attempt),
-        "MOORAGE_RANK": str(team.rank),
-        "MOORAGE_NODES": str(team.nodes),
-        "MOORAGE_MASTER_IP": team.addresses[0],
-        "MOORAGE_NODE_IPS": "\n".join(team.addresses),
-        "MOORAGE_GPUS_PER_NODE": str(len(claim.gpus)),
-        "MOORAGE_GPUS": str(sum(team.gpus)),
         "MOORAGE_USER": run.user,
         "MOORAGE_CPUS": f"{claim.millicpus / 1000:g}",
     }
-    if (group := group_of(run.task, team.rank)) is not None:
+    task = run.task
+    if task.groups and (group := group_of(task, team.rank)) is not None:
         own["MOORAGE_GROUP"] = group.name
-    memory = resources_of(run.task, team.rank).memory
+    memory = (resources_of(task, team.rank) if task.groups else task.resources).memory
     if memory is not None and memory.max is not None:
         own["MOORAGE_MEMORY"] = str(int(memory.max))
     if "dstack" in run.task.compat:
@@ -36,6 +34,21 @@ def environment(run: Run, job: Job, claim: Reservation, team: Team) -> dict[str,
     if "skypilot" in run.task.compat:
         own |= _skypilot(own)
     return own
+
+
+def _ranks(claim: Reservation, team: Team) -> dict[str, str]:
+    return {
+        "MOORAGE_RANK": str(team.rank),
+        "MOORAGE_NODES": str(team.nodes),
+        "MOORAGE_MASTER_IP": team.addresses[0],
+        "MOORAGE_NODE_IPS": "\n".join(team.addresses),
+        "MOORAGE_GPUS_PER_NODE": str(len(claim.gpus)),
+        "MOORAGE_GPUS": str(sum(team.gpus) if team.nodes > 1 else len(claim.gpus)),
+    }
+
+
+_ALONE = MappingProxyType(_ranks(Reservation(0, 0, 0, ()), ALONE))
+"""Most jobs have one rank and no GPU: each of them asks."""
 
 
 def _dstack(run: Run, job: Job, own: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from moorage.core.environment import environment
 from moorage.core.job import Job
 from moorage.core.node import Reservation
 from moorage.core.run import Run
-from moorage.core.team import LOOPBACK, Team
+from moorage.core.team import ALONE, Team
 from moorage.errors import InvalidInput, Problem
 from moorage.protocol.agent import Container, Launch, Limits
 from moorage.specs.filling import interpolate_spec, job_values
@@ -21,7 +21,7 @@ from moorage.specs.task import Task
 def build_launch(run: Run, job: Job, claim: Reservation, team: Team | None = None) -> Launch:
     """The launch of the job's present attempt: the same each time, so it may be sent again.
     `team`: which of several ranks."""
-    team = team or Team(0, (LOOPBACK,), (len(claim.gpus),))
+    team = team or ALONE
     task = interpolate_spec(run.task, _values(run, job, team))
     return Launch(
         run=run.id,

@@ -29,6 +29,10 @@ class Team(NamedTuple):
         return [f"{address} slots={max(1, gpus)}" for address, gpus in pairs]
 
 
+ALONE = Team(0, (LOOPBACK,), (0,))
+"""A job with one rank; its claim says how many GPUs that has."""
+
+
 def team_of(cluster: Cluster, job: Job, rank: int) -> Team:
     """For a rank of a live job."""
     assert isinstance(job.state, Live)

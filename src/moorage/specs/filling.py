@@ -47,8 +47,9 @@ def job_values(
 def interpolate_spec(task: Task, values: Mapping[str, str]) -> Task:
     """The task with `values` (`{"run.name": ...}`) filled in everywhere, and escapes undone: plain
     text, not to be filled again. InvalidInput where a reference has no value."""
-    grouped = (text for group in task.groups for text in group.commands)
-    texts = (*task.commands, *grouped, *task.env.values(), task.working_dir or "")
+    texts = (*task.commands, *task.env.values(), task.working_dir or "")
+    if task.groups:
+        texts += tuple(text for group in task.groups for text in group.commands)
     if not (task.mounts or task.registry_auth) and "{{" not in "".join(texts):
         return task  # most have nothing to fill in, and each job of a run is asked
     filler = _Filler(values)
