@@ -27,6 +27,9 @@ VERBS: dict[str, str] = {
     "show": "Show all about one run.",
     "logs": "Print the output of a run.",
     "exec": "Run a command in a running job.",
+    "ssh": "Open a shell in a running job by ssh.",
+    "ssh-config": "Let ssh, scp and rsync know runs by name.",
+    "proxy": "Connect ssh to a run, on stdin and stdout.",
     "wait": "Wait until runs have ended.",
     "stop": "Stop runs.",
     "delete": "Delete finished runs and their output.",
@@ -69,10 +72,12 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb; its module is `cli/NAME.py` and the command in it has the same name."""
+        """The verb; its module is `cli/NAME.py` and the command in it has the same name, with `_`
+        for `-`."""
         if cmd_name not in VERBS:
             return None
-        command = getattr(import_module(f"moorage.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"moorage.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

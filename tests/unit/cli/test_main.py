@@ -22,10 +22,15 @@ def run_main(capsys, *arguments: str) -> tuple[int, str, str]:
     return ended.value.code, out.out, out.err
 
 
+def verb(name: str) -> click.Command:
+    word = name.replace("-", "_")
+    return getattr(import_module(f"moorage.cli.{word}"), word)
+
+
 def commands() -> list[tuple[str, click.Command]]:
     found = []
     for name in program.VERBS:
-        command = getattr(import_module(f"moorage.cli.{name}"), name)
+        command = verb(name)
         found.append((name, command))
         if isinstance(command, click.Group):
             found += [(f"{name} {sub}", command.commands[sub]) for sub in command.commands]
@@ -61,7 +66,7 @@ def test_every_verb_shows_an_example(name, command):
 
 @pytest.mark.parametrize("name", program.VERBS)
 def test_the_list_of_verbs_says_what_each_verb_says_of_itself(name):
-    command = getattr(import_module(f"moorage.cli.{name}"), name)
+    command = verb(name)
     assert (command.help or "").strip().splitlines()[0] == program.VERBS[name]
 
 

@@ -1,0 +1,47 @@
+"""`moorage ssh`: the user's own ssh, into a running job."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from moorage.cli import sshfiles
+from moorage.cli.session import WholeNumber, connect, naming, run_argument
+from moorage.errors import Conflict, Unavailable
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--rank", type=WholeNumber(min=0), default=0, metavar="N", help="Rank of the job: 0."
+)
+@run_argument
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SSH OPTIONS] [CMD...]")
+def ssh(run: str, rank: int, words: tuple[str, ...]) -> int:
+    """Open a shell in a running job by ssh.
+
+    Everything behind the run's name goes to `ssh`: its options, then a command. It ends up in the
+    job's working directory, with its variables, files and limits. For plain `ssh RUN`, `scp` and
+    `rsync` see `moorage ssh-config`.
+
+    \b
+    Examples:
+      moorage ssh train
+      moorage ssh train -L 6006:localhost:6006
+      moorage ssh --rank 2 train nvidia-smi
+    """
+    with connect() as client:
+        with naming(client, run):
+            summary = client.run(run).summary
+        if summary.state != "running":
+            raise Conflict(
+                f"run {summary.name} is {summary.state}: nothing of it runs that could be reached"
+            )
+        sshfiles.public_key(client.home)
+        entry = sshfiles.entry_of(client, summary, rank)
+        sshfiles.write_config(client, entry)
+        config = sshfiles.directory(client.home) / sshfiles.CONFIG
+    try:
+        os.execvp("ssh", ["ssh", "-F", str(config), entry.name, *words])  # noqa: S606
+    except OSError as error:
+        raise Unavailable(f"ssh cannot be started here: {error.strerror}") from None

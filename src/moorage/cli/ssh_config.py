@@ -1,0 +1,35 @@
+"""`moorage ssh-config`: lets plain ssh, scp and rsync know runs by their names."""
+
+from __future__ import annotations
+
+import click
+
+from moorage.cli import sshfiles
+from moorage.cli.session import connect
+
+
+@click.command("ssh-config")
+@click.option("--install", is_flag=True, help="Add the line to ~/.ssh/config, once.")
+def ssh_config(install: bool) -> None:
+    """Let ssh, scp and rsync know runs by name.
+
+    Writes the settings of all runs that are there to `ssh/config` in MOORAGE_HOME, which one line
+    in your ~/.ssh/config includes. With it in place, `apply` and `run` keep them up to date.
+
+    \b
+    Examples:
+      moorage ssh-config --install
+      scp big.h5 train:data/
+      rsync -avz src/ train:src/
+    """
+    with connect() as client:
+        sshfiles.public_key(client.home)
+        entries = sshfiles.write_config(client)
+        path = sshfiles.directory(client.home) / sshfiles.CONFIG
+        added = install and sshfiles.install(client.home)
+    if not install:
+        click.echo(f"# put this first in ~/.ssh/config (--install does):\nInclude {path}")
+    elif added:
+        click.echo(f"~/.ssh/config includes {path} now")
+    names = " ".join(entry.name for entry in entries)
+    click.echo(f"# known at present: {names or 'no run'}")
