@@ -26,7 +26,8 @@ from moorage.agent import container_spawn, isolation, process
 from moorage.agent.image_recipe import Settings
 from moorage.agent.images import Image
 from moorage.agent.keeping import ExitRecord, Keeper
-from moorage.protocol.agent import Container, Isolation, Launch, Limits
+from moorage.protocol.agent import Isolation, Launch, Limits
+from moorage.protocol.container import Container
 
 ROUNDS = 30
 Start = Callable[[int], Awaitable[None]]

@@ -14,7 +14,8 @@ from moorage.agent.image_recipe import Settings
 from moorage.agent.images import Image, Images
 from moorage.agent.keeping import SpawnError, SpawnRequest
 from moorage.data.base import Bind
-from moorage.protocol.agent import Container, Isolation, Launch, Limits
+from moorage.protocol.agent import Isolation, Launch, Limits
+from moorage.protocol.container import Container
 from system.keeper_harness import House, groups
 
 

@@ -15,7 +15,8 @@ from moorage.agent.images import Image
 from moorage.agent.keeping import SpawnRequest
 from moorage.agent.process import DEFAULT_PIDS, WORKDIR, ProcessError
 from moorage.data.base import Bind
-from moorage.protocol.agent import Container, Isolation, Launch
+from moorage.protocol.agent import Isolation, Launch
+from moorage.protocol.container import Container
 from moorage.specs.mounts import HostPath
 
 OWN = "/run/moorage"

@@ -35,7 +35,7 @@ from moorage.agent.image_recipe import Layer, Recipe, Settings
 from moorage.data import scratch
 from moorage.data.base import SourceError
 from moorage.data.stopping import breaking, run_program
-from moorage.protocol.agent import Container
+from moorage.protocol.container import Container
 from moorage.specs.container import parse_reference
 from moorage.units import format_size
 

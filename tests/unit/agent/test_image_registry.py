@@ -18,7 +18,7 @@ from moorage.agent import isolation
 from moorage.agent.images import Images
 from moorage.data import stopping
 from moorage.data.base import SourceError
-from moorage.protocol.agent import Container
+from moorage.protocol.container import Container
 from moorage.specs.container import RegistryAuth
 
 

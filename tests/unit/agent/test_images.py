@@ -21,7 +21,7 @@ from moorage.agent import isolation
 from moorage.agent.image_archive import squashfs_offset
 from moorage.agent.images import Image, Images
 from moorage.data.base import SourceError
-from moorage.protocol.agent import Container
+from moorage.protocol.container import Container
 
 
 @pytest.fixture(autouse=True)
