@@ -11,7 +11,8 @@ from moorage.core.node import Reservation
 from moorage.core.run import Run
 from moorage.core.team import ALONE, Team
 from moorage.errors import InvalidInput, Problem
-from moorage.protocol.agent import Container, Launch, Limits
+from moorage.protocol.agent import Launch, Limits
+from moorage.protocol.container import Container
 from moorage.specs.filling import interpolate_spec, job_values
 from moorage.specs.gang import commands_of, resources_of
 from moorage.specs.resources import Range, Resources

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from moorage.protocol.streams import Purpose
-from moorage.specs.container import RegistryAuth
+from moorage.protocol.container import Container
 from moorage.specs.mounts import Mount
 
 PHASES = ("claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean")
@@ -98,19 +98,6 @@ class Limits(Struct, frozen=True, omit_defaults=True):
     scratch: int | None = None
     gpus: list[int] = []
     """Indexes of the GPUs that this rank may use."""
-
-
-class Container(Struct, frozen=True, omit_defaults=True):
-    """What the job's files are and how its first process is started in them."""
-
-    image: str
-    """As `specs.container.check_image` allows it."""
-    entrypoint: list[str] | None = None
-    """Gets the commands as arguments; None: a shell runs them, and without commands the image says
-    what runs."""
-    user: str | None = None
-    auth: RegistryAuth | None = None
-    privileged: bool = False
 
 
 class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
