@@ -21,6 +21,7 @@ from moorage.agent.dialling import dial_stream
 from moorage.agent.download import Download
 from moorage.agent.gpus.devices import NONE
 from moorage.agent.gpus.discovery import discover
+from moorage.agent.health import Caretaker
 from moorage.agent.link import Link
 from moorage.agent.logs import Logs
 from moorage.agent.stage import Node
@@ -45,6 +46,7 @@ from moorage.protocol.agent import (
     Sweep,
     ToAgent,
 )
+from moorage.protocol.health import CheckHealth
 
 log = logging.getLogger("moorage.agent")
 
@@ -96,6 +98,7 @@ class Agent:
         )
         self._attempts = Attempts(self._claims, node, self._link.tell, self._link.hurry)
         self._devices = NONE
+        self._caretaker = Caretaker(lambda health: self._link.answer(lambda: health))
         self._visits = Visits(
             home,
             self._claims,
@@ -115,6 +118,7 @@ class Agent:
         self._devices = await asyncio.to_thread(discover, self._home)
         for note in self._devices.notes:
             log.warning("%s", note)
+        self._caretaker.watch(self._devices)
         self._greeting = Hello(
             protocol.VERSION,
             version("moorage"),
@@ -148,6 +152,7 @@ class Agent:
         """Let go of everything; jobs go on."""
         for task in self._probing:
             task.cancel()
+        await self._caretaker.leave()
         await self._attempts.leave()
         self._logs.close()
         await self._processes.close()
@@ -175,6 +180,8 @@ class Agent:
                 self._link.answer(lambda: gone)
             case OpenStream():
                 self._aside(self._visits.serve(message))
+            case CheckHealth():
+                self._caretaker.check(message)
             case Sweep():
                 self._aside(self._sweep(message))
             case Probe():

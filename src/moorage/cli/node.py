@@ -172,13 +172,34 @@ def _state(view: NodeView) -> str:
     """`up`, `down`, or why an agent that is connected gets no new jobs."""
     if view.state == "up" and view.draining:
         return "draining" if view.jobs else "drained"
-    return "unhealthy" if view.state == "up" and view.health else view.state
+    if view.state == "up" and view.health:
+        return "unhealthy"
+    return "warning" if view.state == "up" and view.warning else view.state
 
 
 def _gaps(view: NodeView) -> list[str]:
     """What is not in force to keep jobs apart, and why."""
     named = (("limits (cgroup)", view.isolation.cgroup), ("private mounts", view.isolation.mounts))
-    return [f"{name}: {why}" for name, why in named if why is not None]
+    found = [f"{name}: {why}" for name, why in named if why is not None]
+    if view.resources.gpus and view.isolation.devices is not None:
+        found.append(f"GPUs apart (devices): {view.isolation.devices}")
+    return found
+
+
+def _health_line(view: NodeView) -> list[str]:
+    if view.health:
+        return [f"health    failure: {printable(view.health)}"]
+    return [f"health    warning: {printable(view.warning)}"] if view.warning else []
+
+
+def _gpu_lines(view: NodeView) -> list[str]:
+    unwell = {one.index: f"; {one.state}: {one.reason}" for one in view.gpu_health}
+    lines = []
+    for gpu in view.resources.gpus:
+        known = (format_size(gpu.memory), gpu.pci, gpu.uuid, gpu.driver and f"driver {gpu.driver}")
+        named = f"{gpu.index}: {gpu.vendor} {gpu.name}, {', '.join(filter(None, known))}"
+        lines.append(f"          {printable(named + unwell.get(gpu.index, ''))}")
+    return lines + [f"          {printable(note)}" for note in view.resources.notes]
 
 
 def describe(view: NodeView, now: float) -> list[str]:
@@ -188,16 +209,14 @@ def describe(view: NodeView, now: float) -> list[str]:
     lines = [
         f"node      {printable(view.name)} ({view.id})",
         f"state     {_state(view)}{seen}; agent {view.version}",
+        *_health_line(view),
         f"fleet     {view.fleet}{f', host {printable(view.hostname)}' if view.hostname else ''}",
         f"cpus      {view.used_cpus:g} of {has.cpus} in use ({has.arch})",
         f"memory    {format_size(view.used_memory)} of {format_size(has.memory)} in use",
         f"disk      {format_size(has.disk)} where scratch lies",
         f"gpus      {view.used_gpus} of {len(has.gpus)} in use",
     ]
-    lines += [
-        f"          {gpu.index}: {gpu.vendor} {gpu.name}, {format_size(gpu.memory)}"
-        for gpu in has.gpus
-    ]
+    lines += _gpu_lines(view)
     lines.append(f"pythons   {' '.join(view.pythons) or 'none'}")
     lines.append(f"jobs      {view.jobs}, as {printable(view.isolation.user) or 'the agent'}")
     why = view.isolation.containers

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from moorage.core.shape import Shape, Where
 from moorage.ids import JobId, NodeId
 from moorage.protocol.agent import GpuDevice, Hello, Isolation, NodeResources
+from moorage.protocol.health import Health
 from moorage.specs.fleet import LOCAL
 
 QUICK = 10.0
@@ -46,6 +47,8 @@ class Node:
     """Nothing new starts here."""
     health: str = ""
     """Why it takes nothing new, though nobody said so; empty while it is well."""
+    condition: Health = field(default=Health(), compare=False)
+    """As its agent said last."""
     gone: bool = False
     """Its host left its fleet: only the past names it."""
     claims: dict[JobId, Reservation] = field(default_factory=dict)

@@ -37,6 +37,7 @@ from moorage.protocol.agent import (
     Welcome,
 )
 from moorage.protocol.api import Event, RunRef, RunRequest
+from moorage.protocol.health import Health
 from moorage.store.base import Store, StoreBroken
 from moorage.store.history import History
 from moorage.store.writer import Writer
@@ -232,6 +233,12 @@ class Engine:
             self._carry_out(
                 self._decide(partial(reactor.on_report, self.cluster, link.node, report, now))
             )
+
+    def health(self, link: Link, health: Health) -> None:
+        """An agent says how well its node is."""
+        if self.links.is_present(link):
+            told = partial(reactor.on_health, self.cluster, link.node, health)
+            self._carry_out(self._decide(told))
 
     def dropped(self, link: Link, keys: Sequence[str]) -> None:
         """An agent deleted the output of these attempts."""

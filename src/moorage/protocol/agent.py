@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from moorage.protocol.health import CheckHealth, Health
 from moorage.protocol.streams import Purpose
 from moorage.protocol.container import Container
 from moorage.specs.mounts import Mount
@@ -332,9 +333,10 @@ class OpenStream(Struct, frozen=True, tag="open-stream"):
     purpose: Purpose
 
 
-ToServer = Hello | Report | LogData | ProbeResult | Swept | Dropped
+ToServer = Health | Hello | Report | LogData | ProbeResult | Swept | Dropped
 ToAgent = (
     Welcome
+    | CheckHealth
     | Start
     | Stop
     | Retract

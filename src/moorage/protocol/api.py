@@ -18,6 +18,7 @@ from moorage.protocol.agent import (
     Phase,
     Usage,
 )
+from moorage.protocol.health import GpuHealth
 from moorage.specs.task import Task
 
 RunState = Literal[
@@ -209,6 +210,10 @@ class NodeView(Struct, frozen=True, omit_defaults=True):
     """Nothing new starts there."""
     health: str = ""
     """Why nothing new starts there, though nobody said so."""
+    warning: str = ""
+    """What is not well there, and no reason to keep jobs away."""
+    gpu_health: list[GpuHealth] = []
+    """Of GPUs that are not healthy."""
     pythons: list[str] = []
     used_cpus: float = 0.0
     used_memory: int = 0
@@ -230,7 +235,7 @@ class Event(Struct, frozen=True, omit_defaults=True):
     """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.deleted`, `run.trimmed`
     (jobs with an index below `data.before` went); `job.queued`, `job.retracted` (out of the line
     on a node), `job.starting`, `job.running`, `job.finishing`, `job.ended`; `node.up`,
-    `node.down`, `node.draining`, `node.drained`, `node.resumed`; `fleet.created`,
+    `node.down`, `node.draining`, `node.drained`, `node.resumed`, `node.health`; `fleet.created`,
     `fleet.changed`, `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
     state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as `message` and
     `fix`); `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its

@@ -14,6 +14,7 @@ from moorage.core.reactor.fleets import (
     on_host,
     on_host_gone,
 )
+from moorage.core.reactor.health import on_health
 from moorage.core.reactor.nodes import on_hello, on_node_down
 from moorage.core.reactor.reports import on_report
 from moorage.core.reactor.schedule import schedule
@@ -30,6 +31,7 @@ __all__ = [
     "on_dropped",
     "on_expire",
     "on_expire_jobs",
+    "on_health",
     "on_hello",
     "on_host",
     "on_host_gone",

@@ -12,6 +12,7 @@ from moorage.core.job import Stopping
 from moorage.core.node import Node
 from moorage.core.reactor.cancel import on_cancel
 from moorage.core.reactor.drain import is_empty, on_drain, on_resume
+from moorage.core.reactor.health import ask_fleet
 from moorage.errors import NotFound
 from moorage.specs.fleet import Fleet
 
@@ -42,7 +43,7 @@ def on_apply_fleet(cluster: Cluster, spec: Fleet, now: float) -> list[Effect]:
             effects += _come(cluster, host, change.spec, now)
         elif host.state in ("failed", "unreachable"):
             effects += on_host(cluster, host, "connecting", now)
-    return [*effects, Stir(again=True), Wake()]
+    return [*effects, *ask_fleet(cluster, spec.name), Stir(again=True), Wake()]
 
 
 def _come(cluster: Cluster, host: LiveHost, spec: Any, now: float) -> list[Effect]:

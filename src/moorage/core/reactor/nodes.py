@@ -9,6 +9,7 @@ from moorage.core.job import Job, Live, Prefilled, ranks_of
 from moorage.core.node import Node
 from moorage.core.reactor.cancel import stop
 from moorage.core.reactor.fleets import bind
+from moorage.core.reactor.health import ask_health
 from moorage.core.reactor.ranks import due, ending, start, unfinished
 from moorage.core.reactor.reports import absorb, lose
 from moorage.core.reactor.turns import requeue, wait
@@ -28,6 +29,7 @@ def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
     rebooted = before is not None and before.boot_id != hello.boot_id
     node = cluster.node_for(hello, now)
     effects: list[Effect] = [rows.upsert_node(node), *bind(cluster, node)]
+    effects += ask_health(cluster, node)
     if not was_up:
         effects.append(Emit("node.up", node=node.id))
     told, forget = absorb(cluster, node.id, hello.held, now)

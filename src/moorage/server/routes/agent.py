@@ -15,6 +15,7 @@ from moorage.engine.loop import Engine
 from moorage.errors import Forbidden, MoorageError, Unavailable
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Dropped, Hello, Report, ToServer, decode_to_server
+from moorage.protocol.health import Health
 from moorage.server import auth
 from moorage.server.replies import error_reply
 from moorage.server.services import Services
@@ -113,6 +114,8 @@ async def _listen(engine: Engine, link: Link, socket: WebSocket) -> None:
             engine.report(link, message)
         elif isinstance(message, Dropped):
             engine.dropped(link, message.keys)
+        elif isinstance(message, Health):
+            engine.health(link, message)
         elif isinstance(message, Hello):
             raise Refused(PROTOCOL_ERROR, "a second hello on one connection")
         else:

@@ -88,6 +88,8 @@ def _view(node: Node) -> NodeView:
         hostname=node.hostname,
         draining=node.draining,
         health=node.health,
+        warning=node.condition.reason if node.condition.state == "warning" else "",
+        gpu_health=node.condition.gpus,
         pythons=node.pythons,
         used_cpus=node.used_cpus,
         used_memory=node.used_memory,

@@ -47,7 +47,7 @@ def _duration(value: Value) -> float:
 
 
 HEALTH = (
-    Field("command", "Shell command; a code other than 0 takes the node out of service.",
+    Field("command", "Shell command; exit code 0 is healthy, 75 a warning, others keep jobs away.",
           lambda v: v.text(), NAME, "moorage", form="text", default="required"),
     Field("interval", "Time between two checks.", _duration, DURATION, "moorage",
           form="duration", default="`5m`"),
