@@ -17,6 +17,7 @@ from moorage.backends.ssh.interface import (
     HostProblem,
 )
 from moorage.core.fleet import HostState, LiveHost
+from moorage.engine.reconcile.address import inside
 from moorage.engine.reconcile.desk import Desk, config_of
 
 FIRST_PAUSE = 2.0
@@ -146,9 +147,10 @@ class Worker:
         """Start its agent with a token of its own, whose hash is returned."""
         await self._desk.tell("starting")
         secret, digest = await self._desk.new_token()
-        enrolment = Enrolment(
-            node=self._desk.name, token=secret, urls=(), options=self._means.options
-        )
+        options = self._means.options
+        if address := inside(there.config, facts.addresses):
+            options = (*options, "--address", address)
+        enrolment = Enrolment(node=self._desk.name, token=secret, urls=(), options=options)
         await there.start(facts, bundle, enrolment)
         return digest
 
