@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moorage.protocol.api import FINAL_STATES
 from moorage.store.base import Statement
 
 
@@ -25,7 +26,7 @@ def run(number: int, **changes: Any) -> Statement:
             "tags": "{}",
             "submitted_at": 100.0 + number,
             "started_at": None,
-            "ended_at": None,
+            "ended_at": 200.0 + number if changes.get("state") in FINAL_STATES else None,
             "next_at": None,
             "stopping": 0,
             "node": "",

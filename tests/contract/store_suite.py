@@ -118,7 +118,7 @@ class StoreSuite:
         for query in sql.queries(self.dialect).values():
             if query.text.startswith("SELECT"):
                 params: dict[str, Any] = dict.fromkeys(query.parameters)
-                params |= dict.fromkeys({"limit", "most"} & params.keys(), 1)
+                params |= dict.fromkeys({"keep", "limit", "most"} & params.keys(), 1)
                 if "digests" in params:
                     params["digests"] = "[]"
                 assert isinstance(store.read(query.name, params), list), query.name
