@@ -13,9 +13,9 @@ from moorage.core.job import Failed, Job, Live, Queued, Running, Starting, Succe
 from moorage.core.reactor import on_cancel, on_report
 from moorage.errors import InvalidInput
 from moorage.ids import NodeId, RunId
-from moorage.protocol.agent import Held, Outcome, Phase, Report, Start, Stop
+from moorage.protocol.agent import GpuDevice, Held, Outcome, Phase, Report, Start, Stop
 from moorage.specs.gang import NodeGroup
-from moorage.specs.resources import Cpu, Range, Resources
+from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
 
 OK = Outcome("exited", exit_code=0)
@@ -200,6 +200,22 @@ def test_a_stop_of_a_user_goes_to_all(three: Any) -> None:
     for rank in range(3):
         ranks.report(rank, "done", Outcome("stopped", signal=15), ran=False)
     assert ranks.job.state.name == "cancelled"
+
+
+def test_every_rank_is_told_of_the_others(desk: Any) -> None:
+    for name in ("a", "b"):
+        desk.hello(node=name, gpus=[GpuDevice(n, "nvidia", "H100", 80) for n in range(2)])
+        desk.cluster.nodes[desk.cluster.node_names[name]].address = f"10.0.0.{name}"
+    resources = Resources(gpu=Gpu(Range(2, 2)))
+    desk.submit(nodes=2, resources=resources, compat=["dstack", "skypilot"])
+    sends = [effect.message for effect in desk.schedule() if isinstance(effect, Send)]
+    env = sends[1].launch.env
+    assert sends[1].launch.hosts == ["10.0.0.a slots=2", "10.0.0.b slots=2"]
+    told = ("NODES_NUM", "NODE_RANK", "GPUS_PER_NODE", "GPUS_NUM", "MASTER_NODE_IP", "NODES_IPS")
+    both = "10.0.0.a\n10.0.0.b"
+    assert [env[f"DSTACK_{name}"] for name in told] == ["2", "1", "2", "4", "10.0.0.a", both]
+    names = ("NUM_NODES", "NODE_RANK", "NUM_GPUS_PER_NODE", "NODE_IPS")
+    assert [env[f"SKYPILOT_{name}"] for name in names] == ["2", "1", "2", both]
 
 
 def test_groups_go_where_they_fit(desk: Any) -> None:
