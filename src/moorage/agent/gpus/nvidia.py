@@ -22,11 +22,11 @@ _FIELDS = ("index", "name", "memory.total", "uuid", "pci.bus_id", "driver_versio
 
 def query(seconds: float) -> dict[str, Any]:
     """All that the library says: `driver` and `gpus`, each with its `condition`. Unreadable."""
-    text = ask([sys.executable, *_QUERY], seconds)
+    text = ask([sys.executable, *_QUERY], seconds, LIBRARY)
     try:
         found: dict[str, Any] = json.loads(text)
     except ValueError:
-        raise Unreadable("NVIDIA's library gave no answer") from None
+        raise Unreadable(f"{LIBRARY} gave no answer") from None
     return found
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pynvml as nvml
 
-LIBRARY = "libnvidia-ml.so.1"
 _SLICES = 16
 _LINKS = 18
 

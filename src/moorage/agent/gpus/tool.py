@@ -24,9 +24,9 @@ def which(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_ELSEWHERE))
 
 
-def ask(words: Sequence[str], seconds: float) -> str:
-    """What it prints. Unreadable, when it fails or has not ended in time."""
-    name = Path(words[0]).name
+def ask(words: Sequence[str], seconds: float, name: str = "") -> str:
+    """What it prints. Unreadable, with its `name`, when it fails or has not ended in time."""
+    name = name or Path(words[0]).name
     try:
         process = subprocess.Popen(
             words,
