@@ -1,82 +1,70 @@
-"""Stay with a run: its output here, its exit code ours, Ctrl-C a question."""
+"""`moorage attach`: stay with a run that runs already."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 
+import click
+
 from moorage.cli.client import Client
+from moorage.cli.follow import copy_output, report_gap
 from moorage.cli.outcome import exit_code, sentence
+from moorage.cli.ports import forwarding
 from moorage.cli.ranklogs import Merged
 from moorage.cli.render import say
-from moorage.cli.session import asks
-from moorage.protocol.api import RunRef
-from moorage.units import format_size
-
-DETACHED = 0
-"""Exit code of a detach that was chosen."""
-INTERRUPTED = 130
-"""Exit code of one that Ctrl-C forced."""
+from moorage.cli.session import WholeNumber, connect, naming, run_argument
+from moorage.errors import InvalidInput, Problem
+from moorage.protocol.api import FINAL_STATES, RunRef
+from moorage.specs.gang import ranks
+from moorage.specs.ports import Port, parse_port
+from moorage.units import BadValue
 
 
-def copy_output(chunks: Iterable[bytes]) -> None:
-    """Bytes of a job to stdout as they come, unchanged."""
-    sys.stdout.flush()
-    binary = sys.stdout.buffer
-    for chunk in chunks:
-        binary.write(chunk)
-        binary.flush()
+@click.command()
+@run_argument
+@click.option(
+    "--port", "more", multiple=True, metavar="PORT", help="One more port: 8080, 80:8080, *:8080."
+)
+@click.option(
+    "--rank", type=WholeNumber(min=0), default=0, metavar="N", help="Rank whose ports they are: 0."
+)
+def attach(run: str, more: tuple[str, ...], rank: int) -> int:
+    """Follow a run, with its ports on this machine.
 
+    Prints the output from the beginning, and forwards the run's `ports` until it has ended, or
+    until Ctrl-C, after which it goes on. Ends with the job's exit code.
 
-def report_gap(lost: int) -> None:
-    """The cap on logs dropped the beginning."""
-    say(f"the first {format_size(lost)} of this output are gone: it was more than is kept")
-
-
-def attach(client: Client, run: RunRef, ranks: int = 1) -> int:
-    """Show the output of a run until it has ended; returns its exit code.
-
-    Ctrl-C asks whether to detach or to stop the run; a second one detaches, and so does the first
-    where nobody can be asked.
+    \b
+    Examples:
+      moorage attach notebook
+      moorage attach train --port 6006
     """
+    added = [_port(text) for text in more]
+    with connect() as client:
+        with naming(client, run):
+            view = client.run(run)
+        name, number = view.summary.name, view.summary.id
+        ports = [*view.spec.ports, *added] if view.summary.state not in FINAL_STATES else []
+        count = ranks(view.spec)
 
-    def read(client: Client, rank: int) -> Iterable[bytes]:
-        return client.logs(run.id, rank=rank, follow=True, on_gap=report_gap)
+        def read(client: Client, rank: int) -> Iterable[bytes]:
+            return client.logs(number, rank=rank, follow=True, on_gap=report_gap)
 
-    several = ranks > 1
-    output = Merged(client, ranks, read) if several else read(client, 0)
-    while True:
         try:
-            copy_output(output)
-            view = client.wait(run.id)
-            break
+            with forwarding(client, RunRef(number, name), ports, rank):
+                copy_output(Merged(client, count, read) if count > 1 else read(client, 0))
+            view = client.wait(number)
         except KeyboardInterrupt:
-            answer = _ask(run) if asks() else ""
-            if answer == "s":
-                client.stop(run.id)
-                say(f"stopping {run.name}; Ctrl-C again to detach")
-            elif answer != "c":
-                say(f"detached; {run.name} goes on: moorage logs -f {run.name}")
-                return DETACHED if answer == "d" else INTERRUPTED
-    if view.summary.state != "succeeded" or sys.stderr.isatty():
-        say(sentence(view))
+            say(f"detached; {name} goes on: moorage attach {name}")
+            return 0
+    say(sentence(view))
     return exit_code(view)
 
 
-def _ask(run: RunRef) -> str:
-    """`d`etach, `s`top or `c`ontinue, which Enter means too; empty after a second Ctrl-C."""
-    question = f"{run.name} still runs: [d]etach, [s]top it or [C]ontinue? "
-    while True:
-        try:
-            sys.stderr.write(f"\n{question}")
-            sys.stderr.flush()
-            line = sys.stdin.readline()
-        except KeyboardInterrupt:
-            sys.stderr.write("\n")
-            return ""
-        if not line:
-            return ""
-        answer = line.strip().lower()[:1] or "c"
-        if answer in ("d", "s", "c"):
-            return answer
-        question = "answer d, s or c: "
+def _port(text: str) -> Port:
+    try:
+        return parse_port(text)
+    except BadValue as error:
+        raise InvalidInput(
+            Problem(str(error), "write 8080, 80:8080 or *:8080", "--port")
+        ) from None

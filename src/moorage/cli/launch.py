@@ -7,8 +7,9 @@ import sys
 import click
 import msgspec
 
-from moorage.cli.attach import attach
 from moorage.cli.client import Client
+from moorage.cli.follow import follow
+from moorage.cli.ports import forwarding
 from moorage.cli.prepare import Prepared
 from moorage.cli.preview import Considered, describe
 from moorage.cli.progress import Bar
@@ -77,4 +78,5 @@ def launch(
     waits = f", waits for {considered.plan.waits_for}" if considered.plan.waits_for else ""
     if waits or not brief:
         say(f"run {run.name} ({run.id}) submitted{printable(waits)}")
-    return attach(client, run, ranks(considered.request.spec))
+    with forwarding(client, run, considered.request.spec.ports):
+        return follow(client, run, ranks(considered.request.spec))

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import click
 
-from moorage.cli.attach import copy_output, report_gap
 from moorage.cli.client import Client
+from moorage.cli.follow import copy_output, report_gap
 from moorage.cli.outcome import exit_code
 from moorage.cli.ranklogs import Merged, in_turn
 from moorage.cli.session import WholeNumber, connect, naming, run_argument, seconds

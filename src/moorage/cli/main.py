@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     "ps": "List runs.",
     "show": "Show all about one run.",
     "logs": "Print the output of a run.",
+    "attach": "Follow a run, with its ports on this machine.",
     "exec": "Run a command in a running job.",
     "ssh": "Open a shell in a running job by ssh.",
     "ssh-config": "Let ssh, scp and rsync know runs by name.",

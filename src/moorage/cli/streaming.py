@@ -100,13 +100,13 @@ def _forward(server: WebSocket, source: int) -> bool:
 
 
 def write(sink: int, held: bytearray) -> None:
-    """What it takes now; all is dropped where nobody reads any more."""
+    """What it takes now. BrokenPipeError where nobody reads any more."""
     try:
         del held[: os.write(sink, memoryview(held)[:PIECE].tobytes())]
     except BlockingIOError:
         return
-    except OSError:
-        held.clear()
+    except OSError as error:  # a terminal that is gone, a connection that was reset
+        raise BrokenPipeError(error.errno, error.strerror) from None
 
 
 def drain(sink: int, held: bytearray) -> None:

@@ -42,6 +42,8 @@ def dump(task: Task, *, inherited: Collection[str] = ()) -> str:
     document |= _mounts(task)
     if resources := _resources(task.resources):
         document["resources"] = resources
+    if task.ports:
+        document["ports"] = [str(port) for port in task.ports]
     document |= _policies(task)
     if task.tags:
         document["tags"] = task.tags

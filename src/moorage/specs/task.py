@@ -10,6 +10,7 @@ from moorage.specs.container import RegistryAuth
 from moorage.specs.gang import NodeGroup, StartupOrder, StopCriteria
 from moorage.specs.instances import Instance
 from moorage.specs.mounts import Mount
+from moorage.specs.ports import Port
 from moorage.specs.resources import Resources
 from moorage.specs.retry import Retry
 from moorage.specs.schedule import Schedule
@@ -62,6 +63,8 @@ class Task(
     """Instead of `nodes`, `commands` and `resources`."""
     startup_order: StartupOrder = "any"
     stop_criteria: StopCriteria = "all-done"
+    ports: list[Port] = []
+    """Forwarded from the user's machine while the run is attached."""
     fleets: list[str] = []
     """Only nodes of these; empty: of any."""
     instances: list[Instance] = []

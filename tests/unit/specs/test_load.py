@@ -13,6 +13,7 @@ from moorage.errors import InvalidInput, Problem
 from moorage.specs.fields.task import TASK
 from moorage.specs.load import Loaded, load
 from moorage.specs.mounts import Files, HostPath, Repo
+from moorage.specs.ports import Port
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
 from moorage.specs.task import Task
@@ -411,12 +412,20 @@ def test_dstack_fields_that_change_nothing_are_accepted() -> None:
     body = (
         "nodes: 1\nprivileged: false\ndocker: false\nnvcc: false\ndstack: no\nfleets: []\n"
         "backends: []\nregions: []\nspot_policy: auto\ncreation_policy: reuse\nmax_price: 1.5\n"
-        "idle_duration: -1\nstartup_order: any\nstop_criteria: all-done\nports: [8080, '90:90']\n"
+        "idle_duration: -1\nstartup_order: any\nstop_criteria: all-done\nports: []\n"
         "home_dir: /root\nsingle_branch: true\nsetup: []\ngroups: []\nregistry_auth: null\n"
         "instances: []\nbackend_options: []\nutilization_policy: {}\nimage: null"
     )
     assert spec(body.replace("dstack: no", "dstack: false")) == spec("")
-    assert spec("ports: 8080") == spec("")
+
+
+def test_ports_say_where_they_are_on_the_users_machine() -> None:
+    assert spec("ports: 8080").ports == [Port(8080, 8080)]
+    assert spec("ports: [8080, '80:8081', '*:8082']").ports == [
+        Port(8080, 8080),
+        Port(8081, 80),
+        Port(8082, None),
+    ]
 
 
 KEYS = ["type", "task", "commands", "env", "volumes", "files", "repos", "resources", "gpu", "cpu"]

@@ -29,6 +29,7 @@ from moorage.specs.fields.policies import (
     SCHEDULE_FIELD,
     STOP_DURATION,
 )
+from moorage.specs.fields.ports import PORTS
 from moorage.specs.fields.resources import CPU, GPU, RESOURCES, read_resources
 from moorage.specs.fields.run import (
     COMMANDS,
@@ -98,6 +99,7 @@ TASK: Table = (
     FLEETS_FIELD,
     INSTANCES_FIELD,
     *CONTAINER,
+    PORTS,
     *RUN,
     *PROFILE_FIELDS,
 )

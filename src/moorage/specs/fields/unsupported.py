@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from moorage.specs.fields.field import Field, Origin, refused
-from moorage.specs.nodes import List
-from moorage.specs.schemas import FLAG, LIMIT, NUMBER, TEXT, one_or_many, words
+from moorage.specs.schemas import FLAG, LIMIT, NUMBER, TEXT, words
 from moorage.specs.values import Value
 from moorage.units import parse_limit
 
@@ -28,27 +27,6 @@ def _idle(value: Value) -> None:
     value.parse(lambda text: parse_limit(text, minus_one=True))
 
 
-def _port(value: Value) -> None:
-    text = value.text()
-    outside, colon, inside = text.partition(":")
-    ports = [outside, inside] if colon else [outside]
-    if not all(port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536 for port in ports):
-        if outside == "*" and inside.isdigit():
-            value.reject("this version does not forward ports yet", f"write {inside}")
-        value.reject(f"'{value.shown}' is not a port from 1 to 65535")
-    if len(set(ports)) > 1:
-        fix = f"write {inside}: a job's ports are ports of this machine"
-        value.reject("this version does not forward ports yet", fix)
-
-
-def _ports(value: Value) -> None:
-    if isinstance(value.node, List):
-        for item in value.items():
-            item.context.attempt(_port, item)
-    else:
-        _port(value)
-
-
 RUN = (
     refused("nvcc", "install the CUDA compiler", "use the node's own CUDA", neutral=("false",)),
     refused(
@@ -58,14 +36,6 @@ RUN = (
         neutral=("false",),
     ),
     refused("setup", "have a separate set-up", "put these first under `commands`", empty=True),
-    Field(
-        "ports",
-        "Ports of the job. They are ports of this machine already, so nothing is forwarded.",
-        _ports,
-        one_or_many({"type": ["integer", "string"]}),
-        status="accepted",
-        form="`8080`, `8080:8080`",
-    ),
     Field(
         "home_dir",
         "Without effect, as in dstack.",
