@@ -29,7 +29,8 @@ def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, "## moorage\n", _help(moorage, "moorage")]
     for name in VERBS:
-        verb = getattr(import_module(f"moorage.cli.{name}"), name)
+        word = name.replace("-", "_")
+        verb = getattr(import_module(f"moorage.cli.{word}"), word)
         parts += _sections(verb, f"moorage {name}")
     return "\n".join(parts)
 

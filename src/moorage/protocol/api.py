@@ -233,7 +233,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     at: float
     kind: str
     """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.deleted`, `run.trimmed`
-    (jobs with an index below `data.before` went); `job.queued`, `job.retracted` (out of the line
+    (jobs with an index below `data.before` went), `run.exec` and `run.ssh` (`data` says by whom);
+    `job.queued`, `job.retracted` (out of the line
     on a node), `job.starting`, `job.running`, `job.finishing`, `job.ended`; `node.up`,
     `node.down`, `node.draining`, `node.drained`, `node.resumed`, `node.health`; `fleet.created`,
     `fleet.changed`, `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
