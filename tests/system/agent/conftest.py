@@ -35,6 +35,7 @@ from moorage.protocol.agent import (
     decode_to_server,
     encode,
 )
+from moorage.protocol.health import Health
 
 TOKEN = "node-token-for-tests"
 PATIENCE = 20.0
@@ -56,6 +57,7 @@ class Desk:
         self.held: dict[str, Held] = {}
         self.history: list[tuple[str, str]] = []
         self.reports: list[Report] = []
+        self.healths: list[Health] = []
         self.answers: dict[int, LogData | ProbeResult] = {}
         self.welcome = Welcome(protocol.VERSION, "0.1.0", 1, 1)
         self.acking = True
@@ -96,6 +98,8 @@ class Desk:
                     self.history.append((held.key, held.state))
                 if self.acking:
                     await socket.send(encode(Ack(message.seq)))
+            elif isinstance(message, Health):
+                self.healths.append(message)
             elif not isinstance(message, Dropped):
                 self.answers[message.request] = message
             self._news.notify_all()
