@@ -18,9 +18,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from moorage.protocol.container import Container
 from moorage.protocol.health import CheckHealth, Health
 from moorage.protocol.streams import Purpose
-from moorage.protocol.container import Container
 from moorage.specs.mounts import Mount
 
 PHASES = ("claim", "fetch", "mount", "prolog", "run", "flush", "unmount", "clean")
