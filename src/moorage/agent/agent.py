@@ -22,6 +22,7 @@ from moorage.agent.download import Download
 from moorage.agent.gpus.devices import NONE
 from moorage.agent.gpus.discovery import discover
 from moorage.agent.health import Caretaker
+from moorage.agent.lease import Lease
 from moorage.agent.link import Link
 from moorage.agent.logs import Logs
 from moorage.agent.stage import Node
@@ -77,6 +78,7 @@ class Agent:
         else:
             addresses = Addresses(servers, home / "servers")
         self._supply = Supply(Sources(home, Download(addresses, home / "token")))
+        self._lease = Lease(self._processes.renew, lambda: self._attempts.fall())
         self._link = Link(
             addresses,
             home / "token",
@@ -85,6 +87,8 @@ class Agent:
             held=lambda key: self._attempts.held(key),
             handle=self._take,
             down=self._logs.hang_up,
+            lease=self._lease,
+            known=lambda keys: self._attempts.settle(keys),
         )
         self._containers = Containers(home, self._isolation)
         node = Node(
@@ -96,7 +100,9 @@ class Agent:
             self._containers,
             lambda: self._devices,
         )
-        self._attempts = Attempts(self._claims, node, self._link.tell, self._link.hurry)
+        self._attempts = Attempts(
+            self._claims, node, self._link.tell, self._link.hurry, self._lease.valid
+        )
         self._devices = NONE
         self._caretaker = Caretaker(lambda health: self._link.answer(lambda: health))
         self._visits = Visits(
@@ -150,6 +156,7 @@ class Agent:
 
     async def leave(self) -> None:
         """Let go of everything; jobs go on."""
+        self._lease.close()
         for task in self._probing:
             task.cancel()
         await self._caretaker.leave()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 
 from moorage.agent.claims import Claim, Claims, key_of
@@ -19,7 +19,7 @@ _SHORT = 2  # jobs in a line that is about to run out
 
 class Attempts:
     """`tell` reports what is no claim here: an end without a beginning; `hurry` lets reports go
-    at once."""
+    at once; `lasts` says whether the node's lease does."""
 
     def __init__(
         self,
@@ -27,11 +27,13 @@ class Attempts:
         node: Node,
         tell: Callable[[Held], None],
         hurry: Callable[[], None],
+        lasts: Callable[[], bool] = lambda: True,
     ) -> None:
         self._claims = claims
         self._node = node
         self._tell = tell
         self._hurry = hurry
+        self._lasts = lasts
         self._lines = Lines()
         self._refused: dict[str, Held] = {}
         """Ends without a claim, until the server knows them: a Start that was on its way to one
@@ -44,6 +46,7 @@ class Attempts:
         for claim in left:
             if claim.state != "done":
                 attempt = Attempt(claim, self._node, self._hand_over)
+                attempt.fenced = True  # as its keeper may believe
                 self._begin(claim.key, attempt, attempt.resume(claim.key in running))
 
     def start(self, launch: Launch, wait: bool = False) -> None:
@@ -85,6 +88,20 @@ class Attempts:
             self._claims.forget(key)
             self._refused.pop(key, None)
 
+    def fall(self) -> None:
+        """The lease is over: the server may give away what stands in line here, and what is
+        fenced."""
+        self._lines = Lines()
+        for attempt in self._live.values():
+            attempt.fall()
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """The server knows for good that these have begun: one that came out of a line is no
+        longer fenced, unless its task wants that."""
+        free = [key for key in keys if key in self._live and self._live[key].settle()]
+        if free:
+            self._node.processes.unfence(free)
+
     def all_held(self) -> list[Held]:
         """The full inventory, for `Hello`. Nothing that was sent before it is on its way still:
         what could not be claimed may be tried again if the server never heard of it."""
@@ -106,7 +123,7 @@ class Attempts:
             attempt.let_go()
         self._claims.close()
 
-    def _claim(self, key: str, launch: Launch) -> bool:
+    def _claim(self, key: str, launch: Launch, fenced: bool = False) -> bool:
         """False where it has come to its end at once."""
         try:
             claim = self._claims.take(launch)
@@ -124,6 +141,7 @@ class Attempts:
             # Before the next message is looked at, which may ask for the output.
             self._node.logs.open(key)
         attempt = Attempt(claim, self._node, self._hand_over)
+        attempt.fenced = attempt.fenced or fenced
         self._begin(key, attempt, attempt.walk())
         return True
 
@@ -131,9 +149,10 @@ class Attempts:
         """The place of an attempt that is `done` goes to the next in its line. Called in the step
         that tells of the end, so that one report tells both."""
         line = "" if ended.launch is None else ended.launch.line
-        while line and (launch := self._lines.first(line)) is not None:
+        while line and self._lasts() and (launch := self._lines.first(line)) is not None:
             key = key_of(launch)
-            if self._claim(key, launch):
+            # Until the server knows, it may believe that this one still waits.
+            if self._claim(key, launch, fenced=True):
                 self._node.changed(key, True)
                 break
         if self._lines.waiting(line) <= _SHORT:

@@ -46,6 +46,7 @@ class Job:
         "direct",
         "directory",
         "doomed",
+        "fenced",
         "group",
         "group_cpu",
         "grouped",
@@ -76,6 +77,7 @@ class Job:
         self.directory: str = _real(request["directory"])
         self.mark = family.mark(self.directory)
         self.request = request
+        self.fenced = bool(request.get("fenced"))
         self.cwd: str = request.get("cwd", "/")
         self.state = "spawning"
         self.root: Root | None = None

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
-FORGETS_SEVERAL, CONTAINS, ENTERS = 3, 4, 5
-PROTOCOL = 5
+FORGETS_SEVERAL, CONTAINS, ENTERS, FENCES = 3, 4, 5, 6
+PROTOCOL = 6
 """Of what is said on the socket; 1 did not say so. 2: `direct` in spawn requests. 3: `forget` of
 several `keys`; a request without `id` gets no answer. 4: `container` in spawn requests.
-5: `enter`."""
+5: `enter`. 6: `fenced` in spawn requests, `lease`, `unfence`."""
 OLDEST = 1
 """What an agent must speak to get on with this keeper."""
 IDLE = 60.0
@@ -168,6 +168,10 @@ class Keeper:
             for key in request.get("keys") or [request["key"]]:
                 tender.forget(key)
             reply({"ok": True})
+        elif operation == "lease":
+            tender.fence.renew(request["until"])
+        elif operation == "unfence":
+            tender.unfence(request["keys"])
         elif operation == "enter":
             job = tender.jobs.get(request["key"])
             reply(visits.begin(job, request["directory"], request["name"]))

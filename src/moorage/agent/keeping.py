@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,9 @@ from moorage.agent import keeper
 from moorage.agent.wire import Wire, dial
 from moorage.errors import Unavailable
 
-Cause = Literal["stopped", "aborted", "timeout", "out-of-memory", "lost", "rebooted", "unstarted"]
+Cause = Literal[
+    "stopped", "aborted", "timeout", "out-of-memory", "lost", "rebooted", "unstarted", "fenced"
+]
 
 START_PATIENCE = 15.0
 """Seconds for a new keeper to say that it is ready: an interpreter's start on a busy machine."""
@@ -32,6 +34,10 @@ _TOO_OLD = (
 _TOO_OLD_TO_ENTER = (
     "the job was started by an older moorage, whose jobs cannot be looked into; wait until it has "
     "ended"
+)
+_TOO_OLD_TO_FENCE = (
+    "jobs of an older moorage still run here, whose keeper cannot end jobs of a node that is "
+    "cut off; wait until they have ended, or set on_node_loss: wait"
 )
 _TOO_NEW = (
     "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: "
@@ -67,6 +73,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     max_duration: float | None = None
     grace: float | None = None
     """Seconds from SIGTERM to SIGKILL after max_duration; None: no SIGKILL."""
+    fenced: bool = False
+    """It is killed where the node's lease ends."""
 
 
 class ExitRecord(Struct, frozen=True, omit_defaults=True):
@@ -225,10 +233,22 @@ class Keeper:
         """The pid; the same pid for a key that was spawned before. SpawnError."""
         if request.container is not None and self._protocol < keeper.CONTAINS:
             raise SpawnError(_TOO_OLD, "exec")
+        if request.fenced and self._protocol < keeper.FENCES:
+            raise SpawnError(_TOO_OLD_TO_FENCE, "exec")
         answer = await self._answer("spawn", _encode(request))
         if answer.error is not None:
             raise SpawnError(answer.error, answer.step)
         return answer.pid
+
+    def renew(self, until: float) -> None:
+        """The node's lease ends then (`fence.now` seconds). Never raises."""
+        if self._wire is not None and self._protocol >= keeper.FENCES:
+            self._wire.say(b'{"op":"lease","until":%s}' % _encode(until))
+
+    def unfence(self, keys: Collection[str]) -> None:
+        """These live on whatever becomes of the lease. Never raises."""
+        if self._wire is not None and keys and self._protocol >= keeper.FENCES:
+            self._wire.say(b'{"op":"unfence","keys":%s}' % _encode(list(keys)))
 
     async def stop(self, key: str, grace: float | None, cause: Cause = "stopped") -> bool:
         """SIGTERM to the whole job now, SIGKILL after `grace` seconds (0: at once; None: never).

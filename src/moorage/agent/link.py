@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,8 +23,11 @@ from websockets.frames import CloseCode
 from moorage import protocol
 from moorage.agent import dialling
 from moorage.agent.addresses import Addresses, websocket_url
+from moorage.agent.lease import Lease
+from moorage.agent.pauses import pause
 from moorage.protocol.agent import (
     Ack,
+    Beaten,
     Held,
     Hello,
     Report,
@@ -42,9 +44,6 @@ MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of the largest message taken from the server: a `Start` with a large environment."""
 _LAZY = 0.05  # seconds in which changes that nobody waits for are gathered
 _PACE = 0.01  # seconds between two reports: what short jobs change meanwhile goes together
-_PAUSES = (0.0, 0.05, 15.0)  # first retry, base and bound of the others, in seconds
-_BOUND_AMONG_SEVERAL = 3.0
-"""Seconds: one of several servers takes over within a few; a single one is restarted by hand."""
 _LASTING = 5.0
 _BROKEN = 3
 """Failures that count at most where a server that had greeted is gone without a word: it crashed,
@@ -81,11 +80,15 @@ class Link:
         held: Callable[[str], Held | None],
         handle: Callable[[ToAgent], None],
         down: Callable[[], None],
+        lease: Lease | None = None,
+        known: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._addresses = addresses
         self._token = token
         self._epochs = epochs
         self._hello, self._held, self._handle, self._down = hello, held, handle, down
+        self._lease = lease or Lease(lambda _: None, lambda: None)
+        self._known, self._told = known, list[str]()
         self.retry = asyncio.Event()
         """Set by whoever knows that the way to the server is another one from now on."""
         self._changed: dict[str, Held | None] = {}
@@ -170,20 +173,26 @@ class Link:
             additional_headers={"Authorization": f"Bearer {token}"},
             compression=None,
             max_size=MESSAGE_LIMIT,
+            ping_interval=None,  # `_beat` does that
             open_timeout=_PULSE if len(self._addresses.known) > 1 else 10,
             close_timeout=1,
             proxy=None if near else True,
         ) as socket:
             # The claims are complete in Hello; only what changes after it needs a report.
             self._changed.clear()
-            await socket.send(encode(self._hello()))
+            self._lease.greet()
+            hello = self._hello()
+            self._told = [held.key for held in hello.held]
+            await socket.send(encode(hello))
             first = await self._welcome(socket)
-            duties = (self._write, self._feel_pulse, self._leave_old_way)
+            duties = (self._write, self._beat, self._feel_pulse, self._leave_old_way)
             tasks = [asyncio.create_task(duty(socket)) for duty in duties]
             try:
                 for message in first:
                     self._take(message)
                 async for raw in socket:
+                    if not self._lease.valid():  # these may be old: the server has given up on us
+                        raise _Refused("there was no contact for too long")
                     for message in decode(raw):
                         self._take(message)
             finally:
@@ -209,6 +218,8 @@ class Link:
                 f"{protocol.VERSION}; install the same version of moorage on both"
             )
         self._check_epoch(welcome.epoch)
+        self._lease.welcome(welcome.lease)
+        self._known(self._told)
         self._up, self._since = True, asyncio.get_running_loop().time()
         self._complaints.clear()
         self._sent = self._acked = 0
@@ -238,6 +249,15 @@ class Link:
                 return
             await asyncio.sleep(_PULSE)
 
+    async def _beat(self, socket: ClientConnection) -> None:
+        """Signs of life, until one is not answered in time: a connection that is cut, in one
+        direction or both, says nothing of it."""
+        while not self._lease.silent:
+            await asyncio.sleep(self._lease.interval)
+            self.answer(self._lease.beat)
+        log.warning("the server does not answer: connecting anew")
+        socket.transport.abort()
+
     async def _leave_old_way(self, socket: ClientConnection) -> None:
         """A way to the server that was replaced is dead, which may take long to show."""
         await self.retry.wait()
@@ -259,7 +279,11 @@ class Link:
     def _take(self, message: ToAgent) -> None:
         if isinstance(message, Ack):
             self._acked = max(self._acked, message.seq)
+            if self._acked == self._sent:
+                self._known(self._told)
             self._stirred.set()
+        elif isinstance(message, Beaten):
+            self._lease.answered(message.number)
         elif isinstance(message, Welcome):
             self._learn(message.servers)
         else:
@@ -276,6 +300,7 @@ class Link:
     def _next(self) -> ToServer | None:
         if self._changed and self._sent == self._acked and self._due():
             held = [told or self._held(key) for key, told in self._changed.items()]
+            self._told = list(self._changed)
             self._changed.clear()
             self._sent += 1
             return Report(self._sent, [known for known in held if known is not None])
@@ -346,20 +371,6 @@ def decode(raw: str | bytes) -> list[ToAgent]:
     if not messages:
         raise _Refused("the server sent an empty frame")
     return messages
-
-
-def pause(failures: int, servers: int = 1) -> float:
-    """Seconds before the next try: none until each server has failed once; later little from one
-    server to the next, and longer and longer after the last. Never the same for two agents that
-    lost the same server."""
-    first, base, bound = _PAUSES
-    rounds, rest = divmod(failures, servers)
-    if rounds + bool(rest) <= 1:
-        return first
-    if servers > 1:
-        bound = _BOUND_AMONG_SEVERAL
-    longest = base if rest else min(bound, base * 2.0 ** min(rounds - 2, 16))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from moorage.agent import container_spawn, mountpoints, process, removal
+import msgspec
+
+from moorage.agent import container_spawn, mountpoints, process, removal, verdict
 from moorage.agent.claims import Claim
 from moorage.agent.containers import HELD, Containers
 from moorage.agent.gpus.devices import Devices
@@ -35,7 +37,6 @@ from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
 log = logging.getLogger("moorage.agent")
 
 NEVER_STARTED = "the agent was restarted before the process was started"
-UNREADABLE = "its record cannot be read by this agent, so its process was ended"
 DATA: tuple[str, ...] = ("work", "scratch", "tmp", "vartmp", "script", "bin", "files")
 """What `clean` removes from an attempt's directory; the records stay until `Forget`."""
 
@@ -70,10 +71,12 @@ class _Stopped(Exception):
 
 class Attempt:
     """One claim on its way. `walk` and `resume` never raise but for cancellation, which leaves
-    everything to the next agent. `ended` is called when nothing of it is left."""
+    everything to the next agent. `ended` is called when nothing of it is left. What is `fenced`
+    ends with the node's lease."""
 
     def __init__(self, claim: Claim, node: Node, ended: Callable[[Claim], None]) -> None:
         self._claim = claim
+        self.fenced = self._asked
         self._node = node
         self._ended = ended
         self._phase: PhaseName = "claim"
@@ -91,11 +94,24 @@ class Attempt:
 
     def stop(self, grace: float | None, abort: bool) -> None:
         """End it; where it has no process yet, at the next step. A later call may be sterner."""
-        self._wish = _Wish(grace, "aborted" if abort else "stopped")
+        self._want(_Wish(grace, "aborted" if abort else "stopped"))
+
+    def _want(self, wish: _Wish) -> None:
+        self._wish = wish
         if self._claim.state == "running":
-            self._carry(self._wish)
+            self._carry(wish)
         else:
             self._stopper.stop()
+
+    def fall(self) -> None:
+        """The lease is over. The keeper sees that too, and may have been faster."""
+        if self.fenced and self._claim.outcome is None:
+            self._want(_Wish(0, "fenced"))
+
+    def settle(self) -> bool:
+        """The server knows that it has begun; True where that ends its being fenced."""
+        fenced, self.fenced = self.fenced, self._asked
+        return fenced and not self.fenced
 
     async def walk(self) -> None:
         """From the claim to the end."""
@@ -125,13 +141,9 @@ class Attempt:
         try:
             return await way()
         except _Stopped:
-            outcome = Outcome(
-                "aborted" if self._wish and self._wish.cause == "aborted" else "stopped",
-                message="stopped before its process was started",
-            )
+            outcome = verdict.without_process(self._wish.cause if self._wish else "stopped")
         except SpawnError as error:
-            phase: PhaseName = "mount" if error.step == "mount" else "run"
-            outcome = Outcome("phase-failed", phase=phase, message=str(error))
+            outcome = verdict.not_spawned(error)
         except (SourceError, process.ProcessError) as error:
             outcome = Outcome("phase-failed", phase=self._phase, message=str(error))
         except OSError as error:
@@ -157,6 +169,8 @@ class Attempt:
         request = self._request(binds, output)
         with self._in("run") as progress:
             self._unless_stopped()
+            if self.fenced:
+                request = msgspec.structs.replace(request, fenced=True)
             await self._node.processes.spawn(request)
             return await self._run(progress)
 
@@ -256,9 +270,8 @@ class Attempt:
             await processes.wait(key)
         else:
             await processes.bury(key)
-        lost = Outcome("lost", message=UNREADABLE)
-        self._claim.decide(lost)
-        return lost
+        self._claim.decide(verdict.UNREADABLE)
+        return verdict.UNREADABLE
 
     async def _backward(self) -> None:
         if self._claim.ended("run"):
@@ -307,6 +320,10 @@ class Attempt:
         """Record a phase."""
         self._phase = phase
         return _Progress(self._claim, self._node, phase, self._slow)
+
+    @property
+    def _asked(self) -> bool:
+        return self._claim.launch is not None and self._claim.launch.fence
 
     @property
     def _launch(self) -> Launch:

@@ -17,6 +17,7 @@ import time
 from moorage.agent import burial, family, launching
 from moorage.agent.cgroup import Cgroups
 from moorage.agent.family import send
+from moorage.agent.fence import Fence
 from moorage.agent.job import Job
 from moorage.agent.keeperloop import Loop, Timer
 from moorage.agent.launching import LaunchError, Started
@@ -57,6 +58,7 @@ class Tender:
         self._starters = Starters(loop, self._roots)
         if self._roots is not None:
             loop.watch(self._roots.mounts, self._roots.notice, select.EPOLLPRI)
+        self.fence = Fence(loop, self._fence)
         self._tidier: Timer | None = None
         self.tidy()
 
@@ -83,6 +85,9 @@ class Tender:
                 self._answer(known)
             return
         job = Job(request)
+        if job.fenced and not self.fence.check():
+            reply({"error": "the node has no contact to the server", "step": "fence"})
+            return
         try:
             job.claim()
             self._make_group(job)
@@ -173,6 +178,8 @@ class Tender:
             job.limit = self._loop.later(limit, lambda: self._stop(job, grace, "timeout"))
         job.request = {}  # it holds the environment, which may hold secrets
         self._answer(job)
+        if job.fenced and not self.fence.check():
+            job.pending_stop = (0, "fenced")
         if job.pending_stop is not None:
             self._stop(job, *job.pending_stop)
 
@@ -195,6 +202,19 @@ class Tender:
             self._stop(job, grace, cause)
         return True
 
+    def _fence(self) -> None:
+        """The server may begin the next attempt soon, and cannot say so."""
+        for job in list(self.jobs.values()):
+            if job.fenced:
+                self.stop(job.key, 0, "fenced")
+
+    def unfence(self, keys: list[str]) -> None:
+        """The server knows that these have begun, and waits for them."""
+        for key in keys:
+            job = self.jobs.get(key)
+            if job is not None:
+                job.fenced = False
+
     def _shorten(self, job: Job, grace: float | None, cause: str) -> None:
         """Its main process has obeyed; whatever is left may have less time from now on."""
         if cause == "aborted":
@@ -207,7 +227,7 @@ class Tender:
     def _stop(self, job: Job, grace: float | None, cause: str) -> None:
         if job.state != "running":
             return
-        if job.cause is None or cause == "aborted":
+        if job.cause is None or cause in ("aborted", "fenced"):
             job.cause = cause
         if grace is not None and grace <= 0:
             self._kill(job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Processes:
         self._attempts = home / "attempts"
         self._waiting: dict[str, asyncio.Future[ExitRecord]] = {}
         self._recovery: asyncio.Task[None] | None = None
+        self._until = 0.0
 
     async def connect(self) -> dict[str, int]:
         """Find or start the keeper; what runs, by key. Unavailable, after several tries: one that
@@ -41,6 +43,8 @@ class Processes:
 
     async def _connect(self) -> dict[str, int]:
         await self._keeper.connect()
+        if self._until:
+            self._keeper.renew(self._until)
         running = await self._keeper.running()
         for key in running:
             self._expect(key)  # so that its end is also noticed if this keeper dies at once
@@ -58,6 +62,15 @@ class Processes:
         except BaseException:
             del self._waiting[request.key]
             raise
+
+    def renew(self, until: float) -> None:
+        """The node's lease ends then; each keeper is told."""
+        self._until = until
+        self._keeper.renew(until)
+
+    def unfence(self, keys: Collection[str]) -> None:
+        """Let these live on whatever becomes of the lease."""
+        self._keeper.unfence(keys)
 
     async def wait(self, key: str) -> ExitRecord:
         """The exit record, once there is one."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import signal as signals
 
-from moorage.agent.keeping import ExitRecord
-from moorage.protocol.agent import Launch, Outcome, Usage
+from moorage.agent.keeping import Cause, ExitRecord, SpawnError
+from moorage.protocol.agent import Launch, Outcome, OutcomeKind, PhaseName, Usage
 from moorage.units import duration_text, format_size
 
 _SHOWN = 60
 """Characters of a command in a message."""
 _NEVER_STARTED = "its process was never started: the keeper or the agent died before"
+FENCED = "ended by its node, which had no contact to the server for most of its lease"
+UNREADABLE = Outcome(
+    "lost", message="its record cannot be read by this agent, so its process was ended"
+)
 _SHELL_SIGNAL = 128
 """A shell ends with this plus the number of the signal that killed its command."""
 
@@ -31,6 +35,8 @@ def outcome(launch: Launch, record: ExitRecord) -> Outcome:
         return Outcome("stopped", code, signal)
     if record.cause == "aborted":
         return Outcome("aborted", code, signal)
+    if record.cause == "fenced":
+        return Outcome("node-lost", code, signal, message=FENCED)
     if record.cause == "rebooted":
         return Outcome("lost", message="the node was rebooted while it ran")
     if record.cause == "unstarted":
@@ -45,6 +51,22 @@ def outcome(launch: Launch, record: ExitRecord) -> Outcome:
         message = f"{what} failed with exit code {code}{left}"
         return Outcome("exited", code, message=message)
     return Outcome("exited", code, message=left.removeprefix("; "))
+
+
+def without_process(cause: Cause) -> Outcome:
+    """A wish came before the process."""
+    if cause == "fenced":
+        return Outcome("node-lost", message=FENCED)
+    kind: OutcomeKind = "aborted" if cause == "aborted" else "stopped"
+    return Outcome(kind, message="stopped before its process was started")
+
+
+def not_spawned(error: SpawnError) -> Outcome:
+    """The keeper could not, or would not, start it."""
+    if error.step == "fence":
+        return Outcome("node-lost", message=FENCED)
+    phase: PhaseName = "mount" if error.step == "mount" else "run"
+    return Outcome("phase-failed", phase=phase, message=str(error))
 
 
 def usage(record: ExitRecord) -> Usage:

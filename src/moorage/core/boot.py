@@ -121,6 +121,7 @@ def _node(row: Row) -> Node:
         isolation=msgspec.json.decode(row["isolation"], type=Isolation),
         pythons=msgspec.json.decode(row["pythons"], type=list[str]),
         up=False,
+        lost=row["state"] == "lost",
         last_seen=row["last_seen"],
         address=row["address"],
     )

@@ -16,6 +16,7 @@ from moorage.protocol.container import Container
 from moorage.specs.filling import interpolate_spec, job_values
 from moorage.specs.gang import commands_of, resources_of
 from moorage.specs.resources import Range, Resources
+from moorage.specs.retry import on_loss_of
 from moorage.specs.task import Task
 
 
@@ -46,6 +47,7 @@ def build_launch(run: Run, job: Job, claim: Reservation, team: Team | None = Non
         max_duration=task.max_duration,
         stop_duration=task.stop_duration,
         line="" if job.gang else job.shape.line,
+        fence=on_loss_of(run.task) != "wait",
     )
 
 

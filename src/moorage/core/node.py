@@ -8,6 +8,7 @@ from typing import NamedTuple
 from moorage.core.shape import Shape, Where
 from moorage.ids import JobId, NodeId
 from moorage.protocol.agent import GpuDevice, Hello, Isolation, NodeResources
+from moorage.protocol.api import NodeState
 from moorage.protocol.health import Health
 from moorage.specs.fleet import LOCAL
 
@@ -51,6 +52,10 @@ class Node:
     """As its agent said last."""
     gone: bool = False
     """Its host left its fleet: only the past names it."""
+    lost: bool = False
+    """Away for longer than its lease: what was fenced there is over."""
+    ghosts: set[str] = field(default_factory=set, compare=False)
+    """Attempts that it holds and that were given up: until they are over they take room."""
     claims: dict[JobId, Reservation] = field(default_factory=dict)
     """Jobs that are starting, running or finishing here. Changed by `reserve` and `release`."""
     lines: dict[Shape, dict[JobId, None]] = field(default_factory=dict)
@@ -67,7 +72,14 @@ class Node:
     @property
     def open(self) -> bool:
         """May something new start here?"""
-        return self.up and not self.draining and not self.health
+        return self.up and not self.draining and not self.health and not self.ghosts
+
+    @property
+    def state(self) -> NodeState:
+        """As users see it."""
+        if self.up:
+            return "up"
+        return "lost" if self.lost else "down"
 
     @property
     def free_millicpus(self) -> int:
@@ -186,5 +198,7 @@ class Node:
         self.isolation = hello.isolation
         self.pythons = list(hello.pythons)
         self.up = True
+        self.lost = False
+        self.ghosts.clear()
         self.last_seen = now
         self.address = hello.address

@@ -59,6 +59,13 @@ RULES: Mapping[OutcomeKind, Rule] = MappingProxyType(
             None,
             "nobody can know how it ended: the node was rebooted or its keeper died",
         ),
+        "node-lost": Rule(
+            Event.FAIL,
+            "lost",
+            "interruption",
+            None,
+            "its node was without contact for longer than its lease",
+        ),
         "unstarted": Rule(
             Event.FAIL,
             "lost",
@@ -71,6 +78,7 @@ RULES: Mapping[OutcomeKind, Rule] = MappingProxyType(
 """`exited` with code 0 is a success and has no reason."""
 
 SUCCESS = Ending("", "", 0)
+_GONE = frozenset({"lost", "node-lost", "unstarted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,8 @@ class Verdict:
     event: Event
     retry: RetryEvent | None
     ending: Ending
+    lost: bool = False
+    """Given up with its node: `on_node_loss` says what follows."""
 
 
 def judge(outcome: Outcome, stopping: Stopping) -> Verdict:
@@ -89,8 +99,8 @@ def judge(outcome: Outcome, stopping: Stopping) -> Verdict:
     rule = RULES[outcome.kind]
     ending = Ending(rule.reason, _message(outcome), _exit_code(outcome, rule))
     if not stopping:
-        return Verdict(rule.event, rule.retry, ending)
-    if outcome.kind in ("lost", "unstarted"):  # the user wanted it gone, and gone it is
+        return Verdict(rule.event, rule.retry, ending, lost=outcome.kind == "node-lost")
+    if outcome.kind in _GONE:  # the user wanted it gone, and gone it is
         wish = RULES["aborted" if stopping == Stopping.ABORT else "stopped"]
         told = Ending(wish.reason, f"{wish.meaning}; {ending.message}", wish.exit_code)
         return Verdict(Event.CANCEL, None, told)

@@ -141,7 +141,7 @@ def upsert_node(node: Node) -> Write:
         "id": node.id,
         "name": node.name,
         "boot_id": node.boot_id,
-        "state": "up" if node.up else "down",
+        "state": node.state,
         "version": node.version,
         "resources": text(node.resources),
         "isolation": text(node.isolation),

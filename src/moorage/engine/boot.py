@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from moorage.core import boot
 from moorage.core.cluster import Cluster
+from moorage.engine.leases import LEASE
 from moorage.engine.loop import Engine
 from moorage.engine.names import suggestions
 from moorage.store.base import Statement, Store
@@ -15,18 +16,36 @@ from moorage.store.writer import Writer
 
 
 def start(
-    store: Store, writer: Writer, version: str, clock: Callable[[], float] = time.time
+    store: Store,
+    writer: Writer,
+    version: str,
+    clock: Callable[[], float] = time.time,
+    lease: float = LEASE,
 ) -> Engine:
     """An engine that goes on where the last one, however it ended, had got to. Call it on the
     loop."""
     epoch = last_epoch(store) + 1
     writer.submit(noted(epoch))
-    return begin(recall(store), epoch, store, writer, version, clock)
+    earlier = earlier_lease(store)
+    return begin(recall(store), epoch, store, writer, version, clock, lease, earlier)
 
 
 def last_epoch(store: Store) -> int:
     """The epoch of the latest start, by whichever server; 0 before the first."""
     return _number(store, "epoch")
+
+
+def earlier_lease(store: Store) -> float:
+    """The longest lease, in seconds, that a node may still go by."""
+    return _number(store, "node_lease") / 1000
+
+
+def _lease_noted(lease: float, earlier: float) -> list[Statement]:
+    """A longer one counts from now on. A shorter one does not: nodes that nobody has heard of
+    since may go by the longer one."""
+    if lease <= earlier:
+        return []
+    return [Statement("set_meta", {"key": "node_lease", "value": str(round(lease * 1000))})]
 
 
 def noted(epoch: int) -> list[Statement]:
@@ -66,8 +85,13 @@ def begin(
     writer: Writer,
     version: str,
     clock: Callable[[], float] = time.time,
+    lease: float = LEASE,
+    earlier: float = 0.0,
+    *,
+    shared: bool = False,
 ) -> Engine:
-    """An engine for what was recalled. Call it on the loop."""
+    """An engine for what was recalled. `earlier` is as `earlier_lease` gives it; `shared`: there
+    may be other servers. Call it on the loop."""
     engine = Engine(
         store,
         writer,
@@ -76,8 +100,12 @@ def begin(
         version=version,
         names=suggestions(secrets.randbelow),
         clock=clock,
+        lease=lease,
     )
-    engine.start(boot.timers(cluster))
+    engine.shared = shared
+    if noted := _lease_noted(lease, earlier):
+        writer.submit(noted)
+    engine.start(boot.timers(cluster), earlier)
     return engine
 
 

@@ -164,6 +164,10 @@ class Links:
         del self._by_node[link.node]
         return True
 
+    def of(self, node: NodeId) -> Link | None:
+        """The node's present link."""
+        return self._by_node.get(node)
+
     def is_present(self, link: Link) -> bool:
         """Whether the link was not replaced."""
         return self._by_node.get(link.node) is link

@@ -15,14 +15,16 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from moorage.core import reactor
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Timer, Wake
+from moorage.core.effects import Effect, Send, Timer, Wake
+from moorage.engine.batches import Batch, call_all, refuse, retrieve
 from moorage.engine.feed import Feed
+from moorage.engine.leases import LEASE, Leases
 from moorage.engine.links import Link, Links
 from moorage.engine.reading import Reading
 from moorage.engine.stirred import Stirred
@@ -31,11 +33,7 @@ from moorage.engine.wanted import Wanted
 from moorage.errors import MoorageError
 from moorage.ids import NodeId, RunId
 from moorage.protocol import VERSION
-from moorage.protocol.agent import (
-    Hello,
-    Report,
-    Welcome,
-)
+from moorage.protocol.agent import Beaten, Hello, Report, Welcome
 from moorage.protocol.api import Event, RunRef, RunRequest
 from moorage.protocol.health import Health
 from moorage.store.base import Store, StoreBroken
@@ -52,16 +50,6 @@ Check = Callable[[Sequence[RunRequest]], Awaitable[None]]
 """Raises InvalidInput where a request names content that the server does not have."""
 
 
-class _Batch(NamedTuple):
-    """One decision on its way to the disk."""
-
-    written: Future[None]
-    told: asyncio.Future[None]
-    after: list[Callable[[], None]]
-    told_of: set[RunId | None]
-    """Runs that its events are of; None for an event of no run."""
-
-
 class Engine:
     """Decides and carries out. All methods are called on the loop that `run` was started on."""
 
@@ -75,6 +63,7 @@ class Engine:
         version: str,
         names: Iterator[str],
         clock: Callable[[], float] = time.time,
+        lease: float = LEASE,
     ) -> None:
         self.cluster = cluster
         """For reading only."""
@@ -86,6 +75,8 @@ class Engine:
         """Why the engine stopped; None while it works."""
         self.servers: list[str] = []
         """Addresses of all servers, for agents; empty where there is no other one."""
+        self.shared = False
+        """Another server may take over while this one does not know it."""
         self.stopped = asyncio.Event()
         """Set when it failed: the process must end, and a new one begin from the store."""
         self.store = store
@@ -97,7 +88,8 @@ class Engine:
         self._names = names
         self.clock = clock
         self._timers = Timers(clock, self._ring)
-        self._batches: deque[_Batch] = deque()
+        self.leases = Leases(lease, self._quiet, self._lost)
+        self._batches: deque[Batch] = deque()
         self._draining = False
         self._awake = False
         self._accepting = 0
@@ -204,8 +196,12 @@ class Engine:
         holds and what it should hold, once that is durable. `connection`: what `links.accept`
         gave. NotConnected where the agent has greeted on a newer one."""
         self.links.greets(hello.node, connection)
-        effects = self._decide(partial(reactor.on_hello, self.cluster, hello, self.clock()))
+        known = self.cluster.node_names.get(hello.node)
+        away = None if known is None else self.leases.away(known)
+        decision = partial(reactor.on_hello, self.cluster, hello, self.clock(), away)
+        effects = self._decide(decision)
         node = self.cluster.node_names[hello.node]
+        self.leases.greeted(node)
         link = Link(node, hello.node)
         self.links.attach(link)
         await self._carry_out(effects, first=partial(self._welcome, link))
@@ -216,7 +212,8 @@ class Engine:
         link.send(self._greeting(link.node))
 
     def _greeting(self, node: NodeId) -> Welcome:
-        return Welcome(VERSION, self.version, self.epoch, node, self.servers)
+        lease = self.leases.lease
+        return Welcome(VERSION, self.version, self.epoch, node, self.servers, lease)
 
     def name_servers(self, servers: list[str]) -> None:
         """The addresses of all servers: agents try the others when this one is gone. Those that
@@ -234,6 +231,26 @@ class Engine:
                 self._decide(partial(reactor.on_report, self.cluster, link.node, report, now))
             )
 
+    def beat(self, link: Link, number: int) -> None:
+        """An agent lives. It is answered once a commit has shown that this server leads: one that
+        was replaced must not keep alive what its successor gives up."""
+        if self.links.is_present(link):
+            self.leases.heard(link.node)
+            wanted = Wanted(self.links.send, self.stirred.stir)
+            wanted.add([Send(link.node, Beaten(number))], self.clock())
+            self._hand_over(wanted, proven=True)
+
+    def _quiet(self, node: NodeId, silent: float) -> None:
+        """Whatever its connection seems to be: nothing comes any more."""
+        if (link := self.links.of(node)) is not None:
+            _log.info("node %s: no sign of life for %.1f s", link.name, silent)
+            self.lost(link, silent)
+
+    def _lost(self, node: NodeId, away: float) -> None:
+        if self.failure is None:
+            now = self.clock()
+            self.perform(partial(reactor.on_node_lost, self.cluster, node, now, away))
+
     def health(self, link: Link, health: Health) -> None:
         """An agent says how well its node is."""
         if self.links.is_present(link):
@@ -246,23 +263,26 @@ class Engine:
             gone = partial(reactor.on_dropped, self.cluster, link.node, keys)
             self._carry_out(self._decide(gone))
 
-    def lost(self, link: Link) -> None:
-        """An agent's connection is gone."""
-        if self.links.detach(link) and self.failure is None:
-            now = self.clock()
-            self._carry_out(
-                self._decide(partial(reactor.on_node_down, self.cluster, link.node, now))
-            )
+    def lost(self, link: Link, silent: float = 0.0) -> None:
+        """An agent's connection is gone, after so many seconds without a word."""
+        if self.links.detach(link):
+            self.leases.gone(link.node)
+            if self.failure is None:
+                now = self.clock()
+                self.perform(partial(reactor.on_node_down, self.cluster, link.node, now, silent))
 
     # Its life
 
-    def start(self, effects: Sequence[Effect]) -> None:
+    def start(self, effects: Sequence[Effect], earlier_lease: float = 0.0) -> None:
         """Begin, with what the boot asks for, and one pass of the scheduler."""
+        nodes = self.cluster.nodes.values()
+        self.leases.begin([n.id for n in nodes if not (n.lost or n.gone)], earlier_lease)
         self._carry_out([*effects, Wake()])
 
     def close(self) -> None:
         """Let go of agents and followers; the caller closes writer and store after this."""
         self._timers.close()
+        self.leases.close()
         self.feed.close()
         self.links.close("the server is stopping")
 
@@ -313,19 +333,20 @@ class Engine:
         wanted.add(effects, self.clock())
         return self._hand_over(wanted)
 
-    def _hand_over(self, wanted: Wanted) -> asyncio.Future[None]:
+    def _hand_over(self, wanted: Wanted, proven: bool = False) -> asyncio.Future[None]:
+        """`proven`: commit also where nothing is written."""
         for arm in wanted.timers:
             self._timers.arm(arm.timer, arm.at)
         if wanted.wake:
             self._wake()
         told: asyncio.Future[None] = self._loop.create_future()
-        told.add_done_callback(_retrieve)
-        if not wanted.statements and not self._batches:
-            _call_all(wanted.after)
+        told.add_done_callback(retrieve)
+        if not (wanted.statements or self._batches or (proven and self.shared)):
+            call_all(wanted.after)
             told.set_result(None)
             return told
         written = self.writer.submit(wanted.statements)
-        self._batches.append(_Batch(written, told, wanted.after, wanted.runs))
+        self._batches.append(Batch(written, told, wanted.after, wanted.runs))
         written.add_done_callback(self._on_written)
         return told
 
@@ -346,10 +367,10 @@ class Engine:
             if error is not None:
                 self._fail(StoreBroken(str(error)))
             if self.failure is not None:
-                _refuse(batch.told, self.failure)
+                refuse(batch.told, self.failure)
                 continue
             told_of |= batch.told_of
-            _call_all(batch.after)
+            call_all(batch.after)
             if not batch.told.done():
                 batch.told.set_result(None)
         if self.failure is None:
@@ -370,19 +391,3 @@ class Engine:
     async def _newest_event(self) -> int:
         newest: int = (await self.view(partial(self.store.read, "max_seq")))[0]["seq"]
         return newest
-
-
-def _call_all(calls: Sequence[Callable[[], None]]) -> None:
-    for call in calls:
-        call()
-
-
-def _refuse(told: asyncio.Future[None], error: MoorageError) -> None:
-    if not told.done():
-        told.set_exception(error)
-
-
-def _retrieve(told: asyncio.Future[None]) -> None:
-    """Nobody waits for most decisions; an error among them was logged by `_fail`."""
-    if not told.cancelled():
-        told.exception()

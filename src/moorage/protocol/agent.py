@@ -40,6 +40,7 @@ OutcomeKind = Literal[
     "phase-failed",  # a data phase failed before the process could start; `phase`
     "not-flushed",  # the process ended, its data could not be saved; `phase`
     "lost",  # nobody can know how it ended (node rebooted, keeper died)
+    "node-lost",  # node and server were without contact for too long: ended there, or given up
     "unstarted",  # the agent or the keeper died before its process was started
 ]
 
@@ -130,6 +131,8 @@ class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
     stop_duration: float | None = None
     line: str = ""
     """Attempts of one line reserve the same; empty: never in line."""
+    fence: bool = False
+    """Kill it where the node's lease ends: the server may begin the next attempt after that."""
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
@@ -224,6 +227,12 @@ class Dropped(Struct, frozen=True, tag="dropped"):
     keys: list[str]
 
 
+class Beat(Struct, frozen=True, tag="beat"):
+    """A sign of life, answered by `Beaten` with the same number; the first after the `Welcome`."""
+
+    number: int
+
+
 class ProbeResult(Struct, frozen=True, tag="probe-result"):
     """Problems that this node would have with a launch; empty strings never occur."""
 
@@ -244,6 +253,15 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     node_id: int
     servers: list[str] = []
     """Addresses of all servers that live, to be tried when this one is gone."""
+    lease: float = 30.0
+    """Seconds without a sign of life after which the server gives up what `Launch.fence` allows.
+    The node ends that by itself before: a part of them after it sent what was answered last."""
+
+
+class Beaten(Struct, frozen=True, tag="beaten"):
+    """The server has heard this `Beat`, and leads."""
+
+    number: int
 
 
 class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
@@ -333,7 +351,7 @@ class OpenStream(Struct, frozen=True, tag="open-stream"):
     purpose: Purpose
 
 
-ToServer = Health | Hello | Report | LogData | ProbeResult | Swept | Dropped
+ToServer = Health | Hello | Report | LogData | ProbeResult | Swept | Dropped | Beat
 ToAgent = (
     Welcome
     | CheckHealth
@@ -347,6 +365,7 @@ ToAgent = (
     | DropLogs
     | Probe
     | Sweep
+    | Beaten
     | OpenStream
 )
 

@@ -194,12 +194,16 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     abort: bool = False
 
 
+NodeState = Literal["up", "down", "lost"]
+"""`down`: without a connection; `lost`: for longer than its lease."""
+
+
 class NodeView(Struct, frozen=True, omit_defaults=True):
     """`used_*` is what running and starting jobs have reserved."""
 
     id: int
     name: str
-    state: Literal["up", "down"]
+    state: NodeState
     resources: NodeResources
     isolation: Isolation
     version: str
@@ -220,6 +224,9 @@ class NodeView(Struct, frozen=True, omit_defaults=True):
     used_gpus: int = 0
     jobs: int = 0
     last_seen: float | None = None
+    """While it is not `up`: when it was heard of last."""
+    flapping: bool = False
+    """It connects again and again."""
 
 
 class NodePage(Struct, frozen=True):

@@ -25,7 +25,9 @@ class Embedded:
             batch = admitting(self._store, site.holders, site.id, adopt=True)
             if batch:
                 self._writer.submit(batch).result()
-            self._engine = boot.start(self._store, self._writer, site.version)
+            self._engine = boot.start(
+                self._store, self._writer, site.version, lease=site.settings.node_lease
+            )
         except BaseException:
             self.close()
             raise

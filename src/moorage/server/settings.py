@@ -39,6 +39,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """`sqlite`, or the URL of a PostgreSQL database; empty: what was used the last time."""
     leader_lease: Annotated[float, Meta(ge=0.5)] = LEASE
     """Seconds without a sign of life after which another server takes the leader's place."""
+    node_lease: Annotated[float, Meta(ge=1)] = 30.0
+    """Seconds without a sign of life after which a node is lost: `on_node_loss` says what becomes
+    of its jobs."""
     run_retention: Annotated[float, Meta(ge=0)] = 90 * DAY
     """Seconds that a finished run is kept, with its output; 0: for ever."""
     run_limit: Amount = 100_000
@@ -115,6 +118,7 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "output_limit": _size,
         "database": _as_is,
         "leader_lease": _duration,
+        "node_lease": _duration,
     }
 )
 """How the text of each setting is read; numbers are bytes and seconds."""

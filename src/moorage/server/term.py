@@ -142,7 +142,17 @@ class Term:
         beating = asyncio.ensure_future(self._beat())
         try:
             cluster = await self._in_thread(lambda: boot.recall(self._store))
-            engine = boot.begin(cluster, epoch, self._store, self._writer, self._site.version)
+            earlier = await self._in_thread(lambda: boot.earlier_lease(self._store))
+            engine = boot.begin(
+                cluster,
+                epoch,
+                self._store,
+                self._writer,
+                self._site.version,
+                lease=self._site.settings.node_lease,
+                earlier=earlier,
+                shared=True,
+            )
             self._engine = engine
             await self._take_office(engine, beating)
         finally:

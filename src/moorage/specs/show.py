@@ -13,7 +13,7 @@ from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import Files, HostPath, Repo
 from moorage.specs.quantities import cpu_text, number_range_text, size_range_text
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
-from moorage.specs.retry import Retry
+from moorage.specs.retry import Retry, on_loss_of
 from moorage.specs.task import Task
 from moorage.units import duration_text, size_text
 
@@ -48,9 +48,12 @@ def dump(task: Task, *, inherited: Collection[str] = ()) -> str:
     if task.tags:
         document["tags"] = task.tags
     document["compat"] = list(task.compat)
-    return yaml.dump(
+    text = yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99, line_break="\n"
     )
+    if task.on_node_loss is None:
+        text += f"# on_node_loss: {on_loss_of(task)}\n"
+    return text
 
 
 _HIDDEN = "(hidden)"
@@ -153,6 +156,8 @@ def _policies(task: Task) -> dict[str, Any]:
         written["priority"] = task.priority
     if task.retry is not None:
         written["retry"] = _retry(task.retry)
+    if task.on_node_loss is not None:
+        written["on_node_loss"] = task.on_node_loss
     for field in ("max_duration", "stop_duration"):
         seconds = getattr(task, field)
         if seconds != getattr(default, field):

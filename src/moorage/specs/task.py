@@ -12,7 +12,7 @@ from moorage.specs.instances import Instance
 from moorage.specs.mounts import Mount
 from moorage.specs.ports import Port
 from moorage.specs.resources import Resources
-from moorage.specs.retry import Retry
+from moorage.specs.retry import OnNodeLoss, Retry
 from moorage.specs.schedule import Schedule
 
 Dialect = Literal["native", "dstack", "skypilot"]
@@ -72,6 +72,8 @@ class Task(
     priority: int = 0
     """0 to 100, higher first."""
     retry: Retry | None = None
+    on_node_loss: OnNodeLoss | None = None
+    """None: as `retry.on_loss_of` says."""
     max_duration: float | None = None
     stop_duration: float | None = DEFAULT_STOP_DURATION
     schedule: Schedule | None = None

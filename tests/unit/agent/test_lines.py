@@ -40,6 +40,8 @@ def test_a_line_is_served_in_its_order_and_each_by_itself() -> None:
 class _Attempt:
     """Walks until the test says that it is done."""
 
+    fenced = False
+
     def __init__(self, claim: Claim, node: Node, ended: Any) -> None:
         self.claim, self.node, self.ended = claim, node, ended
         self.over = asyncio.Event()

@@ -181,7 +181,8 @@ def test_what_should_not_run_is_ended_then_forgotten(desk, say, key):
     desk.started()
     effects = desk.report(say.running(key))
     assert say.brief(effects) == [f"-> 1 stop {key} 0 abort", "-> 1 ack"]
-    assert say.brief(desk.report(say.done(key))) == ["-> 1 ack", f"-> 1 forget {key}"]
+    # Its room is free again.
+    assert say.brief(desk.report(say.done(key))) == ["wake", "-> 1 ack", f"-> 1 forget {key}"]
     assert isinstance(desk.job().state, Running)
 
 

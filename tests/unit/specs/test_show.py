@@ -78,6 +78,7 @@ max_duration: 2h
 stop_duration: 'off'
 compat:
 - dstack
+# on_node_loss: wait
 """
     )
 

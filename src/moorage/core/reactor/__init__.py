@@ -15,7 +15,7 @@ from moorage.core.reactor.fleets import (
     on_host_gone,
 )
 from moorage.core.reactor.health import on_health
-from moorage.core.reactor.nodes import on_hello, on_node_down
+from moorage.core.reactor.nodes import on_hello, on_node_down, on_node_lost
 from moorage.core.reactor.reports import on_report
 from moorage.core.reactor.schedule import schedule
 from moorage.core.reactor.submit import Submitted, on_submit, submission
@@ -36,6 +36,7 @@ __all__ = [
     "on_host",
     "on_host_gone",
     "on_node_down",
+    "on_node_lost",
     "on_report",
     "on_resume",
     "on_submit",

@@ -64,6 +64,11 @@ def _next_try(run: Run, job: Job, verdict: Verdict, now: float) -> float | None:
     a lack of room always queues.
     """
     retry = run.task.retry
+    if verdict.lost:
+        if run.task.on_node_loss == "restart":
+            return now
+        if run.task.on_node_loss == "lost":
+            return None
     if retry is None or verdict.retry is None or verdict.retry not in retry.on_events:
         return None
     at = now + _delay(job)

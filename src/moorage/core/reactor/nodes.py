@@ -5,7 +5,7 @@ from __future__ import annotations
 from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Stir, Wake
-from moorage.core.job import Job, Live, Prefilled, ranks_of
+from moorage.core.job import Job, Live, Prefilled, Stopping, ranks_of
 from moorage.core.node import Node
 from moorage.core.reactor.cancel import stop
 from moorage.core.reactor.fleets import bind
@@ -15,13 +15,17 @@ from moorage.core.reactor.reports import absorb, lose
 from moorage.core.reactor.turns import requeue, wait
 from moorage.ids import NodeId
 from moorage.protocol.agent import DropLogs, Forget, Hello, Retract
+from moorage.specs.retry import on_loss_of
 
 
-def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
+def on_hello(
+    cluster: Cluster, hello: Hello, now: float, away: float | None = None
+) -> list[Effect]:
     """Take what the node holds as reports, and answer with the difference to what it should.
 
     The node's number is `cluster.node_names[hello.node]` afterwards. Nothing sent on an earlier
-    connection may reach the agent any more.
+    connection may reach the agent any more. `away`: for how many seconds it was not heard of, if
+    that is known.
     """
     known = cluster.node_names.get(hello.node)
     before = None if known is None else cluster.nodes[known]
@@ -31,7 +35,8 @@ def on_hello(cluster: Cluster, hello: Hello, now: float) -> list[Effect]:
     effects: list[Effect] = [rows.upsert_node(node), *bind(cluster, node)]
     effects += ask_health(cluster, node)
     if not was_up:
-        effects.append(Emit("node.up", node=node.id))
+        data = {"away": None if away is None else round(away, 1), "rebooted": rebooted}
+        effects.append(Emit("node.up", node=node.id, data=data))
     told, forget = absorb(cluster, node.id, hello.held, now)
     effects += told
     if forget:
@@ -91,13 +96,37 @@ def _in_line(
     return [wait(cluster, job, node.id)]
 
 
-def on_node_down(cluster: Cluster, node: NodeId, now: float) -> list[Effect]:
-    """The connection is gone. Its jobs stay as they are: they may well go on running, and the
-    next Hello says what became of them."""
+def on_node_down(cluster: Cluster, node: NodeId, now: float, silent: float = 0.0) -> list[Effect]:
+    """The connection is gone, after so many seconds without a word. Its jobs stay as they are:
+    they may well go on running, and the next Hello says what became of them."""
     found = cluster.nodes[node]
     if not found.up:
         return []
     found.up = False
-    found.last_seen = now
+    found.last_seen = now - silent
     stir = [Stir()] if found.name in cluster.hosts_by_node else []
-    return [rows.upsert_node(found), Emit("node.down", node=node), *stir]
+    return [
+        rows.upsert_node(found),
+        Emit("node.down", node=node, data={"silent": round(silent, 1)}),
+        *stir,
+    ]
+
+
+def on_node_lost(cluster: Cluster, node: NodeId, now: float, away: float = 0.0) -> list[Effect]:
+    """It was not heard of for longer than its lease. What was fenced there is over by now, and
+    what stood in line there will not begin: both may be given up. The rest waits for the node."""
+    found = cluster.nodes[node]
+    if found.up or found.lost:
+        return []
+    found.lost = True
+    effects: list[Effect] = [rows.upsert_node(found)]
+    effects.append(Emit("node.lost", node=node, data={"away": round(away, 1)}))
+    for number in [number for line in found.lines.values() for number in line]:
+        effects += requeue(cluster, cluster.jobs[number], now)
+    for number in sorted(found.claims):
+        job = cluster.jobs[number]
+        given_up = job.stopping == Stopping.ABORT
+        if given_up or on_loss_of(cluster.runs[job.run].task) != "wait":
+            message = f"node {found.name} was lost: no sign of life for {away:.0f} s"
+            effects += lose(cluster, job, node, message, now, "node-lost")
+    return [*effects, Wake()]

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 
 from moorage.core import rows
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Send
+from moorage.core.effects import Effect, Send, Wake
 from moorage.core.job import Event, Finishing, Job, Live, Prefilled, Running, Starting, ranks_of
+from moorage.core.node import Node
 from moorage.core.progress import began, lasted, newer, outcome_of
 from moorage.core.reactor import ranks
 from moorage.core.reactor.ends import end
 from moorage.core.reactor.feed import job_event, settle
 from moorage.core.reactor.turns import leave_line, take_place
 from moorage.ids import NodeId
-from moorage.protocol.agent import Ack, Forget, Held, Outcome, Report, Stop
+from moorage.protocol.agent import Ack, Forget, Held, Outcome, OutcomeKind, Report, Stop
 
 
 def on_report(cluster: Cluster, node: NodeId, report: Report, now: float) -> list[Effect]:
@@ -46,19 +47,31 @@ def absorb(
             "retracted",
         ):  # not to be here: end it, and its `done` is forgotten
             effects.append(Send(node, Stop(claim.key, grace=0, abort=True)))
+            if claim.state != "waiting":
+                cluster.nodes[node].ghosts.add(claim.key)
         if claim.state == "done":
             forget.append(claim.key)
+            effects += _exorcise(cluster.nodes[node], claim.key)
     return effects, forget
 
 
-def lose(cluster: Cluster, job: Job, node: NodeId, message: str, now: float) -> list[Effect]:
+def lose(
+    cluster: Cluster,
+    job: Job,
+    node: NodeId,
+    message: str,
+    now: float,
+    kind: OutcomeKind = "lost",
+) -> list[Effect]:
     """What the attempt has on this node is known to be dead, and nobody will report it."""
     if not isinstance(job.state, Live):
         return []
     rank = job.rank_on(node)
     report = ranks_of(job.state)[rank].report
+    if report is not None and report.state == "done":
+        return []
     phases = [] if report is None else report.phases
-    outcome = Outcome("lost", message=message)
+    outcome = Outcome(kind, message=message)
     return _advance(cluster, job, node, Held(job.rank_key(rank), "done", phases, outcome), now)
 
 
@@ -94,6 +107,14 @@ def _advance(cluster: Cluster, job: Job, node: NodeId, held: Held, now: float) -
     if events:
         return [attempt, rows.update_job(job), *settle(cluster, run, now), *events]
     return [attempt]
+
+
+def _exorcise(node: Node, key: str) -> list[Effect]:
+    """Nothing is left of it: what it took of the node is free."""
+    if key not in node.ghosts:
+        return []
+    node.ghosts.discard(key)
+    return [] if node.ghosts else [Wake()]
 
 
 def _not_over(held: Held) -> bool:

@@ -14,7 +14,7 @@ from moorage.engine.links import Link
 from moorage.engine.loop import Engine
 from moorage.errors import Forbidden, MoorageError, Unavailable
 from moorage.protocol import VERSION
-from moorage.protocol.agent import Dropped, Hello, Report, ToServer, decode_to_server
+from moorage.protocol.agent import Beat, Dropped, Hello, Report, ToServer, decode_to_server
 from moorage.protocol.health import Health
 from moorage.server import auth
 from moorage.server.replies import error_reply
@@ -112,6 +112,8 @@ async def _listen(engine: Engine, link: Link, socket: WebSocket) -> None:
         message = await _receive(socket)
         if isinstance(message, Report):
             engine.report(link, message)
+        elif isinstance(message, Beat):
+            engine.beat(link, message.number)
         elif isinstance(message, Dropped):
             engine.dropped(link, message.keys)
         elif isinstance(message, Health):

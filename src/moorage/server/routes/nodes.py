@@ -11,6 +11,7 @@ from moorage.core import reactor
 from moorage.core.cluster import Cluster
 from moorage.core.node import Node
 from moorage.core.reactor.drain import is_empty
+from moorage.engine.loop import Engine
 from moorage.errors import Conflict, NotFound
 from moorage.protocol.api import NodePage, NodeView
 from moorage.protocol.fleets import RebootCheck
@@ -29,8 +30,9 @@ class NodePath(Struct, frozen=True, forbid_unknown_fields=True):
 async def list_nodes(call: Call[NoParams, NoBody]) -> NodePage:
     """Every node ever seen, with what is reserved on it; but for those whose host has left its
     fleet."""
-    nodes = call.services.engine.cluster.nodes.values()
-    return NodePage([_view(node) for node in nodes if not node.gone])
+    engine = call.services.engine
+    nodes = engine.cluster.nodes.values()
+    return NodePage([_view(engine, node) for node in nodes if not node.gone])
 
 
 async def drain_node(call: Call[NodePath, NoBody]) -> NodeView:
@@ -38,7 +40,7 @@ async def drain_node(call: Call[NodePath, NoBody]) -> NodeView:
     engine = call.services.engine
     node = _named(engine.cluster, call.params.name)
     await engine.perform(partial(reactor.on_drain, engine.cluster, node.id))
-    return _view(node)
+    return _view(engine, node)
 
 
 async def resume_node(call: Call[NodePath, NoBody]) -> NodeView:
@@ -49,7 +51,7 @@ async def resume_node(call: Call[NodePath, NoBody]) -> NodeView:
     if host is not None and host.state == "leaving":
         raise Conflict(f"node {node.name} is leaving the fleet {host.fleet}")
     await engine.perform(partial(reactor.on_resume, engine.cluster, node.id))
-    return _view(node)
+    return _view(engine, node)
 
 
 async def check_reboot(call: Call[NodePath, NoBody]) -> RebootCheck:
@@ -76,11 +78,11 @@ def _named(cluster: Cluster, name: str) -> Node:
     raise NotFound(f"no node {name}; known: {', '.join(known[:SHOWN]) or 'none'}")
 
 
-def _view(node: Node) -> NodeView:
+def _view(engine: Engine, node: Node) -> NodeView:
     return NodeView(
         id=node.id,
         name=node.name,
-        state="up" if node.up else "down",
+        state=node.state,
         resources=node.resources,
         isolation=node.isolation,
         version=node.version,
@@ -96,6 +98,7 @@ def _view(node: Node) -> NodeView:
         used_gpus=len(node.used_gpus),
         jobs=len(node.claims),
         last_seen=node.last_seen,
+        flapping=engine.leases.flapping(node.id),
     )
 
 

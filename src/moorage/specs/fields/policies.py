@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 from moorage.specs.checks import check_cron
 from moorage.specs.fields.field import Field, Origin, require_table
 from moorage.specs.nodes import Map
-from moorage.specs.retry import Retry, RetryEvent
+from moorage.specs.retry import OnNodeLoss, Retry, RetryEvent
 from moorage.specs.schedule import Schedule
 from moorage.specs.schemas import DURATION, FLAG, LIMIT, NAME, mapping, one_or_many, words
 from moorage.specs.values import Value
@@ -101,6 +101,17 @@ RETRY_FIELD = Field(
     PROFILE,
     form="`true`, `false`, `{on_events, duration}`",
     default="`false`",
+)
+LOSSES: tuple[str, ...] = get_args(OnNodeLoss)
+ON_NODE_LOSS = Field(
+    "on_node_loss",
+    "What happens to a job whose node is away for longer than `node_lease`: it is ended there and "
+    "begun again, it waits for the node, or it is ended there and has failed.",
+    lambda v: v.choice(LOSSES),
+    words(*LOSSES),
+    "moorage",
+    form=", ".join(f"`{loss}`" for loss in LOSSES),
+    default="`restart` where `retry` covers `interruption`, else `wait`",
 )
 MAX_DURATION = Field(
     "max_duration",

@@ -23,6 +23,7 @@ from moorage.specs.fields.placement import (
 )
 from moorage.specs.fields.policies import (
     MAX_DURATION,
+    ON_NODE_LOSS,
     RETRY,
     RETRY_FIELD,
     SCHEDULE,
@@ -91,6 +92,7 @@ TASK: Table = (
     *GANG,
     PRIORITY,
     RETRY_FIELD,
+    ON_NODE_LOSS,
     MAX_DURATION,
     STOP_DURATION,
     SCHEDULE_FIELD,
