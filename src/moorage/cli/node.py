@@ -174,6 +174,8 @@ def _state(view: NodeView) -> str:
         return "draining" if view.jobs else "drained"
     if view.state == "up" and view.health:
         return "unhealthy"
+    if view.state == "up" and view.flapping:
+        return "flapping"
     return "warning" if view.state == "up" and view.warning else view.state
 
 

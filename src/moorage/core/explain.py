@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moorage.core.cluster import Cluster
 from moorage.core.gang import choose, most_ranks, room_for
-from moorage.core.job import Job, Prefilled, Queued, Starting, ranks_of
+from moorage.core.job import Job, Live, Prefilled, Queued, Starting, ranks_of
 from moorage.core.named import candidates, is_awaited, no_containers, some, unknown, why_none
 from moorage.core.node import Node
 from moorage.core.progress import began
@@ -27,10 +27,12 @@ class Lack:
 
 
 def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> str:
-    """What the job waits for, to be read after these words; empty where it is neither queued nor
-    one of whose ranks some have not started. `brief` does not count who is ahead, which takes as
-    long as the queue is."""
+    """What the job waits for, to be read after these words; empty where it is neither queued, nor
+    on a node that is away, nor one of whose ranks some have not started. `brief` does not count
+    who is ahead, which takes as long as the queue is."""
     state = job.state
+    if isinstance(state, Live) and (away := _away(cluster, state, now)):
+        return away
     if isinstance(state, Starting) and job.gang:
         return f"all of its ranks to start: {_begun(state)}/{len(job.gang)} ranks run"
     if isinstance(state, Prefilled):
@@ -43,6 +45,21 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
         return f"its next try, in {format_duration(state.not_before - now)}"
     ahead = None if brief else cluster.queue.ahead(job.order)
     return _waits(cluster, job.gang or (job.shape,), ahead)
+
+
+def _away(cluster: Cluster, state: Live, now: float) -> str:
+    """Of the nodes that it is on, the first without a connection."""
+    for rank in ranks_of(state):
+        node = cluster.nodes[rank.node]
+        over = rank.report is not None and rank.report.state == "done"
+        if not (node.up or over):
+            since = "" if node.last_seen is None else _ago(now - node.last_seen)
+            return f"node {node.name}, which is {node.state}{since}"
+    return ""
+
+
+def _ago(seconds: float) -> str:
+    return f", last heard of {format_duration(max(0.0, seconds))} ago"
 
 
 def _begun(state: Starting) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moorage.core import rows
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Emit, Send
+from moorage.core.effects import Effect, Emit
 from moorage.core.job import (
     Cancelled,
     Event,
@@ -17,11 +17,12 @@ from moorage.core.job import (
     ranks_of,
 )
 from moorage.core.reactor.feed import job_event, settle
+from moorage.core.reactor.reports import lose
+from moorage.core.reactor.stops import stop
 from moorage.core.reasons import schedule_stopped, stopped_before_start
 from moorage.core.run import Run
 from moorage.errors import NotFound
 from moorage.ids import NodeId, RunId
-from moorage.protocol.agent import Stop
 
 
 def on_cancel(cluster: Cluster, run: RunId, abort: bool, now: float) -> list[Effect]:
@@ -33,7 +34,7 @@ def on_cancel(cluster: Cluster, run: RunId, abort: bool, now: float) -> list[Eff
     if (found := cluster.runs.get(run)) is None:
         raise NotFound(f"run {run} is not live")
     wish = Stopping.ABORT if abort else Stopping.STOP
-    if wish <= found.stopping:
+    if wish <= found.stopping and not (abort and _stranded(cluster, found)):
         return []
     before = found.state
     found.stopping = wish
@@ -46,6 +47,10 @@ def on_cancel(cluster: Cluster, run: RunId, abort: bool, now: float) -> list[Eff
         job = cluster.jobs[number]
         job.stopping = wish
         effects += _stop(cluster, found, job, now)
+        if abort:
+            effects += _give_up(cluster, job, now)
+    if run not in cluster.runs:  # given up with its last job
+        return effects
     return [*effects, *settle(cluster, found, now)]
 
 
@@ -63,14 +68,27 @@ def _stop(cluster: Cluster, run: Run, job: Job, now: float) -> list[Effect]:
     return [rows.update_job(job), job_event(job)]
 
 
+def _lost_under(cluster: Cluster, job: Job) -> list[NodeId]:
+    """Nodes that hold a rank of it, and are lost."""
+    if not isinstance(job.state, Live):
+        return []
+    there = [rank.node for rank in ranks_of(job.state) if not _over(rank)]
+    return [node for node in there if cluster.nodes[node].lost]
+
+
+def _stranded(cluster: Cluster, run: Run) -> bool:
+    return any(_lost_under(cluster, cluster.jobs[number]) for number in run.live)
+
+
+def _give_up(cluster: Cluster, job: Job, now: float) -> list[Effect]:
+    """Nothing of the job is begun again, so nobody needs to know what becomes of it there: its
+    node ends it when it returns."""
+    effects: list[Effect] = []
+    for node in _lost_under(cluster, job):
+        message = f"node {cluster.nodes[node].name} is lost; what runs there ends when it returns"
+        effects += lose(cluster, job, node, message, now, "node-lost")
+    return effects
+
+
 def _over(rank: Rank) -> bool:
     return rank.report is not None and rank.report.state == "done"
-
-
-def stop(run: Run, job: Job, node: NodeId) -> Send:
-    """Tell the agent to end what it has of the present attempt: a user wants it, or another rank
-    has ended it."""
-    key = job.rank_key(job.rank_on(node))
-    if job.stopping == Stopping.ABORT:
-        return Send(node, Stop(key, grace=0, abort=True))
-    return Send(node, Stop(key, grace=run.task.stop_duration))

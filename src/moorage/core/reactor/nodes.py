@@ -7,11 +7,11 @@ from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Stir, Wake
 from moorage.core.job import Job, Live, Prefilled, Stopping, ranks_of
 from moorage.core.node import Node
-from moorage.core.reactor.cancel import stop
 from moorage.core.reactor.fleets import bind
 from moorage.core.reactor.health import ask_health
 from moorage.core.reactor.ranks import due, ending, start, unfinished
 from moorage.core.reactor.reports import absorb, lose
+from moorage.core.reactor.stops import stop
 from moorage.core.reactor.turns import requeue, wait
 from moorage.ids import NodeId
 from moorage.protocol.agent import DropLogs, Forget, Hello, Retract

@@ -16,9 +16,9 @@ from moorage.core.effects import Effect, Emit, Send
 from moorage.core.job import Event, Finishing, Job, Live, Rank, Running, Starting, ranks_of
 from moorage.core.launch import build_launch
 from moorage.core.progress import began, newer, outcome_of
-from moorage.core.reactor.cancel import stop
 from moorage.core.reactor.ends import end
 from moorage.core.reactor.feed import job_event, settle
+from moorage.core.reactor.stops import stop
 from moorage.core.run import Run
 from moorage.core.team import team_of
 from moorage.ids import NodeId

@@ -94,8 +94,10 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
     told: dict[object, str] = {}
     if len(queued) > EXPLAINED:
         queued = queued[: EXPLAINED // 2] + queued[-EXPLAINED // 2 :]
-    starting = [n for n, run in enumerate(page.runs) if run.state == "starting"]
-    for number in queued + starting:
+    away = any(not node.up for node in engine.cluster.nodes.values())
+    states = ("starting", "running", "finishing") if away else ("starting",)
+    live = [n for n, run in enumerate(page.runs) if run.state in states]
+    for number in queued + live:
         page.runs[number] = _waiting(engine, page.runs[number], told)
     return page
 
@@ -173,7 +175,7 @@ async def view(engine: Engine, ref: str) -> RunView:
 
     def explained(job: JobView) -> JobView:
         live = engine.cluster.jobs.get(JobId(job.id))
-        if live is None or job.state not in ("queued", "starting"):
+        if live is None:
             return job
         return msgspec.structs.replace(job, waits_for=explain(engine.cluster, live, now))
 
