@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from moorage.core.cluster import Cluster
 from moorage.core.gang import choose, most_ranks, room_for
 from moorage.core.job import Job, Live, Prefilled, Queued, Starting, ranks_of
-from moorage.core.named import candidates, is_awaited, no_containers, some, unknown, why_none
+from moorage.core.named import (
+    admitted,
+    candidates,
+    is_awaited,
+    no_containers,
+    some,
+    unknown,
+    why_none,
+)
 from moorage.core.node import Node
 from moorage.core.progress import began
 from moorage.core.shape import GpuShape, Shape, shapes_of
@@ -89,8 +97,11 @@ def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
         return missing
     if problems := no_containers(cluster, where):
         return problems
+    # Asked for each job that is submitted: the first node that fits settles it.
+    if room_for(admitted(cluster, where), shapes) or is_awaited(cluster, where):
+        return []
     nodes = candidates(cluster, where)
-    if not nodes or room_for(nodes, shapes) or is_awaited(cluster, where):
+    if not nodes:
         return []
     lacks = _never_any(nodes, shapes)
     if not lacks:

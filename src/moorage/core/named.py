@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from moorage.core.cluster import Cluster
@@ -14,9 +14,14 @@ from moorage.specs.fleet import LOCAL
 _SHOWN = 3
 
 
-def candidates(cluster: Cluster, where: Where | None) -> list[Node]:
+def admitted(cluster: Cluster, where: Where | None) -> Iterator[Node]:
     """Nodes that a job may use, connected or not."""
-    return [node for node in cluster.nodes.values() if not node.gone and node.admitted(where)]
+    return (node for node in cluster.nodes.values() if not node.gone and node.admitted(where))
+
+
+def candidates(cluster: Cluster, where: Where | None) -> list[Node]:
+    """The same, all of them."""
+    return list(admitted(cluster, where))
 
 
 def unknown(cluster: Cluster, where: Where | None) -> list[Problem]:
