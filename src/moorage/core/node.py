@@ -162,7 +162,8 @@ class Node:
         self.used_millicpus += claim.millicpus
         self.used_memory += claim.memory
         self.used_disk += claim.disk
-        self.used_gpus.update(claim.gpus)
+        if claim.gpus:
+            self.used_gpus.update(claim.gpus)
 
     def release(self, job: JobId) -> None:
         """Give back all that the job took."""

@@ -76,9 +76,9 @@ class Queue:
 
     def remove(self, job: JobId) -> None:
         """Take a job out, wherever it is."""
-        if self._delayed.pop(job, None) is not None:
+        if (group := self._ready.pop(job, None)) is None:
+            del self._delayed[job]
             return
-        group = self._ready.pop(job)
         group.size -= 1
         if not group.size:
             if group.gang:
