@@ -79,7 +79,7 @@ def enter(job: Job) -> None:
         if known < 0 or family.start_time(job.pid) != job.start:
             raise NotEntered("the job's process has ended")
         status = _status(job.pid)
-        limit = resource.prlimit(job.pid, resource.RLIMIT_DATA)
+        limit = _data_limit(job.pid)
         for directory in job.groups:
             _write(f"{directory}/cgroup.procs", "0")
         mapped = _join(job.pid)
@@ -173,6 +173,19 @@ def _become(status: dict[str, list[str]]) -> None:
     if (uid, gid) != (os.geteuid(), os.getegid()):
         os.setgid(gid)
         os.setuid(uid)
+
+
+def _data_limit(pid: int) -> tuple[int, int]:
+    """Soft and hard; asking by a system call is for the owner of a process only."""
+    for line in _read(f"/proc/{pid}/limits").decode().splitlines():
+        if line.startswith("Max data size"):
+            soft, hard = line.split()[3:5]
+            return _limit(soft), _limit(hard)
+    return resource.RLIM_INFINITY, resource.RLIM_INFINITY
+
+
+def _limit(text: str) -> int:
+    return int(text) if text.isdigit() else resource.RLIM_INFINITY
 
 
 def _status(pid: int) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ def ssh_config(install: bool) -> None:
     """Let ssh, scp and rsync know runs by name.
 
     Writes the settings of all runs that are there to `ssh/config` in MOORAGE_HOME, which one line
-    in your ~/.ssh/config includes. With it in place, `apply` and `run` keep them up to date.
+    in your ~/.ssh/config includes. Run it again when new runs are there.
 
     \b
     Examples:
