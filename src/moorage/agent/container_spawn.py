@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from moorage.agent import family, hostfile, script
+from moorage.agent import family, hostfile, peers, script
 from moorage.agent.claims import key_of
 from moorage.agent.gpus.devices import NONE, Devices, rules
 from moorage.agent.images import Image
@@ -16,7 +16,6 @@ from moorage.agent.keeping import SpawnRequest
 from moorage.agent.process import DEFAULT_PIDS, WORKDIR, ProcessError
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch
-from moorage.protocol.container import Container
 from moorage.specs.mounts import HostPath
 
 OWN = "/run/moorage"
@@ -54,6 +53,7 @@ def prepare(
     # The user of the container reads it; of the node, nobody passes the attempt's directory.
     _write(directory / "script", script.compose(launch.commands, f"{OWN}/command"), 0o644)
     hostfile.write(launch, str(directory))
+    gate = peers.write(launch, str(directory), f"{OWN}/{peers.NAME}")
     limits = launch.limits
     return SpawnRequest(
         key=key_of(launch),
@@ -63,27 +63,28 @@ def prepare(
         cwd=working_directory(launch, image),
         output=str(output),
         mounts=operations(launch, directory, binds),
-        container=_wanted(launch.container, image, directory, isolation, limits.memory),
+        container=_wanted(launch, image, directory, isolation),
         cgroup=None
         if isolation.cgroup is not None
         else {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids or DEFAULT_PIDS},
+        gate=gate,
         denied=rules(devices.denied(limits.gpus)),
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
     )
 
 
-def _wanted(
-    container: Container, image: Image, directory: Path, isolation: Isolation, memory: int | None
-) -> dict[str, Any]:
+def _wanted(launch: Launch, image: Image, directory: Path, isolation: Isolation) -> dict[str, Any]:
+    shared = () if launch.peers is None else (peers.NAME,)
+    assert launch.container is not None
     return {
         "root": str(image.root or ""),
         "file": str(image.file or ""),
         "offset": image.offset,
-        "user": container.user or image.settings.user,
-        "privileged": container.privileged,
-        "process_memory": memory if isolation.cgroup is not None else None,
-        "own": [str(directory / name) for name in ("work", "scratch")],
+        "user": launch.container.user or image.settings.user,
+        "privileged": launch.container.privileged,
+        "process_memory": None if isolation.cgroup is None else launch.limits.memory,
+        "own": [str(directory / name) for name in ("work", "scratch", *shared)],
     }
 
 
@@ -144,6 +145,7 @@ def environment(
         "MOORAGE_WORKDIR": str(WORKDIR),
         family.MARKER: family.mark(str(directory)),
     }
+    peers.tell(launch, f"{OWN}/{peers.NAME}", env)
     if "dstack" in launch.compat:
         env.setdefault("DSTACK_WORKING_DIR", str(WORKDIR))
         env.setdefault("DSTACK_REPO_DIR", str(WORKDIR))
@@ -162,6 +164,8 @@ def operations(launch: Launch, directory: Path, binds: Sequence[Bind]) -> list[l
     ]
     if launch.hosts:
         wanted.append((f"{directory}/{hostfile.NAME}", f"{OWN}/{hostfile.NAME}", True))
+    if launch.peers is not None:
+        wanted.append((f"{directory}/{peers.NAME}", f"{OWN}/{peers.NAME}", True))
     for bind in sorted(binds, key=lambda bind: len(bind.target.parts)):
         if bind.target != WORKDIR:
             wanted.append((str(bind.source), str(bind.target), bind.read_only))

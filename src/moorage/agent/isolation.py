@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Callable
 from pathlib import Path
 
-from moorage.agent import mounting, sandbox
+from moorage.agent import mounting, peers, sandbox
 from moorage.agent.cgroup import Cgroups, hierarchies, read_all
 from moorage.agent.keeper import group_name
 from moorage.agent.launching import may_mount
@@ -27,6 +27,7 @@ def probe(home: Path) -> Isolation:
         user=user,
         containers=mounts or _tried(_try_overlay),
         devices=_why_no_devices(),
+        ssh=peers.why_not(),
     )
 
 

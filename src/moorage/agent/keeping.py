@@ -73,6 +73,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     max_duration: float | None = None
     grace: float | None = None
     """Seconds from SIGTERM to SIGKILL after max_duration; None: no SIGKILL."""
+    gate: bool = False
+    """Other ranks of the job may come in by ssh."""
     fenced: bool = False
     """It is killed where the node's lease ends."""
 

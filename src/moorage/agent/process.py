@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from moorage.agent import family, hostfile, script, words
+from moorage.agent import family, hostfile, peers, script, words
 from moorage.agent.claims import key_of
 from moorage.agent.gpus.devices import NONE, Devices, rules
 from moorage.agent.inventory import find_python
@@ -73,6 +73,7 @@ def prepare(
             _link_bind(bind, view)
     env = environment(launch, directory, view, shell, devices)
     hostfile.write(launch, str(directory))
+    gate = peers.write(launch, str(directory), f"{directory}/{peers.NAME}")
     argv, direct = _command(launch, directory, shell, env, isolation)
     return SpawnRequest(
         key=key_of(launch),
@@ -84,6 +85,7 @@ def prepare(
         output=str(output),
         mounts=mounts,
         cgroup=_limits(launch) if isolation.cgroup is None else None,
+        gate=gate,
         denied=rules(devices.denied(launch.limits.gpus)),
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
@@ -178,6 +180,7 @@ def environment(
     }
     if launch.python is not None:
         env["PATH"] = f"{directory}/bin:{env['PATH']}"
+    peers.tell(launch, f"{directory}/{peers.NAME}", env)
     if "dstack" in launch.compat:
         env.setdefault("DSTACK_WORKING_DIR", str(view))
         env.setdefault("DSTACK_REPO_DIR", str(view))

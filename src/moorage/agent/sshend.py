@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-_PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/bin:/bin"
+PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/bin:/bin"
 _NO_SERVER = (
     "this node has no OpenSSH server program (sshd); install the package openssh-server there "
     "(it need not run), or use `moorage exec`"
@@ -74,19 +74,22 @@ ForceCommand {command}
 """
 
 
+def find_server() -> str | None:
+    """The program, where there is one."""
+    return shutil.which("sshd", path=PLACES)
+
+
 def serve(job: Job, wanted: dict[str, Any], agent: socket.socket, ended: int) -> None:
     """Serve one connection; `ended` is readable when the job's process has ended. OSError,
     NotEntered."""
-    server = shutil.which("sshd", path=_PLACES)
+    server = find_server()
     if server is None:
         raise NotEntered(_NO_SERVER)
-    if os.geteuid() == 0:
-        os.makedirs(_PRIVATE, 0o755, exist_ok=True)
     home = os.path.join(job.directory, "ssh")
     os.makedirs(home, 0o700, exist_ok=True)
     key = _host_key(home)
     name = f"visit-{os.getpid()}"
-    files = _configure(job, home, name, wanted["public_key"])
+    files = configure(job, home, name, wanted["public_key"])
     log = os.open(f"{home}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     visitend.answer(agent, host_key=key)
     try:
@@ -106,7 +109,7 @@ def _serve(argv: list[str], agent: socket.socket, log: int, ended: int) -> None:
                 signal.signal(number, signal.SIG_DFL)
             for source, target in ((agent.fileno(), 0), (agent.fileno(), 1), (log, 2)):
                 os.dup2(source, target)
-            os.execve(argv[0], argv, {"PATH": _PLACES})
+            os.execve(argv[0], argv, {"PATH": PLACES})
         finally:
             os._exit(entering.NOT_STARTED)
     agent.close()  # its end is the server's to see
@@ -125,7 +128,7 @@ def _host_key(home: str) -> str:
         own = f"{path}.{os.getpid()}"
         done = subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "moorage", "-f", own],
-            env={"PATH": _PLACES},
+            env={"PATH": PLACES},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -148,8 +151,10 @@ def _adopt(own: str, path: str) -> None:
         os.unlink(own)
 
 
-def _configure(job: Job, home: str, name: str, public_key: str) -> list[str]:
-    """Write what one server reads; the files."""
+def configure(job: Job, home: str, name: str, public_key: str) -> list[str]:
+    """Write what one server reads; the files. OSError."""
+    if os.geteuid() == 0:
+        os.makedirs(_PRIVATE, 0o755, exist_ok=True)
     told = {slot: getattr(job, slot) for slot in Job.__slots__}
     source = sys.path[0]
     command = [

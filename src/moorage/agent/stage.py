@@ -20,7 +20,7 @@ from types import TracebackType
 
 import msgspec
 
-from moorage.agent import container_spawn, mountpoints, process, removal, verdict
+from moorage.agent import container_spawn, mountpoints, peers, process, removal, verdict
 from moorage.agent.claims import Claim
 from moorage.agent.containers import HELD, Containers
 from moorage.agent.gpus.devices import Devices
@@ -276,8 +276,7 @@ class Attempt:
     async def _backward(self) -> None:
         if self._claim.ended("run"):
             with self._in("flush"):
-                # No mount of this version holds anything back: volumes are written through.
-                pass
+                pass  # no mount of this version holds anything back: volumes write through
         await self._undo("unmount", self._unmount)
         await self._undo("clean", self._clean)
 
@@ -313,6 +312,7 @@ class Attempt:
             names = DATA[:-2]  # there is nothing that would be in the others
         if launch is None or launch.container is not None:
             names = (*names, HELD)
+        names += peers.OWNED if launch is None or launch.peers is not None else ()
         directory = str(claim.directory)
         return left + await removal.remove([f"{directory}/{name}" for name in names])
 

@@ -14,7 +14,7 @@ import select
 import signal
 import time
 
-from moorage.agent import burial, family, launching
+from moorage.agent import burial, family, launching, visits
 from moorage.agent.cgroup import Cgroups
 from moorage.agent.family import send
 from moorage.agent.fence import Fence
@@ -176,6 +176,8 @@ class Tender:
         limit, grace = job.request["max_duration"], job.request["grace"]
         if limit is not None:
             job.limit = self._loop.later(limit, lambda: self._stop(job, grace, "timeout"))
+        if job.request.get("gate"):
+            visits.open_gate(job, job.request["output"])
         job.request = {}  # it holds the environment, which may hold secrets
         self._answer(job)
         if job.fenced and not self.fence.check():

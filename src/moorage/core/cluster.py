@@ -59,6 +59,8 @@ class Cluster:
     """Hosts of all fleets, by the names of their nodes."""
     draining: set[NodeId] = field(default_factory=set)
     """Nodes that drain and are not empty yet."""
+    secret: bytes = field(default=b"", repr=False, compare=False)
+    """Makes the keys of jobs with several ranks; none without it."""
     restored_jobs: int = 0
     """Jobs up to this number are older than the last restore of the store from a backup: attempts
     of them that the store does not know may have been begun."""

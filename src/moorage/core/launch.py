@@ -35,6 +35,7 @@ def build_launch(run: Run, job: Job, claim: Reservation, team: Team | None = Non
         rank=team.rank,
         nodes=team.nodes,
         hosts=team.hosts if job.gang else [],
+        peers=team.peers,
         commands=commands_of(task, team.rank),
         container=container_of(task),
         shell=task.shell,

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from moorage.core.cluster import Cluster
 from moorage.core.job import Job, Live, ranks_of
-from moorage.core.node import Node
-
-LOOPBACK = "127.0.0.1"
+from moorage.core.peers import LOOPBACK, address, peers_of
+from moorage.protocol.peers import Peers
 
 
 class Team(NamedTuple):
@@ -17,6 +16,7 @@ class Team(NamedTuple):
     rank: int
     addresses: tuple[str, ...]
     gpus: tuple[int, ...]
+    peers: Peers | None = None
 
     @property
     def nodes(self) -> int:
@@ -38,9 +38,5 @@ def team_of(cluster: Cluster, job: Job, rank: int) -> Team:
     assert isinstance(job.state, Live)
     nodes = [cluster.nodes[place.node] for place in ranks_of(job.state)]
     gpus = tuple(len(node.claims[job.id].gpus) for node in nodes)
-    return Team(rank, tuple(map(address, nodes)), gpus)
-
-
-def address(node: Node) -> str:
-    """Where other nodes reach it; one that does not say is on this machine."""
-    return node.address or LOOPBACK
+    peers = peers_of(cluster.secret, job, nodes)
+    return Team(rank, tuple(map(address, nodes)), gpus, peers)

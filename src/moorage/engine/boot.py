@@ -14,6 +14,8 @@ from moorage.engine.names import suggestions
 from moorage.store.base import Statement, Store
 from moorage.store.writer import Writer
 
+_SECRET = {"key": "secret"}
+
 
 def start(
     store: Store,
@@ -68,6 +70,7 @@ def recall(store: Store) -> Cluster:
         hosts=store.read("hosts"),
         node_places=store.read("node_places"),
     )
+    cluster.secret = b"".join(bytes.fromhex(row["value"]) for row in store.read("meta", _SECRET))
     if jobs := _number(store, "restored_jobs"):
         cluster.restored_jobs = jobs
         cluster.restored_attempt = _number(store, "restored_attempt")
@@ -92,6 +95,9 @@ def begin(
 ) -> Engine:
     """An engine for what was recalled. `earlier` is as `earlier_lease` gives it; `shared`: there
     may be other servers. Call it on the loop."""
+    if not cluster.secret:  # the first start of this version
+        cluster.secret = secrets.token_bytes(32)
+        writer.submit([Statement("set_meta", {**_SECRET, "value": cluster.secret.hex()})])
     engine = Engine(
         store,
         writer,

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from moorage.protocol.container import Container
 from moorage.protocol.health import CheckHealth, Health
+from moorage.protocol.peers import Peers
 from moorage.protocol.streams import Purpose
 from moorage.specs.mounts import Mount
 
@@ -88,6 +89,8 @@ class Isolation(Struct, frozen=True, omit_defaults=True):
     """Jobs with an image."""
     devices: str | None = None
     """The kernel keeps jobs from GPUs that are not their own; else they are told which are."""
+    ssh: str | None = None
+    """Other ranks of a job reach the one here by ssh."""
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):
@@ -116,6 +119,8 @@ class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
     nodes: int = 1
     hosts: list[str] = []
     """Where there are several ranks: lines for `MPI_HOSTFILE`, `10.0.0.1 slots=8`."""
+    peers: Peers | None = None
+    """How they reach each other; None for one rank."""
     commands: list[str]
     container: Container | None = None
     """None: a process of the node."""

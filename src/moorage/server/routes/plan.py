@@ -64,7 +64,9 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
 def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> PlanNode:
     shape = shapes_of(task)[0]
     answer = answers.get(node.id)
-    notes = ["it did not answer in time"] if answer is None else answer.notes
+    notes = ["it did not answer in time"] if answer is None else list(answer.notes)
+    if node.isolation.ssh is not None and len(shapes_of(task)) > 1:
+        notes.append(node.isolation.ssh)
     problems = [] if answer is None else answer.problems
     large_enough = node.fits_empty(shape)
     return PlanNode(

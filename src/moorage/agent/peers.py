@@ -1,0 +1,175 @@
+"""SSH between the ranks of a job: keys, configurations and a wrapper round `ssh`, in the attempt's
+directory. All ranks make the same keys from the same secret, so none has to ask another.
+
+`peers/` is the job's, `gate/` the server's (`gate.py`). Both go with the job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import shlex
+from pathlib import Path
+
+from moorage.agent import sshend
+from moorage.protocol.agent import Launch
+from moorage.protocol.peers import Peer, Peers
+
+NAME, GATE = "peers", "gate"
+OWNED = (NAME, GATE)
+"""Of an attempt's directory."""
+NO_SERVER = (
+    "this node has no OpenSSH server program (sshd), so other ranks of a job cannot reach it by "
+    "ssh; install the package openssh-server there (it need not run)"
+)
+_PROGRAMS = ("ssh", "scp", "sftp")
+_AGENTS = (
+    "OMPI_MCA_plm_rsh_agent",
+    "PRTE_MCA_plm_ssh_agent",
+    "HYDRA_LAUNCHER_EXEC",
+    "I_MPI_HYDRA_BOOTSTRAP_EXEC",
+)
+"""Where Open MPI 4, Open MPI 5, MPICH and Intel MPI look for it, also where a shell that begins
+anew has another PATH."""
+_AS_ROOT = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+"""Open MPI refuses to run as root, which is what jobs are on many nodes."""
+_WRAPPER = """\
+#!/bin/sh
+# Knows the other ranks of this job; reaches everything else as ever.
+IFS=:
+for place in $PATH; do
+    if [ "$place" != {own} ] && [ -x "$place/{program}" ]; then
+        exec "$place/{program}" -F {config} "$@"
+    fi
+done
+echo 'moorage: there is no {program} here: install openssh-client (in the image, if any)' >&2
+exit 127
+"""
+_PEER = """\
+Host {names}
+HostName {address}
+Port {port}
+User {user}
+HostKeyAlias {alias}
+IdentityFile "{place}/key"
+IdentitiesOnly yes
+IdentityAgent none
+UserKnownHostsFile "{place}/known_hosts"
+GlobalKnownHostsFile /dev/null
+StrictHostKeyChecking yes
+CheckHostIP no
+UpdateHostKeys no
+PreferredAuthentications publickey
+BatchMode yes
+ConnectionAttempts 60
+ConnectTimeout 10
+ServerAliveInterval 15
+LogLevel ERROR
+"""
+_OTHERS = """\
+Host * {others}
+Include ~/.ssh/config
+Include /etc/ssh/ssh_config
+"""
+_SERVER = """\
+ListenAddress {address}
+Port {port}
+MaxStartups 1000
+"""
+
+
+def why_not() -> str | None:
+    """Why other ranks cannot reach one here; None where they can."""
+    return None if sshend.find_server() else NO_SERVER
+
+
+def write(launch: Launch, directory: str, seen: str) -> bool:
+    """All files of this rank; `seen` is where the job sees `peers/`. False where the job has one
+    rank. Idempotent. OSError."""
+    peers = launch.peers
+    if peers is None:
+        return False
+    own, numbers = peers.ranks[launch.rank], range(len(peers.ranks))
+    for name in (NAME, f"{NAME}/bin", GATE):
+        Path(f"{directory}/{name}").mkdir(0o700, exist_ok=True)
+    private, public = _key(peers, "client")
+    hosts = [_key(peers, f"host {number}") for number in numbers]
+    files = {
+        f"{NAME}/key": private,
+        f"{NAME}/known_hosts": "".join(f"rank{n} {hosts[n][1]}\n" for n in numbers),
+        f"{NAME}/config": config(peers, seen),
+        f"{GATE}/host_key": hosts[launch.rank][0],
+        f"{GATE}/client.pub": f"{public}\n",
+        f"{GATE}/listen.conf": _SERVER.format(address=own.address, port=own.port),
+    }
+    for name, text in files.items():
+        _write(f"{directory}/{name}", text, 0o600)
+    words = {"own": shlex.quote(f"{seen}/bin"), "config": shlex.quote(f"{seen}/config")}
+    for program in _PROGRAMS:
+        text = _WRAPPER.format(program=program, **words)
+        _write(f"{directory}/{NAME}/bin/{program}", text, 0o700)
+    return True
+
+
+def tell(launch: Launch, seen: str, env: dict[str, str]) -> None:
+    """Make programs use the wrapper, by variables; what the job itself says of them stays."""
+    if launch.peers is None:
+        return
+    env["PATH"] = f"{seen}/bin:{env['PATH']}"
+    for name in _AGENTS:
+        env.setdefault(name, f"{seen}/bin/ssh")
+    for name in _AS_ROOT:
+        env.setdefault(name, "1")
+
+
+def config(peers: Peers, seen: str) -> str:
+    """For `ssh -F`. Nothing of the account's own configuration holds for the ranks."""
+    parts: list[str] = []
+    taken: set[str] = set()
+    for number, peer in enumerate(peers.ranks):
+        names = [f"rank{number}", peer.name, peer.address]
+        names = [name for name in dict.fromkeys(names) if name not in taken]
+        taken.update(names)
+        parts.append(_block(number, peer, names, seen))
+    others = " ".join(f"!{name}" for name in sorted(taken))
+    return "".join((*parts, _OTHERS.format(others=others)))
+
+
+def _block(number: int, peer: Peer, names: list[str], seen: str) -> str:
+    text = _PEER.format(
+        names=" ".join(names),
+        address=peer.address,
+        port=peer.port,
+        user=peer.user,
+        alias=f"rank{number}",
+        place=seen.replace("%", "%%"),
+    )
+    if not peer.problem:
+        return text
+    told = shlex.quote(f"moorage: rank {number} on node {peer.name}: {peer.problem}")
+    return f"{text}ProxyCommand echo {told.replace('%', '%%')} >&2; exit 1\n"
+
+
+def _key(peers: Peers, label: str) -> tuple[str, str]:
+    """The private and the public key of this name."""
+    # Here, because only agents with such jobs need that much memory.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    seed = hmac.digest(peers.secret, label.encode(), hashlib.sha256)
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return private.decode(), public.decode()
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with open(os.open(path, flags, mode), "w") as file:
+        file.write(text)
