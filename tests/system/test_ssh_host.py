@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +26,7 @@ from system.ssh_harness import (
 from testbed.bed import Bed, bed_of
 from testbed.host import Host
 from testbed.shape import ACCOUNT, Shape
+from tls import tls_listener
 
 pytestmark = pytest.mark.root
 
@@ -213,13 +213,14 @@ def test_a_host_that_was_cut_off_is_back_as_soon_as_its_tunnel(
 
 
 def test_a_check_tells_what_can_be_reached(bed, tmp_path):
-    with socket.create_server((bed.here.address, 0)) as listening:
-        good = f"http://{bed.here.address}:{listening.getsockname()[1]}"
-        bad = f"http://{bed.here.address}:1"
+    here = bed.here.address
+    with tls_listener(here) as (port, ca), tls_listener(here) as (others, _):
+        good = f"https://{here}:{port}"
+        bad = [f"https://{here}:1", f"https://{here}:{others}"]
 
         async def look() -> None:
             async with reaching(config(bed, bed["h3"]), tmp_path) as host:
-                facts = await host.check([good, bad])
+                facts = await host.check([good, *bad], ca)
             assert facts.reaches == (good,)
             assert facts.hostname == "h3"
             assert (facts.user, facts.privilege) == (ACCOUNT, "sudo")

@@ -4,10 +4,13 @@ the last server named, which are kept in a file for the next agent."""
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from moorage.trust import context, in_the_clear
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -19,12 +22,14 @@ class Addresses:
     """A ring of addresses, of which one is tried at present. Changed on one thread; `known` may
     be read from any."""
 
-    def __init__(self, given: Sequence[str], memory: Path) -> None:
-        """ValueError where one of `given` cannot be an address."""
+    def __init__(self, given: Sequence[str], memory: Path, authority: Path | None = None) -> None:
+        """`authority`: a file (PEM) of whom alone to trust on TLS; None: as the system does.
+        ValueError where one of `given` cannot be an address."""
         for url in given:
             websocket_url(url)
         self._given = tuple(url.rstrip("/") for url in given)
         self._memory = memory
+        self._authority = authority
         self._learned = self._remembered()
         self._present = self._given[0]
 
@@ -42,6 +47,17 @@ class Addresses:
     def known(self) -> tuple[str, ...]:
         """All, each once, the present one first."""
         return tuple(dict.fromkeys((self._present, *self._given, *self._learned)))
+
+    def trust(self, url: str) -> ssl.SSLContext | None:
+        """For a connection to a server; None for a plain one, as on loopback. ConnectionError
+        where that would show the token to others, OSError where the authority cannot be read."""
+        if in_the_clear(url):
+            raise ConnectionRefusedError(
+                "without TLS no token is sent to another machine; use its https address"
+            )
+        if urlsplit(url).scheme not in ("https", "wss"):
+            return None
+        return context(self._authority.read_text("ascii") if self._authority else "")
 
     def next(self) -> None:
         """The present one will not do: go on to the one after it."""

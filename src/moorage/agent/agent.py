@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,6 @@ from moorage.agent.logs import Logs
 from moorage.agent.stage import Node
 from moorage.agent.streams import Visits
 from moorage.agent.supply import Supply
-from moorage.agent.tunnelend import TunnelEnd
 from moorage.agent.upkeep import Processes
 from moorage.data.sources import Sources
 from moorage.protocol.agent import (
@@ -54,12 +53,12 @@ log = logging.getLogger("moorage.agent")
 
 class Agent:
     """One node. `home` is `$MOORAGE_HOME/agent`; `log_limit` in bytes, 0 for none.
-    `servers` are addresses, or the file of a tunnel's end; `address` is where other nodes reach
+    `addresses` are where servers are; `address` is where other nodes reach
     this one, empty where they are all on this machine."""
 
     def __init__(
         self,
-        servers: Sequence[str] | Path,
+        addresses: Addresses,
         home: Path,
         name: str,
         log_limit: int,
@@ -73,10 +72,6 @@ class Agent:
         self._claims = Claims(home / "attempts")
         self._processes = Processes(home)
         self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
-        if isinstance(servers, Path):
-            addresses: Addresses = TunnelEnd(servers)
-        else:
-            addresses = Addresses(servers, home / "servers")
         self._supply = Supply(Sources(home, Download(addresses, home / "token")))
         self._lease = Lease(self._processes.renew, lambda: self._attempts.fall())
         self._link = Link(

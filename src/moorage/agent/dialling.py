@@ -39,10 +39,12 @@ async def dial_stream(addresses: Addresses, token: Path, number: str) -> ClientC
     parts = urlsplit(websocket_url(addresses.present))
     path = parts.path.removesuffix("/v1/agent") + streams.AGENT_PATH.format(id=number)
     url = parts._replace(path=path).geturl()
+    trusted = addresses.trust(url)
     here = await near(url, addresses.owner)
     return await connect(
         url,
         sock=here,
+        ssl=trusted,
         additional_headers={"Authorization": f"Bearer {token.read_text().strip()}"},
         compression=None,
         max_size=LARGEST,

@@ -73,7 +73,7 @@ class Download:
         """What one server gives, after the first `skip` bytes. _Broken, OSError, HTTPException
         where another one may do better."""
         parts = urlsplit(url)
-        connection = _connect(parts)
+        connection = _connect(parts, self._addresses.trust(url))
         try:
             connection.connect()
             _recognize(connection, parts, self._addresses.owner)
@@ -108,10 +108,9 @@ class Download:
         )
 
 
-def _connect(parts: SplitResult) -> http.client.HTTPConnection:
+def _connect(parts: SplitResult, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
-    if parts.scheme in ("https", "wss"):
-        tls = ssl.create_default_context()
+    if tls is not None:
         return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=tls)
     return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
 

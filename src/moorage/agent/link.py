@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.frames import CloseCode
 
 from moorage import protocol
@@ -25,6 +24,7 @@ from moorage.agent import dialling
 from moorage.agent.addresses import Addresses, websocket_url
 from moorage.agent.lease import Lease
 from moorage.agent.pauses import pause
+from moorage.agent.refusals import STANDBY, reason_of
 from moorage.protocol.agent import (
     Ack,
     Beaten,
@@ -49,8 +49,6 @@ _BROKEN = 3
 """Failures that count at most where a server that had greeted is gone without a word: it crashed,
 and is back sooner than a pause that grew with each of its crashes would end."""
 _WELCOME_TIMEOUT = 10.0
-_STANDBY = 1013
-"""Close code of a server that does not lead; the reason is the address of the leader, if any."""
 _PULSE = 4.0
 """Seconds between two signs of life that a server must give where another one could be asked."""
 
@@ -136,7 +134,7 @@ class Link:
             try:
                 await self._connection()
             except (OSError, EOFError, _Refused, InvalidHandshake, ConnectionClosed) as error:
-                self._complain(_reason(error))
+                self._complain(reason_of(error))
                 hinted = self._hinted(error)
                 broken = self._up and isinstance(error, ConnectionClosed) and error.rcvd is None
             # A connection that does not last counts as none: two agents under one name would
@@ -148,7 +146,6 @@ class Link:
             self._hang_up()
             if not hinted:
                 self._addresses.next()
-            self.retry.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause(failures, len(self._addresses.known))):
                     await self.retry.wait()
@@ -156,7 +153,7 @@ class Link:
     def _hinted(self, error: Exception) -> bool:
         """A server that does not lead said which one does."""
         closed = error.rcvd if isinstance(error, ConnectionClosed) else None
-        if closed is None or closed.code != _STANDBY:
+        if closed is None or closed.code != STANDBY:
             return False
         return self._addresses.follow(closed.reason)
 
@@ -165,11 +162,15 @@ class Link:
             token = self._token.read_text().strip()
         except OSError as error:
             raise _Refused(f"{self._token} cannot be read: {error.strerror}") from None
-        url = websocket_url(self._addresses.present)
+        self.retry.clear()  # before the way is looked at: a newer one is tried at once
+        present = self._addresses.present
+        url = websocket_url(present)
+        trusted = self._addresses.trust(url)
         near = await dialling.near(url, self._addresses.owner)
         async with connect(
             url,
             sock=near,
+            ssl=trusted,
             additional_headers={"Authorization": f"Bearer {token}"},
             compression=None,
             max_size=MESSAGE_LIMIT,
@@ -185,16 +186,13 @@ class Link:
             self._told = [held.key for held in hello.held]
             await socket.send(encode(hello))
             first = await self._welcome(socket)
-            duties = (self._write, self._beat, self._feel_pulse, self._leave_old_way)
+            duties = (self._write, self._beat, self._feel_pulse)
             tasks = [asyncio.create_task(duty(socket)) for duty in duties]
+            tasks.append(asyncio.create_task(self._leave_old_way(socket, present)))
             try:
-                for message in first:
-                    self._take(message)
+                self._take_all(first)
                 async for raw in socket:
-                    if not self._lease.valid():  # these may be old: the server has given up on us
-                        raise _Refused("there was no contact for too long")
-                    for message in decode(raw):
-                        self._take(message)
+                    self._take_all(decode(raw))
             finally:
                 await _end(tasks)
         raise _Refused(f"the server closed the connection ({socket.close_reason or 'no reason'})")
@@ -208,7 +206,7 @@ class Link:
             raise _Refused("the server does not answer the greeting") from None
         except ConnectionClosed as error:
             if error.rcvd and error.rcvd.code == CloseCode.PROTOCOL_ERROR:
-                raise ProtocolMismatch(_reason(error)) from None
+                raise ProtocolMismatch(reason_of(error)) from None
             raise
         if not isinstance(welcome, Welcome):
             raise _Refused("the server does not greet back")
@@ -258,9 +256,14 @@ class Link:
         log.warning("the server does not answer: connecting anew")
         socket.transport.abort()
 
-    async def _leave_old_way(self, socket: ClientConnection) -> None:
-        """A way to the server that was replaced is dead, which may take long to show."""
-        await self.retry.wait()
+    async def _leave_old_way(self, socket: ClientConnection, way: str) -> None:
+        """A way to the server that was replaced is dead, which may take long to show; whoever
+        says that there is a new one may mean this."""
+        while True:
+            await self.retry.wait()
+            if self._addresses.present != way:
+                break
+            self.retry.clear()
         socket.transport.abort()
 
     def _check_epoch(self, epoch: int) -> None:
@@ -275,6 +278,13 @@ class Link:
         if epoch > known:
             with suppress(OSError):  # a full disk is no reason to leave the server
                 self._epochs.write_text(str(epoch))
+
+    def _take_all(self, messages: Sequence[ToAgent]) -> None:
+        """_Refused where the lease is over: they may be old, and the server has given up on us."""
+        if messages and not self._lease.valid():
+            raise _Refused("there was no contact for too long")
+        for message in messages:
+            self._take(message)
 
     def _take(self, message: ToAgent) -> None:
         if isinstance(message, Ack):
@@ -371,20 +381,3 @@ def decode(raw: str | bytes) -> list[ToAgent]:
     if not messages:
         raise _Refused("the server sent an empty frame")
     return messages
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, InvalidStatus):
-        code = error.response.status_code
-        if code in (401, 403):
-            return f"it refuses this node's token (status {code}); register the node again"
-        return f"it answers with status {code}"
-    if isinstance(error, ConnectionClosed):
-        if error.rcvd and error.rcvd.code == _STANDBY:
-            return f"it does not lead; {error.rcvd.reason or 'nobody does at present'}"
-        return (error.rcvd.reason if error.rcvd else "") or "the connection broke"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason}"
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
-    return str(error)

@@ -20,10 +20,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from moorage.agent.addresses import websocket_url
+from moorage.agent.addresses import Addresses, websocket_url
 from moorage.agent.agent import Agent
 from moorage.agent.link import ProtocolMismatch
 from moorage.agent.logs import DEFAULT_LIMIT
+from moorage.agent.tunnelend import TunnelEnd
 from moorage.errors import MoorageError, Unavailable
 
 EXIT_PROTOCOL = 6
@@ -74,6 +75,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     where.add_argument(
         "--tunnel", type=Path, metavar="FILE", help="holds the address at present, and its user"
     )
+    parser.add_argument(
+        "--ca", type=Path, metavar="FILE", help="whom to trust on TLS (default: the system's)"
+    )
     parser.add_argument("--home", required=True, type=Path, metavar="DIR", help="$MOORAGE_HOME")
     parser.add_argument(
         "--name", default=platform.node(), metavar="NODE", help="default: hostname"
@@ -90,7 +94,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     if options.tunnel is not None:
-        options.servers = options.tunnel
         return options
     options.servers = [url for url in options.server.split(",") if url]
     try:
@@ -107,7 +110,9 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leaving.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    agent = Agent(options.servers, home, options.name, options.log_limit, options.address)
+    agent = Agent(
+        _addresses(options, home), home, options.name, options.log_limit, options.address
+    )
     try:
         await agent.begin()
         loop.add_signal_handler(signal.SIGUSR1, agent.retry)
@@ -124,6 +129,12 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     finally:
         await agent.leave()
     return 0
+
+
+def _addresses(options: argparse.Namespace, home: Path) -> Addresses:
+    if options.tunnel is not None:
+        return TunnelEnd(options.tunnel)
+    return Addresses(options.servers, home / "servers", options.ca)
 
 
 def _lock(path: Path) -> int:

@@ -41,6 +41,8 @@ def command(directory: Path, plan: dict[str, Any]) -> list[str]:
     lib = directory / "versions" / plan["digest"] / "lib"
     if plan["urls"]:
         where = ["--server", ",".join(plan["urls"])]
+        if (authority := directory / "authority.pem").exists() and authority.stat().st_size:
+            where += ["--ca", str(authority)]
     else:
         where = ["--tunnel", str(directory / "address")]
     start = [plan["python"], "-I", "-S", "-X", "utf8", "-c", BOOT, str(lib)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from moorage.cli.home import Address, checked, from_environment, from_home, home_directory
+from moorage.cli.home import Address, checked, elsewhere, from_home, home_directory
 from moorage.cli.lasting import OnProgress, long_call
 from moorage.cli.streams import Output, follow_events
 from moorage.cli.transport import Transport, segment
@@ -83,11 +83,13 @@ class Client:
         url: str | None = None,
         token: str | None = None,
         home: str | os.PathLike[str] | None = None,
+        address: Address | None = None,
     ) -> None:
+        """`address`: a server that was found already, instead of all the others."""
         self.home = home_directory(home)
-        local = url is None and from_environment() is None
+        local = url is None and address is None and elsewhere(self.home) is None
         relocate = partial(from_home, self.home) if local else None
-        self.transport = Transport(_locate(url, token, self.home), relocate)
+        self.transport = Transport(address or _locate(url, token, self.home), relocate)
         """For what has no method here."""
 
     @property
@@ -323,7 +325,7 @@ def _requests(runs: Iterable[Task | RunRequest]) -> list[RunRequest]:
 def _locate(url: str | None, token: str | None, home: os.PathLike[str]) -> Address:
     if url is not None:
         return checked(url, token or os.environ.get("MOORAGE_TOKEN", ""))
-    address = from_environment() or from_home(home_directory(home))
+    address = elsewhere(home_directory(home)) or from_home(home_directory(home))
     if address is None:
         raise Unreachable("no server is configured; start one: moorage server start")
     return replace(address, token=token) if token is not None else address

@@ -11,6 +11,10 @@ from msgspec import Struct
 
 from moorage.errors import InvalidInput, Problem
 
+CONNECTION = "connection.json"
+"""In a home: the server elsewhere that it uses."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 class Address(Struct, frozen=True):
     """A server, and the token that it knows this user by."""
@@ -21,6 +25,10 @@ class Address(Struct, frozen=True):
     """Process of the server that runs for this MOORAGE_HOME; None for one found by its URL."""
     others: tuple[str, ...] = ()
     """Where other servers on the same database are."""
+    ca: str = ""
+    """Whose certificates they show (PEM); empty: what this system trusts."""
+    secure: tuple[str, ...] = ()
+    """Where other machines reach this home's own server."""
 
     def __repr__(self) -> str:
         return f"Address({self.url!r}, pid={self.pid})"
@@ -42,19 +50,41 @@ def home_directory(given: str | os.PathLike[str] | None = None) -> Path:
         ) from None
 
 
-def from_environment() -> Address | None:
-    """The server that `$MOORAGE_URL` names, if it is set."""
+def elsewhere(home: Path | None = None) -> Address | None:
+    """The server that `$MOORAGE_URL` names, else the one that this home is connected to; None
+    where it is a server of this machine."""
     url = os.environ.get("MOORAGE_URL")
-    return checked(url, os.environ.get("MOORAGE_TOKEN", "")) if url else None
+    if url:
+        return checked(url, os.environ.get("MOORAGE_TOKEN", ""))
+    return _read((home or home_directory()) / CONNECTION)
 
 
-def checked(url: str, token: str) -> Address:
+def authority(path: str | None) -> str:
+    """The certificate in the file, or in that which `$MOORAGE_CA` names; empty where neither is
+    given. InvalidInput where it cannot be read."""
+    chosen = path or os.environ.get("MOORAGE_CA")
+    if not chosen:
+        return ""
+    place = "MOORAGE_CA" if path is None else "--ca"
+    fix = "name a file that `moorage server ca` printed on the server's machine"
+    try:
+        text = Path(chosen).expanduser().read_text("ascii")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise InvalidInput(Problem(f"{chosen} cannot be read: {why}", fix, place)) from None
+    if "-----BEGIN CERTIFICATE-----" not in text or "PRIVATE KEY" in text:
+        raise InvalidInput(Problem(f"{chosen} is no certificate (PEM)", fix, place))
+    return text
+
+
+def checked(url: str, token: str, ca: str | None = None) -> Address:
     """An address from its parts, of which the first may be several URLs with commas between;
-    InvalidInput where one cannot be one."""
+    `ca`: a certificate, else that of `$MOORAGE_CA`. InvalidInput where one cannot be one."""
     first, *others = [_checked(one.strip()) for one in url.split(",") if one.strip()] or [
         _checked(url)
     ]
-    return Address(first, token, others=tuple(others))
+    known = authority(None) if ca is None else ca
+    return Address(first, token, others=tuple(others), ca=known)
 
 
 def _checked(url: str) -> str:
@@ -66,15 +96,30 @@ def _checked(url: str) -> str:
         usable = False
     if not usable:
         raise InvalidInput(
-            Problem(f"{url!r} is not the URL of a server", "write http://HOST:PORT", "MOORAGE_URL")
+            Problem(
+                f"{url!r} is not the URL of a server", "write https://HOST:PORT", "MOORAGE_URL"
+            )
+        )
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise InvalidInput(
+            Problem(
+                f"{url} would show your token to everybody on the way",
+                "use the https address of the server (moorage server start --listen), or a "
+                "tunnel: ssh -L",
+                "MOORAGE_URL",
+            )
         )
     return url.rstrip("/")
 
 
 def from_home(home: Path) -> Address | None:
     """The server that last wrote `server.json` here, dead or alive; None where there is none."""
+    return _read(home / "server.json")
+
+
+def _read(path: Path) -> Address | None:
     try:
-        written = (home / "server.json").read_bytes()
+        written = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,11 +17,12 @@ from msgspec import Struct
 
 from moorage.cli import autostart
 from moorage.cli.client import Client
-from moorage.cli.home import Address, from_environment, home_directory
+from moorage.cli.home import Address, elsewhere, home_directory
 from moorage.cli.render import coarse
 from moorage.cli.server_backup import backup, restore
 from moorage.cli.server_check import check
 from moorage.cli.server_collect import collect
+from moorage.cli.server_connect import ca, connect, disconnect
 from moorage.cli.server_migrate import migrate_store
 from moorage.cli.session import await_node, json_option, print_json
 from moorage.errors import InvalidInput, NotFound, Problem, Unavailable, Unreachable
@@ -68,10 +69,10 @@ def status(as_json: bool) -> None:
       moorage server status --json
     """
     home = home_directory()
-    address = from_environment() or autostart.running(home)
+    address = elsewhere() or autostart.running(home)
     if address is None:
         raise Unreachable(f"no server runs for {home}; start it: moorage server start")
-    with Client(address.url, address.token) as client:
+    with Client(address=address) as client:
         info = client.info()
     if as_json:
         print_json(Status(address.url, address.pid, str(home), info))
@@ -86,6 +87,8 @@ def status(as_json: bool) -> None:
             click.echo(line)
     live = ", ".join(f"{count} {state}" for state, count in info.runs.items() if count)
     click.echo(f"runs: {live or 'none'}")
+    if address.secure:
+        click.echo(f"other machines reach it at {', '.join(address.secure)}")
     if address.pid:
         click.echo(f"home {home}, log {home / 'server.log'}")
 
@@ -124,6 +127,12 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
             "--node-name", default="", metavar="NAME", help="Of this machine: its hostname."
         ),
         click.option(
+            "--listen",
+            multiple=True,
+            metavar="ADDRESS[:PORT]",
+            help="Also listen there, with TLS, for other machines; several; off ends it.",
+        ),
+        click.option(
             "--database",
             default="",
             callback=_not_empty,
@@ -135,27 +144,30 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _arguments(database: str, node_name: str) -> list[str]:
-    given = (("--database", database), ("--node-name", node_name))
+def _arguments(database: str, node_name: str, listen: Sequence[str]) -> list[str]:
+    given = [("--database", database), ("--node-name", node_name)]
+    given += [("--listen", place) for place in listen]
     return [word for option, value in given if value for word in (option, value)]
 
 
 @server.command()
 @server_options
-def start(database: str, node_name: str) -> None:
+def start(database: str, node_name: str, listen: tuple[str, ...]) -> None:
     """Start the server in the background, unless it runs.
 
-    The database and the name are remembered for the next start. A password does not belong into
-    the URL here: use ~/.pgpass, PGPASSWORD, $MOORAGE_DATABASE or `database` in config.yml.
+    The database, the name and where to listen are remembered for the next start. A password does
+    not belong into the URL here: use ~/.pgpass, PGPASSWORD, $MOORAGE_DATABASE or `database` in
+    config.yml.
 
     \b
     Examples:
       moorage server start
       moorage server start --database postgresql://db.example/moorage
+      moorage server start --listen 10.0.0.5:7321
     """
     home = home_directory()
-    address, started = autostart.ensure(home, _arguments(database, node_name))
-    if not started and (database or node_name):
+    address, started = autostart.ensure(home, _arguments(database, node_name, listen))
+    if not started and (database or node_name or listen):
         raise Unavailable(
             f"a server runs already on {address.place}, perhaps with other options; stop it "
             "first: moorage server stop"
@@ -206,7 +218,7 @@ def _end(address: Address, pid: int) -> None:
 
 @server.command()
 @server_options
-def run(database: str, node_name: str) -> None:
+def run(database: str, node_name: str, listen: tuple[str, ...]) -> None:
     """Run the server in the foreground, until Ctrl-C.
 
     \b
@@ -221,7 +233,7 @@ def run(database: str, node_name: str) -> None:
             f"a server runs already on {address.place}; stop it first: moorage server stop"
         )
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _become([*autostart.server_command(home), *_arguments(database, node_name)])
+    _become([*autostart.server_command(home), *_arguments(database, node_name, listen)])
 
 
 @server.command()
@@ -242,7 +254,7 @@ def logs(follow: bool) -> None:
     _print_file(path)
 
 
-for command in (collect, check, backup, restore, migrate_store):
+for command in (ca, connect, disconnect, collect, check, backup, restore, migrate_store):
     server.add_command(command)
 
 

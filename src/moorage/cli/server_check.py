@@ -9,7 +9,7 @@ import click
 from moorage.cli import offline
 from moorage.cli.autostart import running
 from moorage.cli.client import Client
-from moorage.cli.home import from_environment, home_directory
+from moorage.cli.home import elsewhere, home_directory
 from moorage.cli.lasting import Gauge
 from moorage.cli.render import say
 from moorage.cli.session import json_option, print_json
@@ -34,7 +34,7 @@ def check(deep: bool, repair: bool, as_json: bool) -> int:
       moorage server stop && moorage server check --repair
     """
     home = home_directory()
-    address = from_environment() or running(home)
+    address = elsewhere() or running(home)
     if repair:
         offline.require_stopped(home, "nothing is repaired")
     if repair or address is None:
@@ -43,7 +43,7 @@ def check(deep: bool, repair: bool, as_json: bool) -> int:
             what = "repair" if repair else "check"
             reply = offline.call(home, what, CheckReply, gauge.show, *options)
     else:
-        with Client(address.url, address.token) as client, Gauge("checking") as gauge:
+        with Client(address=address) as client, Gauge("checking") as gauge:
             reply = client.check(deep=deep, on_progress=gauge.show)
     if as_json:
         print_json(reply)

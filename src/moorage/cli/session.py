@@ -12,7 +12,7 @@ import msgspec
 
 from moorage.cli import autostart
 from moorage.cli.client import Client
-from moorage.cli.home import from_environment, from_home, home_directory, is_alive
+from moorage.cli.home import elsewhere, from_home, home_directory, is_alive
 from moorage.cli.render import say
 from moorage.cli.streams import decode_events
 from moorage.errors import InvalidInput, MoorageError, NotFound, Problem, Unreachable
@@ -29,7 +29,7 @@ NODE_PATIENCE = 10.0
 def connect(*, node: bool = False) -> Client:
     """A client of the configured server; without one, this machine's is started if need be, and
     with `node` its node waited for."""
-    if from_environment() is not None:
+    if elsewhere() is not None:
         return Client()
     home = home_directory()
     address = from_home(home)
@@ -88,11 +88,11 @@ def _nearest(client: Client, ref: str) -> str:
 
 def complete_runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Names of runs for the shell; none where no server answers: completion starts nothing."""
-    address = from_environment() or from_home(home_directory())
+    address = elsewhere() or from_home(home_directory())
     if address is None:
         return []
     try:
-        with Client(address.url, address.token) as client:
+        with Client(address=address) as client:
             if ctx.info_name == "stop":
                 runs = list(client.runs(active=True))
             else:

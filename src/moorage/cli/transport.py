@@ -15,8 +15,9 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
-from moorage.cli.home import Address
+from moorage.cli.home import LOOPBACK, Address
 from moorage.errors import (
     Conflict,
     Forbidden,
@@ -44,7 +45,6 @@ SILENCE = 30.0
 """Seconds without a byte after which one of several servers is left: it may be frozen."""
 _DIAL_TIMEOUT = 4.0
 _DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NOT_LEADING = "Moorage-Not-Leading"
 """On a refusal: nothing was done, another server may."""
 
@@ -84,7 +84,8 @@ class Transport:
         first, *others = (self.address.url, *self.address.others)
         if others and first == url:
             pid = self._home.pid if others[0] == self._home.url else None
-            self.address = Address(others[0], self.address.token, pid, (*others[1:], first))
+            left = (*others[1:], first)
+            self.address = replace(self.address, url=others[0], pid=pid, others=left)
 
     def close(self) -> None:
         """Close the idle connections; the transport can still be used."""
@@ -263,7 +264,7 @@ class Transport:
 
     def _recognize(self, connection: HTTPConnection) -> None:
         """OSError where the port of one of this user's own servers is somebody else's by now."""
-        if self._home.pid is None or connection.host not in _LOOPBACK:
+        if self._home.pid is None or connection.host not in LOOPBACK:
             return
         reason = stranger(connection.sock)
         if reason is not None:
@@ -277,9 +278,19 @@ class Transport:
             return HTTPConnection(host, parts.port, timeout=timeout)
         from http.client import HTTPSConnection
 
-        return HTTPSConnection(host, parts.port, timeout=timeout)
+        from moorage.trust import context
+
+        trusted = context(self.address.ca)
+        return HTTPSConnection(host, parts.port, timeout=timeout, context=trusted)
 
     def _unreachable(self, error: Exception) -> Unreachable:
+        if self.address.url.startswith("https:"):
+            from ssl import SSLError
+
+            from moorage.trust import complaint
+
+            if isinstance(error, SSLError):
+                return Unreachable(f"{self.address.url} is not trusted: {complaint(error)}")
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable(f"no server answers at {self.address.url}: {reason}")
 

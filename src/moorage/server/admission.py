@@ -113,3 +113,15 @@ def admitting(
             fields = {"kind": kind, "subject": subject, "created_at": time.time()}
             batch.append(Statement("insert_token", {"hash": digest, "server": server, **fields}))
     return batch
+
+
+def one_authority(
+    store: Store, make: Callable[[], str], write: Callable[[list[Statement]], object]
+) -> str:
+    """The certificate authority that all servers on the database share. Where there is none,
+    several may make one at once: what counts is what the database then has."""
+    for row in store.read("meta", {"key": "authority"}):
+        return str(row["value"])
+    write([Statement("found_meta", {"key": "authority", "value": make()})])
+    [row] = store.read("meta", {"key": "authority"})
+    return str(row["value"])

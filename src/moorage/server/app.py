@@ -184,7 +184,8 @@ class Guard:
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
-        if self.loopback and not auth.is_own_host(headers.get("host")):
+        secure = scope.get("scheme") in ("https", "wss")  # no web page has a certificate of ours
+        if self.loopback and not secure and not auth.is_own_host(headers.get("host")):
             reply = http_reply(403, "this server answers only for localhost and 127.0.0.1")
             await reply(scope, receive, named)
             return

@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 
 from moorage.server.retention import Growth
 from moorage.server.services import Services
-from moorage.server.site import Site
+from moorage.server.site import Reach, Site
 
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def chores(services: Services, site: Site, url: str) -> AsyncIterator[None]:
-    """They go on for the length of a block. `url`: where this server listens."""
+async def chores(services: Services, site: Site, reach: Reach) -> AsyncIterator[None]:
+    """They go on for the length of a block. `reach`: where this server listens."""
     from moorage.server.hosts import tend_hosts  # ssh and archives: not before it answers
 
     tasks = [
         asyncio.ensure_future(Growth(services).run()),
-        asyncio.ensure_future(tend_hosts(services.engine, site, url)),
+        asyncio.ensure_future(tend_hosts(services.engine, site, reach, services.peers)),
     ]
     for task in tasks:
         task.add_done_callback(report_crash)

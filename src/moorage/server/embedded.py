@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from moorage.engine import boot
 from moorage.errors import Unavailable
-from moorage.server.admission import Admission, admitting
+from moorage.server.admission import Admission, admitting, one_authority
 from moorage.server.app import build
 from moorage.server.chores import chores
 from moorage.server.door import Door
 from moorage.server.services import Services
-from moorage.server.site import Site
+from moorage.server.site import Reach, Site
 from moorage.store.blobs import Blobs
 from moorage.store.sqlite import open_sqlite
 from moorage.store.writer import Writer
@@ -47,17 +49,21 @@ class Embedded:
             loopback=True,
         )
         self._site = site
-        self._url = ""
+        self._reach = Reach("")
         door.application = build(self._services)
 
-    async def enter(self, url: str) -> None:
+    def authority(self, make: Callable[[], str]) -> str:
+        """See `House.authority`."""
+        return one_authority(self._store, make, lambda batch: self._writer.submit(batch).result())
+
+    async def enter(self, reach: Reach) -> None:
         """See `House.enter`. It has led since it was opened."""
-        self._url = url
-        self._site.tell(url)
+        self._reach = reach
+        self._site.tell(reach)
 
     async def work(self) -> None:
         """See `House.work`."""
-        async with chores(self._services, self._site, self._url):
+        async with chores(self._services, self._site, self._reach):
             await self._engine.stopped.wait()
         raise Unavailable(f"the server had to stop: {self._engine.failure}")
 

@@ -20,6 +20,7 @@ from moorage.loopback import stranger
 from moorage.server.door import NOT_LEADING, NOTHING_DONE, RETRY
 from moorage.server.peers import Peers
 from moorage.server.replies import http_reply
+from moorage.trust import context, in_the_clear
 
 HOP = "moorage-hop"
 """On a forwarded request: whoever gets it and does not lead must not forward it again."""
@@ -49,8 +50,9 @@ class _Lost(Exception):
 class Forwarder:
     """An ASGI application for HTTP."""
 
-    def __init__(self, peers: Peers, here: ASGIApp) -> None:
-        """`here` answers where this server came to lead while a request waited."""
+    def __init__(self, peers: Peers, here: ASGIApp, authority: str = "") -> None:
+        """`here` answers where this server came to lead while a request waited; `authority`
+        (PEM): whose certificates other servers show."""
         self._peers = peers
         self._here = here
         self._pool = httpcore2.AsyncConnectionPool(
@@ -58,6 +60,7 @@ class Forwarder:
             max_keepalive_connections=20,
             keepalive_expiry=30.0,
             network_backend=_Careful(),
+            ssl_context=context(authority),
         )
 
     async def close(self) -> None:
@@ -157,6 +160,8 @@ class _Call:
 
     async def exchange(self, pool: httpcore2.AsyncConnectionPool, leader: str) -> None:
         """Send it, and pass the reply on. _NotTaken, _Lost."""
+        if in_the_clear(leader):
+            raise _NotTaken("it has no TLS")
         request = httpcore2.Request(
             self._scope["method"],
             self._url(leader),

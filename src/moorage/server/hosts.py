@@ -15,17 +15,20 @@ from moorage.engine.reconcile.hosts import AT_ONCE, Reconciler
 from moorage.engine.reconcile.worker import Means
 from moorage.errors import Unavailable
 from moorage.server import tokens
-from moorage.server.site import Site
+from moorage.server.peers import Peers
+from moorage.server.site import Reach, Site
 
 
-async def tend_hosts(engine: Engine, site: Site, url: str) -> None:
-    """Until cancelled. `url`: where this server listens."""
-    where = urlsplit(url)
+async def tend_hosts(engine: Engine, site: Site, reach: Reach, peers: Peers | None) -> None:
+    """Until cancelled. `reach`: where this server listens; `peers`: the others."""
+    where = urlsplit(reach.url)
     identity = await _identity(engine, site)
     means = Means(
         reach=partial(_reach, site, identity),
         bundle=_Packer(site),
         server=(where.hostname or "127.0.0.1", where.port or 80),
+        urls=partial(_secure, reach, peers),
+        authority=reach.ca,
         slots=asyncio.Semaphore(AT_ONCE),
         options=("--log-limit", str(site.settings.log_limit)),
     )
@@ -40,6 +43,13 @@ async def _identity(engine: Engine, site: Site) -> str:
     noted: list[Effect] = [Write("set_meta", {"key": "site", "value": site.id})]
     await engine.perform(lambda: noted)
     return site.id
+
+
+def _secure(reach: Reach, peers: Peers | None) -> tuple[str, ...]:
+    """Where hosts may dial a server: this one's addresses, then the others'."""
+    others = peers.addresses if peers else ()
+    secure = [*reach.secure, *(url for url in others if url.startswith("https://"))]
+    return tuple(dict.fromkeys(secure))
 
 
 def _reach(site: Site, identity: str, config: HostConfig) -> Host:

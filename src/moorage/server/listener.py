@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
@@ -67,12 +67,11 @@ class Listener(uvicorn.Server):
         yield
 
 
-@asynccontextmanager
-async def listen(application: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
-    """Answer requests within the block."""
-    config = uvicorn.Config(
+def configured(application: ASGIApp, http: type[Requests] = Requests) -> uvicorn.Config:
+    """What holds for every connection; `http` reads them."""
+    return uvicorn.Config(
         application,
-        http=Requests,
+        http=http,
         ws="websockets-sansio",
         ws_max_size=LARGEST_MESSAGE,
         loop="none",
@@ -85,15 +84,26 @@ async def listen(application: ASGIApp, listening: socket.socket) -> AsyncIterato
         timeout_keep_alive=60,
         timeout_graceful_shutdown=GRACE,
     )
-    listener = Listener(config)
-    serving = asyncio.ensure_future(listener.serve(sockets=[listening]))
+
+
+@asynccontextmanager
+async def serving(listener: Listener, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+    """It answers within the block."""
+    work = asyncio.ensure_future(listener.serve(sockets=list(sockets)))
     ready = asyncio.ensure_future(listener.ready.wait())
     try:
-        await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            serving.result()
+        await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
         yield
     finally:
         ready.cancel()
         listener.stop.set()
-        await serving
+        await work
+
+
+@asynccontextmanager
+async def listen(application: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
+    """Answer requests within the block."""
+    async with serving(Listener(configured(application)), [listening]):
+        yield

@@ -68,6 +68,13 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--home", help="where everything is kept (default: $MOORAGE_HOME)")
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0: as last time, or any free one")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        default=[],
+        metavar="ADDRESS[:PORT]",
+        help="also listen there, with TLS; several; off: loopback only",
+    )
     parser.add_argument("--ready-fd", type=int, help="written to once the server answers")
     parser.add_argument("--no-node", action="store_true", help="do not make this machine a node")
     parser.add_argument("--node-name", default="", metavar="NAME", help="default: hostname")
@@ -82,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         port=given.port,
         ready_fd=given.ready_fd,
         with_node=not given.no_node,
+        listen=tuple(given.listen),
         node_name=node_name(given.node_name),
         database=given.database,
     )
@@ -102,7 +110,7 @@ def node_name(given: str) -> str:
 
 def require_loopback(host: str) -> None:
     """InvalidInput for an address that others can reach: tokens and data would cross the network
-    in the clear, because this version has no TLS."""
+    in the clear."""
     try:
         safe = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -110,8 +118,8 @@ def require_loopback(host: str) -> None:
     if not safe:
         raise InvalidInput(
             Problem(
-                f"{host} is not a loopback address, and this version has no TLS to protect tokens",
-                "listen on 127.0.0.1 and reach it through `ssh -L`",
+                f"{host} is not a loopback address, and tokens could be read on the way there",
+                f"use --listen {host}, which has TLS",
                 "--host",
             )
         )

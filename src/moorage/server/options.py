@@ -18,5 +18,8 @@ class Options:
     with_node: bool = True
     node_name: str = ""
     """Of this machine's node; empty: the host's name."""
+    listen: tuple[str, ...] = ()
+    """Where else to listen, with TLS; empty: as the last time, else what the settings say;
+    `off`: forget that."""
     database: str = ""
     """`sqlite` or a PostgreSQL URL; empty: what else says it."""

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,8 @@ from moorage.server.door import Door
 from moorage.server.embedded import Embedded
 from moorage.server.listener import listen
 from moorage.server.options import Options
-from moorage.server.site import Site, settle
+from moorage.server.reach import CA_FILE, secured
+from moorage.server.site import Reach, Site, settle
 from moorage.store.workspace import sweep
 
 _log = logging.getLogger(__name__)
@@ -31,8 +32,11 @@ class House(Protocol):
     """A server over one kind of database. It opens the door to its application by itself, and
     again whenever its role changes."""
 
-    async def enter(self, url: str) -> None:
-        """Called once, when it listens at `url`: on return it answers, and `server.json` says
+    def authority(self, make: Callable[[], str]) -> str:
+        """The certificate authority of the database; it is made where there is none. Secret."""
+
+    async def enter(self, reach: Reach) -> None:
+        """Called once, when it listens there: on return it answers, and `server.json` says
         where."""
 
     async def work(self) -> None:
@@ -59,12 +63,14 @@ async def serve(options: Options) -> int:
     house = _house(site, door)
     try:
         with _bound(options, site.directory) as listening:
-            url = _url(listening)
-            async with listen(door, listening):
+            async with (
+                secured(site, house.authority, door, _url(listening)) as reach,
+                listen(door, listening),
+            ):
                 try:
-                    await house.enter(url)
-                    _announce(options, url)
-                    await _until_told(site, url, house, stop)
+                    await house.enter(reach)
+                    _announce(options, reach)
+                    await _until_told(site, reach, house, stop)
                 finally:
                     site.withdraw()
     finally:
@@ -130,18 +136,19 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _announce(options: Options, url: str) -> None:
-    _log.info("serving %s at %s (pid %d)", options.home, url, os.getpid())
+def _announce(options: Options, reach: Reach) -> None:
+    where = " and ".join((reach.url, *reach.secure))
+    _log.info("serving %s at %s (pid %d)", options.home, where, os.getpid())
     if options.ready_fd is not None:
         with suppress(OSError):  # whoever waited has gone
             os.write(options.ready_fd, b"ready\n")
             os.close(options.ready_fd)
 
 
-async def _until_told(site: Site, url: str, house: House, stop: asyncio.Event) -> None:
+async def _until_told(site: Site, reach: Reach, house: House, stop: asyncio.Event) -> None:
     """Work until a signal comes or the house cannot go on."""
-    backend = _backend(site)
-    node = asyncio.ensure_future(backend.run(url)) if site.options.with_node else None
+    backend = _backend(site, reach)
+    node = asyncio.ensure_future(backend.run(reach.url)) if site.options.with_node else None
     if node is not None:
         node.add_done_callback(report_crash)
     working = asyncio.ensure_future(house.work())
@@ -160,8 +167,10 @@ async def _until_told(site: Site, url: str, house: House, stop: asyncio.Event) -
         await backend.stop()
 
 
-def _backend(site: Site) -> LocalBackend:
+def _backend(site: Site, reach: Reach) -> LocalBackend:
     options = ["--log-limit", str(site.settings.log_limit)]
+    if reach.ca:
+        options += ["--ca", str(site.directory / CA_FILE)]
     if site.node_name:
         options += ["--name", site.node_name]
     return LocalBackend(site.options.home, options=options, secrets=(VARIABLE, "PGPASSWORD"))

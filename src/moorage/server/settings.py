@@ -25,6 +25,16 @@ Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """As many as a column of the database can hold."""
 
 
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's own certificate: paths of PEM files."""
+
+    certificate: str
+    """The server's, then those between it and its authority."""
+    key: str
+    ca: str = ""
+    """Of the authority that agents and clients are to trust; empty: what their systems trust."""
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """What `config.yml` may set. A key that is not here is an error."""
 
@@ -35,6 +45,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     hour that a blob is relied on, and an upload must last until its submit."""
     log_limit: Amount = 1_000_000_000
     """Bytes of output kept for one attempt; 0: no limit."""
+    listen: tuple[str, ...] = ()
+    """Where to listen besides loopback, with TLS: `ADDRESS[:PORT]`."""
+    tls: Tls | None = None
+    """None: a certificate of the server's own authority."""
     database: str = ""
     """`sqlite`, or the URL of a PostgreSQL database; empty: what was used the last time."""
     leader_lease: Annotated[float, Meta(ge=0.5)] = LEASE
@@ -80,6 +94,21 @@ def _as_is(value: object) -> object:
     return value
 
 
+def _listed(value: object) -> object:
+    """One text or several."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise BadValue(str(value), "a list")
+    return tuple(value)
+
+
+def _mapped(value: object) -> object:
+    if not isinstance(value, dict):
+        raise BadValue(str(value), "a mapping")
+    return value
+
+
 def _count(value: object) -> object:
     """A number; `off` means all."""
     return 0 if value is False or value == "off" else value
@@ -99,6 +128,8 @@ EXPECTED: Mapping[Callable[[object], object], str] = MappingProxyType(
         _period: "a duration such as 90s, 45m, 1h30m or 2d, or off",
         _count: "a whole number, or off",
         _as_is: "a text",
+        _listed: "an address such as 10.0.0.5:7321, or a list of some",
+        _mapped: "a mapping of certificate, key and perhaps ca, which are paths",
     }
 )
 
@@ -116,6 +147,8 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "request_retention": _period,
         "output_retention": _period,
         "output_limit": _size,
+        "listen": _listed,
+        "tls": _mapped,
         "database": _as_is,
         "leader_lease": _duration,
         "node_lease": _duration,

@@ -11,12 +11,14 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Callable
 
+from moorage.server.admission import one_authority
 from moorage.server.database import remember, shown
 from moorage.server.door import Door, closed
 from moorage.server.forward import Forwarder
 from moorage.server.peers import Peers
-from moorage.server.site import Site
+from moorage.server.site import Reach, Site
 from moorage.server.standby import blind
 from moorage.server.term import Term
 from moorage.server.watchdog import Watchdog
@@ -46,17 +48,24 @@ class Shared:
         self._database = database
         self._first: PostgresStore | None = open_postgres(database)
         remember(site.options.home, database)
+        self._reach = Reach("")
         self._peers = Peers("")
         self._forward: Forwarder | None = None
         self._identity = Identity(site.id, "", site.version, site.settings.leader_lease)
         self._term: Term | None = None
         self._complaint = ""
 
-    async def enter(self, url: str) -> None:
+    def authority(self, make: Callable[[], str]) -> str:
+        """See `House.authority`."""
+        assert self._first is not None
+        return one_authority(self._first, make, self._first.write_aside)
+
+    async def enter(self, reach: Reach) -> None:
         """See `House.enter`: on return it is registered and answers as a standby."""
-        self._peers = Peers(url)
-        self._forward = Forwarder(self._peers, self._door)
-        self._identity = self._identity._replace(url=url)
+        self._reach = reach
+        self._peers = Peers(reach.public)
+        self._forward = Forwarder(self._peers, self._door, reach.ca)
+        self._identity = self._identity._replace(url=reach.public)
         assert self._first is not None
         self._term = await self._begin(self._first)
         self._first = None
@@ -109,6 +118,7 @@ class Shared:
                 self._site,
                 store,
                 self._identity,
+                reach=self._reach,
                 peers=self._peers,
                 door=self._door,
                 forward=self._forward,

@@ -14,10 +14,28 @@ import msgspec
 
 from moorage.server import settings, tokens
 from moorage.server.options import Options
+from moorage.server.places import OFF, parse
 from moorage.server.settings import Settings
 from moorage.server.tokens import Kind
 
 NODE_LABEL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a server listens."""
+
+    url: str
+    """On loopback, in the clear."""
+    secure: tuple[str, ...] = ()
+    """For other machines, with TLS."""
+    ca: str = ""
+    """Whom they trust for that (PEM); empty: what their systems trust."""
+
+    @property
+    def public(self) -> str:
+        """What other servers and agents are told."""
+        return next(iter(self.secure), self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,8 @@ class Site:
     """Of this machine's node, as it was once given; empty: the host's name."""
     id: str
     """Random; the same after a restart."""
+    listen: tuple[str, ...]
+    """Where others reach it, with TLS."""
     user: str
     """The account that the server runs as."""
     secret: str
@@ -45,9 +65,16 @@ class Site:
         """Whom it lets in: token, kind, subject."""
         return [(self.secret, "user", self.user), (self.node_secret, "node", NODE_LABEL)]
 
-    def tell(self, url: str, others: Sequence[str] = ()) -> None:
+    def tell(self, reach: Reach, others: Sequence[str] = ()) -> None:
         """Write where this server is, how its user may talk to it, and where else."""
-        address = {"url": url, "pid": os.getpid(), "token": self.secret, "others": list(others)}
+        address = {
+            "url": reach.url,
+            "pid": os.getpid(),
+            "token": self.secret,
+            "others": list(others),
+            "ca": reach.ca,
+            "secure": list(reach.secure),
+        }
         path = self.options.home / "server.json"
         tokens.write_secret(path, msgspec.json.encode(address).decode() + "\n")
 
@@ -60,10 +87,12 @@ def settle(options: Options, version: str, now: float) -> Site:
     """Make the home, or enter it."""
     home = settings.make_private(options.home)
     directory = settings.make_private(home / "server")
+    given = settings.load(home)
     return Site(
         options=options,
         directory=directory,
-        settings=settings.load(home),
+        settings=given,
+        listen=_listening(directory / "listen", options.listen) or given.listen,
         node_name=_remembered(directory / "node-name", options.node_name),
         id=_remembered(directory / "id", "") or _made(directory / "id"),
         user=_account(),
@@ -72,6 +101,15 @@ def settle(options: Options, version: str, now: float) -> Site:
         version=version,
         started_at=now,
     )
+
+
+def _listening(memory: Path, given: Sequence[str]) -> tuple[str, ...]:
+    """Where to listen, by the command line of this start or of the one before."""
+    if OFF in given:
+        memory.unlink(missing_ok=True)
+        return ()
+    parse(given)
+    return tuple(_remembered(memory, "\n".join(given)).split())
 
 
 def _remembered(path: Path, given: str) -> str:

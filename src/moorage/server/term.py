@@ -19,7 +19,7 @@ from moorage.server.door import Door
 from moorage.server.forward import Forwarder
 from moorage.server.peers import Peers
 from moorage.server.services import Services
-from moorage.server.site import Site
+from moorage.server.site import Reach, Site
 from moorage.server.standby import standby
 from moorage.store.base import StoreBroken
 from moorage.store.blobs import Blobs
@@ -51,12 +51,14 @@ class Term:
         site: Site,
         store: PostgresStore,
         identity: Identity,
+        reach: Reach,
         peers: Peers,
         door: Door,
         database: str,
     ) -> None:
         self._site = site
         self._store = store
+        self._reach = reach
         self._peers = peers
         self._door = door
         self._database = database
@@ -82,13 +84,14 @@ class Term:
         store: PostgresStore,
         identity: Identity,
         *,
+        reach: Reach,
         peers: Peers,
         door: Door,
         forward: Forwarder,
         database: str,
     ) -> Term:
         """Register, and answer as a standby. StoreBroken."""
-        term = cls(site, store, identity, peers, door, database)
+        term = cls(site, store, identity, reach, peers, door, database)
         try:
             await term._in_thread(term._register)
             await term._look()
@@ -168,7 +171,7 @@ class Term:
         failing = asyncio.ensure_future(engine.stopped.wait())
         ends: list[asyncio.Future[Any]] = [failing, beating]
         try:
-            async with chores(services, self._site, self._peers.own):
+            async with chores(services, self._site, self._reach):
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             failing.cancel()
@@ -210,7 +213,7 @@ class Term:
             self._told = addresses
             others = [url for url in addresses if url != self._peers.own]
             try:
-                self._site.tell(self._peers.own, others)
+                self._site.tell(self._reach, others)
             except OSError as error:  # a full disk at home is no reason to lead no longer
                 _log.error("cannot tell clients of the other servers: %s", error)
         if self._engine is not None and self._engine.servers != addresses:

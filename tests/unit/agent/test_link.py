@@ -231,8 +231,36 @@ def test_a_new_way_to_the_server_is_taken_at_once(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 for _ in range(3):
                     await greeted.get()
+                    end.addresses.follow(end.addresses.present.replace("127.0.0.1", "localhost"))
                     end.link.retry.set()
                 await greeted.get()
+
+    asyncio.run(main())
+
+
+def test_a_way_that_is_in_use_already_is_kept(tmp_path: Path) -> None:
+    """The agent may see the new address before it is told of it."""
+
+    async def main() -> None:
+        told = asyncio.Event()
+
+        async def script(socket: ServerConnection) -> None:
+            await socket.recv()
+            await socket.send(encode(WELCOME))
+            await told.wait()
+            await socket.send(encode(Ack(1)))
+            await socket.wait_closed()
+
+        async with linked(tmp_path, script) as (end, _):
+            async with asyncio.timeout(10):
+                end.link.retry.set()  # also what came while it connected
+                while not end.link._up:
+                    await asyncio.sleep(0)
+                end.link.retry.set()
+                told.set()
+                while not end.link._acked:
+                    await asyncio.sleep(0)
+            assert end.downs == 0
 
     asyncio.run(main())
 

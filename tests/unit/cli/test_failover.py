@@ -24,8 +24,8 @@ def nobody() -> str:
 
 
 def test_several_addresses_are_one():
-    address = checked("http://a:1/, http://b:1", "t")
-    assert (address.url, address.others) == ("http://a:1", ("http://b:1",))
+    address = checked("https://a:1/, https://b:1", "t")
+    assert (address.url, address.others) == ("https://a:1", ("https://b:1",))
 
 
 def test_the_next_server_is_asked_and_kept(scripted, nobody, Reply):

@@ -78,7 +78,7 @@ class Reached:
         if self.machine.trouble is not None:
             raise self.machine.trouble
 
-    async def check(self, urls: object = ()) -> HostFacts:
+    async def check(self, urls: object = (), authority: str = "") -> HostFacts:
         self._call("check")
         if self.machine.hangs:
             await asyncio.Event().wait()

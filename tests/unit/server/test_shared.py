@@ -14,7 +14,7 @@ from moorage.server import shared
 from moorage.server.door import Door, closed
 from moorage.server.options import Options
 from moorage.server.shared import Shared
-from moorage.server.site import settle
+from moorage.server.site import Reach, settle
 from postgres import Postgres
 
 OWN = "http://127.0.0.1:1"
@@ -25,7 +25,7 @@ PATIENCE = 30.0
 async def working(home: Path, database: str) -> AsyncIterator[Shared]:
     site = settle(Options(home, "127.0.0.1", 0, None, with_node=False), "0", 0.0)
     house = Shared(site, Door(), database)
-    await house.enter(OWN)
+    await house.enter(Reach(OWN))
     work = asyncio.ensure_future(house.work())
     try:
         assert await leads(house, work)

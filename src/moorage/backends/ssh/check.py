@@ -27,12 +27,19 @@ ROOM = 256 * 1024 * 1024
 """Bytes below which an agent is not installed: itself, its logs and something to fetch into."""
 
 
-async def check(connection: Connection, server: str, urls: Sequence[str]) -> HostFacts:
+async def check(
+    connection: Connection, server: str, urls: Sequence[str], authority: str = ""
+) -> HostFacts:
     """See `Host.check`. `server` is the id of the server whose agent it is about."""
     began = time.time()
     found = await connection.call(
         CHECK,
-        {"server": server, "urls": list(urls), "python": list(sys.version_info[:2])},
+        {
+            "server": server,
+            "urls": list(urls),
+            "authority": authority,
+            "python": list(sys.version_info[:2]),
+        },
         pythons=CANDIDATES,
         privilege="any",
     )

@@ -23,9 +23,9 @@ class SshHost:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._connection = Connection(config, directory / "known_hosts")
 
-    async def check(self, urls: Sequence[str] = ()) -> HostFacts:
+    async def check(self, urls: Sequence[str] = (), authority: str = "") -> HostFacts:
         """See `Host.check`."""
-        return await check(self._connection, self._server, urls)
+        return await check(self._connection, self._server, urls, authority)
 
     async def install(self, facts: HostFacts, bundle: Bundle) -> None:
         """See `Host.install`."""

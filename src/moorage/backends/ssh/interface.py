@@ -114,7 +114,11 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     gpu_tools: tuple[str, ...]
     """nvidia-smi, amd-smi, xpu-smi, tt-smi: what is there and answers."""
     reaches: tuple[str, ...]
-    """Which of the addresses asked for it can connect to."""
+    """Which of the addresses asked for it can connect to, and trusts."""
+    dials: tuple[str, ...] = ()
+    """Addresses of servers that its agent was given; empty: none, or a tunnel."""
+    node: str = ""
+    """Whose agent is there; empty: none is."""
     installed: str = ""
     """Digest of the bundle that `current` names."""
     running: str = ""
@@ -149,6 +153,10 @@ class Enrolment(Struct, frozen=True, kw_only=True):
     token: str
     urls: tuple[str, ...]
     """Addresses of servers that the host can reach; empty: through a tunnel."""
+    authority: str = ""
+    """Whose certificates these servers show (PEM); empty: what the host's system trusts."""
+    others: tuple[str, ...] = ()
+    """Nodes whose agents are not to be replaced by this one's."""
     options: tuple[str, ...] = ()
     """More arguments of the agent: `--log-limit`, bytes."""
 
@@ -162,9 +170,10 @@ class Host(Protocol):
 
     config: HostConfig
 
-    async def check(self, urls: Sequence[str] = ()) -> HostFacts:
+    async def check(self, urls: Sequence[str] = (), authority: str = "") -> HostFacts:
         """Look at the host in one round trip, changing nothing; `urls` are of servers, of which
-        it is found out which can be reached from there. What does not work there is in
+        it is found out which can be reached from there, with a certificate of that `authority`
+        (PEM; empty: one that the host's system trusts). What does not work there is in
         `cannot`, no error."""
 
     async def install(self, facts: HostFacts, bundle: Bundle) -> None:

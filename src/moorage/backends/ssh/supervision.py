@@ -36,6 +36,8 @@ async def start(
         "start",
         plan=msgspec.to_builtins(plan),
         token=enrolment.token,
+        authority=enrolment.authority,
+        others=enrolment.others,
     )
 
 

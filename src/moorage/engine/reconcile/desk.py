@@ -41,6 +41,11 @@ class Desk:
         return self._engine.cluster.nodes[host.node]
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """The nodes of all other hosts."""
+        return tuple(name for name in self._engine.cluster.hosts_by_node if name != self.name)
+
+    @property
     def is_up(self) -> bool:
         """Is its agent connected?"""
         node = self.node

@@ -22,6 +22,8 @@ from moorage.engine.reconcile.desk import Desk, config_of
 
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 300.0
+LOOK_AGAIN = 300.0
+"""Seconds after which it is seen whether a host with a tunnel can do without by now."""
 """Seconds between tries of a host that fails."""
 CONNECT_WITHIN = 20.0
 """Seconds in which a started agent is connected."""
@@ -43,8 +45,20 @@ class Means:
     """Where the tunnels lead to."""
     slots: asyncio.Semaphore
     """How many hosts are worked on at once."""
+    urls: Callable[[], tuple[str, ...]] = tuple
+    """Where hosts that can reach them dial a server instead, with TLS."""
+    authority: str = ""
+    """Whose certificates those show (PEM); empty: what the hosts' systems trust."""
     options: tuple[str, ...] = ()
     """More arguments of each agent."""
+
+
+def way(facts: HostFacts) -> tuple[str, ...]:
+    """The addresses that a host's agent is to dial; empty: it needs a tunnel. One that has an
+    address which still does keeps all it has: it learns of other servers by itself."""
+    if set(facts.dials) & set(facts.reaches):
+        return facts.dials
+    return facts.reaches
 
 
 class Worker:
@@ -115,9 +129,11 @@ class Worker:
             if facts.installed != bundle.digest:
                 await self._desk.tell("installing", f"{bundle.size >> 20} MB")
                 await there.install(facts, bundle)
-            begun = facts.running != bundle.digest
+            dials = way(facts)
+            begun = facts.running != bundle.digest or dials != facts.dials
             digest = await self._start(there, facts, bundle) if begun else ""
-            self._lead(there, facts)
+            if not dials:
+                self._lead(there, facts)
             if not await self._connected() and not begun:
                 # It runs, and yet does not come: perhaps its token is of another database.
                 digest = await self._start(there, facts, bundle)
@@ -130,18 +146,29 @@ class Worker:
             await self._desk.end_older_tokens(digest)
         await self._desk.tell("ready")
         self._again = False
+        if dials:
+            await there.close()
         await self._watch(spec)
 
     async def _look(self, host: LiveHost) -> tuple[Host, HostFacts]:
         await self._hang_up()
         self._there = there = self._means.reach(config_of(host))
         await self._desk.tell("checking")
-        facts = await there.check()
-        refusal = facts.refusal()
+        facts = await there.check(self._means.urls(), self._means.authority)
+        refusal = facts.refusal() or self._taken(facts)
         await self._desk.tell("checking", facts=facts)
         if refusal is not None and host.state != "leaving":
             raise refusal
         return there, facts
+
+    def _taken(self, facts: HostFacts) -> HostProblem | None:
+        """Why this machine cannot be this node; None where it can."""
+        if facts.node not in self._desk.others:
+            return None
+        return HostProblem(
+            f"this machine ({facts.hostname}) is node {facts.node} already",
+            "remove one of the two entries: they name the same machine",
+        )
 
     async def _start(self, there: Host, facts: HostFacts, bundle: Bundle) -> str:
         """Start its agent with a token of its own, whose hash is returned."""
@@ -150,7 +177,14 @@ class Worker:
         options = self._means.options
         if address := inside(there.config, facts.addresses):
             options = (*options, "--address", address)
-        enrolment = Enrolment(node=self._desk.name, token=secret, urls=(), options=options)
+        enrolment = Enrolment(
+            node=self._desk.name,
+            token=secret,
+            urls=way(facts),
+            authority=self._means.authority,
+            others=self._desk.others,
+            options=options,
+        )
         await there.start(facts, bundle, enrolment)
         return digest
 
@@ -187,12 +221,25 @@ class Worker:
             return host is None or host.state != "ready" or host.spec != spec
 
         while not is_other():
-            await self._until(lambda: is_other() or not self._desk.is_up)
+            within = LOOK_AGAIN if self._tunnel and self._means.urls() else None
+            if not await self._until(lambda: is_other() or not self._desk.is_up, within):
+                if await self._reaches():
+                    return
+                continue
             if is_other() or await self._until(
                 lambda: is_other() or self._desk.is_up, RETURN_WITHIN
             ):
                 continue
             raise HostProblem(self._broken or "its agent is not connected any more", passing=True)
+
+    async def _reaches(self) -> bool:
+        """Whether the host can do without its tunnel."""
+        if self._there is None:
+            return False
+        with suppress(HostProblem):
+            facts = await self._there.check(self._means.urls(), self._means.authority)
+            return bool(facts.reaches)
+        return False
 
     # A host that goes
 
@@ -213,9 +260,10 @@ class Worker:
 
     async def _drain(self, host: LiveHost) -> None:
         """Keep the way to its agent open until its jobs have ended."""
-        if self._tunnel is None:
+        if self._tunnel is None and not self._desk.is_up:
             there, facts = await self._look(host)
-            self._lead(there, facts)
+            if not facts.dials:
+                self._lead(there, facts)
         jobs = self._desk.jobs
         await self._desk.tell("leaving", f"waits for {jobs} job{'' if jobs == 1 else 's'}")
 
@@ -236,7 +284,8 @@ class Worker:
     async def _remove(self, host: LiveHost) -> None:
         there, facts = await self._look(host)
         await self._desk.tell("leaving", "removes its agent")
-        await there.remove(facts)
+        if self._taken(facts) is None:
+            await there.remove(facts)
         await self._desk.forget()
 
     # Waiting

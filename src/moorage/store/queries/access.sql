@@ -20,6 +20,10 @@ SELECT kind, subject, server FROM tokens WHERE hash = :hash;
 INSERT INTO meta (key, value) VALUES (:key, :value)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
+-- name: found_meta
+-- One fact that stays as whoever came first put it.
+INSERT INTO meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO NOTHING;
+
 -- name: meta
 -- One fact about the database itself.
 SELECT value FROM meta WHERE key = :key;

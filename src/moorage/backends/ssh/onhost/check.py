@@ -10,6 +10,7 @@ import pwd
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -43,13 +44,15 @@ _ASK = "import sys, asyncio, ctypes, sqlite3, ssl, zlib; print(*sys.version_info
 
 
 def main(arguments: dict[str, Any], _stream: BinaryIO) -> dict[str, Any]:
-    """Everything, in one answer. `server`: its id; `urls`: servers to try; `python`: version
+    """Everything, in one answer. `server`: its id; `urls`: servers to try, with certificates of
+    the `authority`; `python`: version
     that is wanted first."""
     if not sys.platform.startswith("linux"):
         raise RuntimeError("the host runs %s" % platform.system(), "an agent needs Linux")
     began = time.time()
     with ThreadPoolExecutor(16) as pool:
-        reached = list(pool.map(_reaches, arguments["urls"]))
+        asked = [(url, arguments["authority"]) for url in arguments["urls"]]
+        reached = list(pool.map(_reaches, asked))
         engines = list(pool.map(_version, _ENGINES))
         tools = list(pool.map(_answers, _GPU_TOOLS))
     privilege = _privilege()
@@ -69,7 +72,7 @@ def main(arguments: dict[str, Any], _stream: BinaryIO) -> dict[str, Any]:
         "disk_free": _free(directory),
         "memory": _memory(),
         "cpus": len(os.sched_getaffinity(0)),
-        "addresses": _addresses(),
+        "addresses": interface_addresses(),
         "time": (began, time.time()),
         "cgroups": _cgroups(),
         "cgroups_writable": _may_make_cgroups(privilege),
@@ -108,11 +111,16 @@ def _user() -> str:
     return pwd.getpwuid(int(os.environ.get("SUDO_UID", os.geteuid()))).pw_name
 
 
-def _reaches(url: str) -> bool:
+def _reaches(asked: tuple[str, str]) -> bool:
+    """Whether a server answers there, whose certificate is of the authority: another machine may
+    have the same address in another network."""
+    url, authority = asked
     parts = urlsplit(url)
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        with socket.create_connection((parts.hostname or "", port), _REACH):
+        trusting = ssl.create_default_context(cadata=authority or None)
+        host = parts.hostname or ""
+        connection = socket.create_connection((host, parts.port or 443), _REACH)
+        with connection, trusting.wrap_socket(connection, server_hostname=host):
             return True
     except (OSError, ValueError):
         return False
@@ -187,7 +195,8 @@ def _memory() -> int:
     return 0
 
 
-def _addresses() -> list[str]:
+def interface_addresses() -> list[str]:
+    """Of this machine, without those that only itself or its link can use."""
     found = re.findall(r"\binet6? ([0-9a-f.:]+)", _run(["ip", "-o", "address"]) or "")
     if not found:
         found = (_run(["hostname", "-I"]) or "").split()

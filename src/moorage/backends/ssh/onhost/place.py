@@ -3,6 +3,7 @@
 <directory>/versions/<digest>/lib   our package and what it needs, as installed
 <directory>/current                 a link to one of the versions
 <directory>/plan.json               what is to run: node, servers, options, digest, python
+<directory>/authority.pem           whose certificates servers show, if not one of the system's
 <directory>/address                 through a tunnel: where the server is at present
 <directory>/home/agent              claims, logs, keeper, token
 <directory>/lock                    held by whoever changes any of this
@@ -21,6 +22,7 @@ from typing import Any
 
 SYSTEM = "/var/lib/moorage"
 PLAN, ADDRESS, CURRENT, HOME = "plan.json", "address", "current", "home"
+AUTHORITY = "authority.pem"
 
 
 def directory(server: str, privilege: str) -> str:
@@ -39,13 +41,20 @@ def read(path: str) -> str:
 
 
 def state(directory: str) -> dict[str, Any]:
-    """`installed` and `running`: digests, empty where there is none."""
+    """`installed` and `running`: digests, empty where there is none; whose agent it is, and
+    what it dials."""
     try:
         current = os.readlink(directory + "/" + CURRENT)
     except OSError:
         current = ""
     digest = os.path.basename(current)
-    return {"installed": digest, "running": running(directory)}
+    known = plan(directory)
+    return {
+        "installed": digest,
+        "running": running(directory),
+        "node": known.get("node", ""),
+        "dials": known.get("urls", []),
+    }
 
 
 def running(directory: str) -> str:

@@ -23,8 +23,8 @@ PATIENCE = 15.0
 
 
 def main(arguments: dict[str, Any], _stream: BinaryIO) -> dict[str, Any]:
-    """`action`: start, stop, remove or tail; `directory`, `init`; for start also `plan` and
-    `token`."""
+    """`action`: start, stop, remove or tail; `directory`, `init`; for start also `plan`, `token`,
+    `authority`, and `others`: nodes whose agent is not to be replaced."""
     directory, action = arguments["directory"], arguments["action"]
     if action == "tail":
         return {"lines": _tail(directory, arguments["init"])}
@@ -55,7 +55,14 @@ def _start(arguments: dict[str, Any]) -> bool:
     version = Path(directory, "versions", plan["digest"])
     if not version.is_dir():
         raise RuntimeError("the agent's files are not there: " + str(version), "install it anew")
-    changed = _keep_token(directory, arguments["token"]) | (place.plan(directory) != plan)
+    present = place.plan(directory)
+    if present.get("node", plan["node"]) in arguments["others"]:
+        raise RuntimeError(
+            "this machine is node %s already" % present["node"],
+            "remove one of the two entries: they name the same machine",
+        )
+    changed = _keep_token(directory, arguments["token"]) | (present != plan)
+    changed |= _keep_authority(directory, arguments["authority"])
     if not changed and _kept(directory, init):
         return False
     _stop(directory, init)
@@ -76,6 +83,15 @@ def _keep_token(directory: str, token: str) -> bool:
     if place.read(path).strip() == token:
         return False
     place.write(path, token + "\n")
+    return True
+
+
+def _keep_authority(directory: str, authority: str) -> bool:
+    """Write it where the agent reads it; whether it is another one."""
+    path = directory + "/" + place.AUTHORITY
+    if place.read(path) == authority:
+        return False
+    place.write(path, authority)
     return True
 
 
