@@ -1,13 +1,11 @@
 """SSH between the ranks of a job: keys, configurations and a wrapper round `ssh`, in the attempt's
-directory. All ranks make the same keys from the same secret, so none has to ask another.
+directory. All ranks are told the same, so none has to ask another.
 
 `peers/` is the job's, `gate/` the server's (`gate.py`). Both go with the job.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import shlex
 from pathlib import Path
@@ -24,16 +22,14 @@ NO_SERVER = (
     "ssh; install the package openssh-server there (it need not run)"
 )
 _PROGRAMS = ("ssh", "scp", "sftp")
-_AGENTS = (
-    "OMPI_MCA_plm_rsh_agent",
-    "PRTE_MCA_plm_ssh_agent",
-    "HYDRA_LAUNCHER_EXEC",
-    "I_MPI_HYDRA_BOOTSTRAP_EXEC",
-)
-"""Where Open MPI 4, Open MPI 5, MPICH and Intel MPI look for it, also where a shell that begins
-anew has another PATH."""
-_AS_ROOT = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
-"""Open MPI refuses to run as root, which is what jobs are on many nodes."""
+_SETTINGS = {
+    # Else the others would look for ssh where the first found it, and its files are not there.
+    "OMPI_MCA_plm_rsh_no_tree_spawn": "1",
+    "PRTE_MCA_plm_ssh_no_tree_spawn": "1",
+    # Open MPI refuses to run as root, which is what jobs are on many nodes.
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
 _WRAPPER = """\
 #!/bin/sh
 # Knows the other ranks of this job; reaches everything else as ever.
@@ -90,17 +86,16 @@ def write(launch: Launch, directory: str, seen: str) -> bool:
     peers = launch.peers
     if peers is None:
         return False
-    own, numbers = peers.ranks[launch.rank], range(len(peers.ranks))
+    own = peers.ranks[launch.rank]
     for name in (NAME, f"{NAME}/bin", GATE):
         Path(f"{directory}/{name}").mkdir(0o700, exist_ok=True)
-    private, public = _key(peers, "client")
-    hosts = [_key(peers, f"host {number}") for number in numbers]
+    known = (f"rank{number} {peer.host_key}\n" for number, peer in enumerate(peers.ranks))
     files = {
-        f"{NAME}/key": private,
-        f"{NAME}/known_hosts": "".join(f"rank{n} {hosts[n][1]}\n" for n in numbers),
+        f"{NAME}/key": peers.key,
+        f"{NAME}/known_hosts": "".join(known),
         f"{NAME}/config": config(peers, seen),
-        f"{GATE}/host_key": hosts[launch.rank][0],
-        f"{GATE}/client.pub": f"{public}\n",
+        f"{GATE}/host_key": peers.host_key,
+        f"{GATE}/client.pub": f"{peers.public_key}\n",
         f"{GATE}/listen.conf": _SERVER.format(address=own.address, port=own.port),
     }
     for name, text in files.items():
@@ -117,10 +112,8 @@ def tell(launch: Launch, seen: str, env: dict[str, str]) -> None:
     if launch.peers is None:
         return
     env["PATH"] = f"{seen}/bin:{env['PATH']}"
-    for name in _AGENTS:
-        env.setdefault(name, f"{seen}/bin/ssh")
-    for name in _AS_ROOT:
-        env.setdefault(name, "1")
+    for name, value in _SETTINGS.items():
+        env.setdefault(name, value)
 
 
 def config(peers: Peers, seen: str) -> str:
@@ -149,24 +142,6 @@ def _block(number: int, peer: Peer, names: list[str], seen: str) -> str:
         return text
     told = shlex.quote(f"moorage: rank {number} on node {peer.name}: {peer.problem}")
     return f"{text}ProxyCommand echo {told.replace('%', '%%')} >&2; exit 1\n"
-
-
-def _key(peers: Peers, label: str) -> tuple[str, str]:
-    """The private and the public key of this name."""
-    # Here, because only agents with such jobs need that much memory.
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        PublicFormat,
-    )
-
-    seed = hmac.digest(peers.secret, label.encode(), hashlib.sha256)
-    key = Ed25519PrivateKey.from_private_bytes(seed)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    return private.decode(), public.decode()
 
 
 def _write(path: str, text: str, mode: int) -> None:

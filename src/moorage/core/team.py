@@ -38,5 +38,5 @@ def team_of(cluster: Cluster, job: Job, rank: int) -> Team:
     assert isinstance(job.state, Live)
     nodes = [cluster.nodes[place.node] for place in ranks_of(job.state)]
     gpus = tuple(len(node.claims[job.id].gpus) for node in nodes)
-    peers = peers_of(cluster.secret, job, nodes)
+    peers = peers_of(cluster.secret, job, nodes, rank)
     return Team(rank, tuple(map(address, nodes)), gpus, peers)

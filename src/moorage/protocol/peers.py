@@ -12,15 +12,21 @@ class Peer(Struct, frozen=True, omit_defaults=True):
     address: str
     user: str
     port: int
+    host_key: str
+    """The public one that it shows: `ssh-ed25519 AAAA...`."""
     problem: str = ""
     """Why there is none; one line for the user."""
 
 
 class Peers(Struct, frozen=True):
-    """All ranks, in their order, and the secret of this attempt that makes all keys of it."""
+    """All ranks, in their order, and the keys of this attempt."""
 
-    secret: bytes
     ranks: list[Peer]
+    key: str
+    """What a rank shows to be let in, as in a file that ssh reads."""
+    public_key: str
+    host_key: str
+    """The private one of the rank that is told."""
 
     def __repr__(self) -> str:
         return f"Peers({len(self.ranks)} ranks)"
