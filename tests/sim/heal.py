@@ -37,8 +37,12 @@ def heal(world: World) -> None:
 def _mend(world: World) -> None:
     world.do_boot()
     world.do_depose()
+    world.calm = True
     for name, node in world.nodes.items():
+        world.do_thaw(name)
+        world.do_heal(name)
         world.do_full(name, False)
+        node.until = node.until or world.now
         world.do_begin(name)
         world.do_bury(name)
         while world.stale[name]:

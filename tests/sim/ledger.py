@@ -34,6 +34,8 @@ class Ledger:
         self._open: defaultdict[int, dict[str, str]] = defaultdict(dict)
         """Claims that are not over, by job: key and node. Those of one attempt may be beside each
         other, each on a node of its own."""
+        self.lapsed: set[str] = set()
+        """Nodes of which a lease has ended."""
         self._cpus: defaultdict[str, float] = defaultdict(float)
         self._gpus: defaultdict[str, set[int]] = defaultdict(set)
 
@@ -52,6 +54,14 @@ class Ledger:
             raise Broken("no node is given away twice", f"GPUs {gpus} of {node} are in use")
         self._gpus[node] |= gpus
 
+    def fenced(self, key: str) -> None:
+        """Its node has killed it, or will before anything else: the next attempt may begin. What
+        it took of the node is not free yet."""
+        number = AttemptKey.parse(key).job
+        self._open[number].pop(key, None)
+        if not self._open[number]:
+            del self._open[number]
+
     def spawned(self, key: str) -> None:
         self.starts[key] += 1
         if self.starts[key] > 1:
@@ -59,9 +69,6 @@ class Ledger:
 
     def over(self, node: str, key: str, launch: Launch) -> None:
         """Nothing of it is left on the node."""
-        job = AttemptKey.parse(key).job
-        del self._open[job][key]
-        if not self._open[job]:
-            del self._open[job]
+        self.fenced(key)
         self._cpus[node] -= float(launch.env["MOORAGE_CPUS"])
         self._gpus[node] -= set(launch.limits.gpus)

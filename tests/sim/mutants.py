@@ -14,8 +14,18 @@ from moorage.core.effects import Arm, Effect, Send, Wake, Write
 from moorage.core.job import Rank
 from moorage.core.node import Node as Books
 from moorage.core.reactor import nodes, ranks
-from moorage.protocol.agent import DropLogs, Forget, Held, Hello, Report, Retract, Stop, ToAgent
+from moorage.protocol.agent import (
+    DropLogs,
+    Forget,
+    Held,
+    Hello,
+    Report,
+    Retract,
+    Stop,
+    ToAgent,
+)
 from sim import server as simulated
+from sim.leased import LEASE
 from sim.node import Node
 from sim.server import Server
 from sim.world import World
@@ -208,6 +218,29 @@ def half_a_gang_is_placed(patch: Patch) -> None:
 
     patch.setattr(place, "choose", choose)
 
+
+def nobody_ends_what_is_fenced(patch: Patch) -> None:
+    patch.setattr(Node, "fall", lambda *_: None)
+
+
+def leases_end_early_on_the_server(patch: Patch) -> None:
+    patch.setattr(Server, "allowed", LEASE * 0.6)
+
+
+def room_of_ghosts_is_given_away(patch: Patch) -> None:
+    patch.setattr(
+        Books, "open", property(lambda self: self.up and not self.draining and not self.health)
+    )
+
+
+LEASES: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
+    {
+        "nobody ends what is fenced": nobody_ends_what_is_fenced,
+        "leases end early on the server": leases_end_early_on_the_server,
+        "room of ghosts is given away": room_of_ghosts_is_given_away,
+    }
+)
+"""Those that take as long as leases do."""
 
 MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
     {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from moorage.ids import AttemptKey, JobId
 from moorage.protocol.agent import (
     Ack,
+    Beaten,
     DropLogs,
     Dropped,
     Forget,
@@ -25,7 +26,6 @@ from moorage.protocol.agent import (
     Launch,
     NodeResources,
     Outcome,
-    Phase,
     Report,
     Retract,
     Start,
@@ -34,6 +34,7 @@ from moorage.protocol.agent import (
     ToServer,
     Welcome,
 )
+from sim.leased import Claim, Leased
 from sim.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -70,33 +71,7 @@ class Connection:
     """The server has closed it; what it sent may still arrive."""
 
 
-@dataclass(slots=True)
-class Claim:
-    """One attempt directory, and the process that it may have."""
-
-    launch: Launch
-    state: str = "staging"
-    alive: bool = False
-    began: float | None = None
-    ended: float | None = None
-    """When the process started and ended, by the node's clock."""
-    exit: Outcome | None = None
-    """What the keeper wrote down."""
-    wish: Outcome | None = None
-    """A Stop that came."""
-    outcome: Outcome | None = None
-
-    def held(self, key: str) -> Held:
-        phases = [Phase("claim", 1.0, 1.5)]
-        if self.began is not None:
-            ended = self.began if self.ended is None else self.ended
-            phases.append(Phase("run", self.began, None if self.state == "running" else ended))
-        if self.state == "done":
-            phases.append(Phase("clean", 2.0, 2.5))
-        return Held(key, self.state, phases, self.outcome)
-
-
-class Node:
+class Node(Leased):
     """`notice`, `ledger` and `time` are the world's; its own clock is `clock` seconds off."""
 
     def __init__(
@@ -107,6 +82,7 @@ class Node:
         notice: Notice,
         time: Callable[[], float],
     ) -> None:
+        super().__init__()
         self.name, self.has, self.ledger, self.notice = name, has, ledger, notice
         self.time = time
         self.boot = 1
@@ -132,6 +108,8 @@ class Node:
     # the agent and its connection
 
     def hello(self) -> Hello:
+        self.beats = {0: self.time()}
+        self.told = list(self.claims)
         self.changed.clear()
         self.refused.clear()
         self.welcomed = False
@@ -152,6 +130,7 @@ class Node:
         if not self.welcomed or not self.changed or self.sent != self.acked:
             return False
         held = [told or self._held(key) for key, told in self.changed.items()]
+        self.told = list(self.changed)
         self.changed.clear()
         self.sent += 1
         self._send(Report(self.sent, [known for known in held if known is not None]))
@@ -173,7 +152,12 @@ class Node:
         self.notice("report", self.name)
 
     def receive(self, message: ToAgent) -> None:
+        if not (self.until or isinstance(message, Welcome)):  # it may be old
+            self.hang_up()
+            return
         match message:
+            case Beaten(number=number):
+                self.answered(number)
             case Welcome(epoch=epoch):
                 self._welcome(epoch)
             case Start(launch=launch, wait=wait):
@@ -189,6 +173,8 @@ class Node:
                     self.forget(key)
             case Ack(seq=seq):
                 self.acked = max(self.acked, seq)
+                if self.acked == self.sent:
+                    self.settle()
                 if self.changed:
                     self.notice("report", self.name)
             case DropLogs(keys=keys):
@@ -205,6 +191,8 @@ class Node:
         if not self.full:
             self.epoch = epoch
         self.welcomed, self.sent, self.acked = True, 0, 0
+        self.answered(0)
+        self.settle()
         if self.changed:
             self.notice("report", self.name)
 
@@ -223,12 +211,12 @@ class Node:
             self.leave(key)
             self._claim(key, launch)
 
-    def _claim(self, key: str, launch: Launch) -> bool:
+    def _claim(self, key: str, launch: Launch, fenced: bool = False) -> bool:
         if self.full:
             self.refused[key] = Held(key, "done", outcome=NO_ROOM)
             self.tell(key, self.refused[key])
             return False
-        self.claims[key] = Claim(launch)
+        self.claims[key] = Claim(launch, fenced=fenced or launch.fence)
         self.logs.add(key)
         self.ledger.claimed(self.name, key, launch)
         self.notice("go", self.name, launch)
@@ -241,9 +229,9 @@ class Node:
     def _hand_over(self, launch: Launch) -> None:
         """The place of one that is done goes to the next in its line."""
         line = self.lines.get(launch.line, {})
-        while launch.line and line:
+        while launch.line and line and self.until:
             key = next(iter(line))
-            if self._claim(key, line.pop(key)):
+            if self._claim(key, line.pop(key), fenced=True):
                 self.tell(key)
                 return
 
@@ -357,10 +345,14 @@ class Node:
         """All processes die; the agent is down until `begin`."""
         self.crash()
         self.boot += 1
+        self.until = 0.0
+        self.ledger.lapsed.add(self.name)
         self.orphaned = False
         for key, claim in self.claims.items():
             self.ledger.shaken.add(key)
             claim.alive = False
+            if claim.state != "done":
+                self.ledger.fenced(key)
             if not keeps_disk and claim.state != "done":
                 self.ledger.over(self.name, key, claim.launch)
         if not keeps_disk:

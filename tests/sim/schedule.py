@@ -28,7 +28,11 @@ FAULTS = {
     "takeover": 0.2,
     "again": 6.0,
     "connect": 1.0,
+    "cut": 4.0,
+    "freeze": 2.0,
 }
+BEAT = 5.0
+"""Seconds between two signs of life of a node, and between two looks of the server."""
 PATIENCE = 20
 """How often a user asks again: some things are refused for good."""
 ON_SERVER = frozenset({"crash", "takeover"})
@@ -79,6 +83,11 @@ class Schedule:
         self._runs: list[str] = []
         self.push(0.0, "user")
         self.push(1.0, "fault")
+        self.push(BEAT, "looks")
+        for name in self.names:
+            self.push(dice.random() * BEAT, "beats", name)
+            self.step("pace", name, dice.choice((0.95, 1.0, 1.05)))
+        self.losses = dice.choice(((None,), (None, "restart", "wait", "lost")))
         self._react()
 
     def run(self, events: int) -> None:
@@ -126,6 +135,14 @@ class Schedule:
         """Seconds that a message takes: mostly few, sometimes as long as jobs do."""
         dice = self.dice.random()
         return 0.001 + 0.05 * dice if dice < 0.95 else 5 * (dice - 0.95) / 0.05
+
+    def _beats(self, name: str) -> None:
+        self.push(BEAT, "beats", name)
+        self.step("beat", name)
+
+    def _looks(self) -> None:
+        self.push(BEAT / 2, "looks")
+        self.step("look")
 
     def on_commit(self) -> None:
         self.once(self.latency() / 4, "commits")
@@ -236,6 +253,7 @@ class Schedule:
             dice.choice(("ends",) * 9 + ("forever",)),
             dice.choice(self.ranks),
             dice.choice(self.policies),
+            dice.choice(self.losses),
         )
 
     def _cancels(self) -> None:
@@ -277,6 +295,14 @@ class Schedule:
             case "full":
                 self.step("full", name, True)
                 self.push(self.dice.expovariate(1.0), "full", name, False)
+            case "cut":
+                way = self.dice.choice(("in", "out", "both"))
+                for one in ("in", "out") if way == "both" else (way,):
+                    self.step("cut", name, one)
+                self.push(self.dice.expovariate(1 / 25), "heal", name)
+            case "freeze":
+                self.step("freeze", name)
+                self.push(self.dice.expovariate(1 / 25), "thaw", name)
             case "clock":
                 who = "server" if yes else name
                 by = self.dice.choice((-100.0, -1.0, 0.1, 1.0, 100.0))

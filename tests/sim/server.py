@@ -19,8 +19,9 @@ from moorage.core.boot import timers
 from moorage.core.effects import Arm, Effect, Emit, Send, Timer, Wake, Write
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import NodeId, RunId
-from moorage.protocol.agent import Dropped, Hello, Report, ToServer, Welcome
+from moorage.protocol.agent import Beat, Beaten, Dropped, Hello, Report, ToServer, Welcome
 from moorage.protocol.api import RunRequest
+from sim.leased import LEASE
 from sim.node import Connection
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Server:
         self.links: dict[NodeId, Connection] = {}
         self.greeted: dict[str, int] = {}
         """The latest connection of each node from which a Hello was taken."""
+        self.heard = dict.fromkeys(self.cluster.nodes, world.now)
+        """When it heard of each node: what began has heard of nobody, and waits for all."""
         self.submitting: set[str] = set()
         """Requests that are decided and not yet answered."""
         self.alarms: dict[Timer, float] = {}
@@ -62,10 +65,16 @@ class Server:
 
     # decisions
 
-    def decide(self, effects: Sequence[Effect], first: Callable[[], None] | None = None) -> None:
+    def decide(
+        self,
+        effects: Sequence[Effect],
+        first: Callable[[], None] | None = None,
+        proven: bool = False,
+    ) -> None:
+        """`proven`: what it says leaves after a commit, also where nothing is written."""
         self._take(effects)
         batch = Batch(effects, first)
-        if batch.empty and not self.outbox and not self.written:
+        if batch.empty and not proven and not self.outbox and not self.written:
             self._tell(batch)
             return
         self.outbox.append(batch)
@@ -153,10 +162,29 @@ class Server:
             self._hello(link, message)
         elif self.links.get(node := self._node(link)) is not link:
             return
+        elif isinstance(message, Beat):
+            self.heard[node] = self.world.now
+            self.decide([Send(node, Beaten(message.number))], proven=self.proves)
         elif isinstance(message, Report):
             self.decide(reactor.on_report(self.cluster, node, message, self.now))
         elif isinstance(message, Dropped):
             self.decide(reactor.on_dropped(self.cluster, node, message.keys))
+
+    proves = True
+
+    def look(self) -> bool:
+        """Find the nodes that are silent."""
+        did = False
+        for node in self.cluster.nodes.values():
+            silent, link = self.world.now - self.heard[node.id], self.links.get(node.id)
+            if link is not None and silent > LEASE / 2:
+                did = self.lost(link)
+            elif link is None and silent > self.allowed and not (node.up or node.lost):
+                self.decide(reactor.on_node_lost(self.cluster, node.id, self.now, silent))
+                did = True
+        return did
+
+    allowed = LEASE
 
     def _hello(self, link: Connection, hello: Hello) -> None:
         if not self.takes(link):
@@ -165,6 +193,7 @@ class Server:
         self.greeted[hello.node] = link.number
         effects = reactor.on_hello(self.cluster, hello, self.now)
         node = self.cluster.node_names[hello.node]
+        self.heard[node] = self.world.now
         older = self.links.get(node)
         if older is not None:
             self._close(older)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from sim.campaign import explore
-from sim.mutants import KEPT, MUTANTS
+from sim.ledger import Broken
+from sim.mutants import KEPT, LEASES, MUTANTS
 from sim.replay import Recording, replay
+from sim.schedule import Schedule
 
 SEEDS = range(1, 61)
 EVENTS = 300
@@ -39,3 +42,17 @@ def test_a_kept_schedule_shows_what_it_was_kept_for(
     with monkeypatch.context() as patch:
         KEPT[name](patch)
         assert replay(recording) is not None
+
+
+@pytest.mark.parametrize("name", LEASES)
+def test_every_mutant_of_leases_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nodes are cut off or stand still for long, and little else happens."""
+    LEASES[name](monkeypatch)
+    with pytest.raises(Broken):
+        for seed in range(1, 31):
+            schedule = Schedule(seed, 3)
+            schedule.faults = {"cut": 4.0, "freeze": 2.0, "break": 1.0}
+            schedule.losses, schedule.ranks = ("restart", None), (1,)
+            schedule.busy, schedule.pace = 3, 6.0
+            with closing(schedule.world):
+                schedule.run(1500)

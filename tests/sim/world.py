@@ -19,9 +19,10 @@ from moorage.protocol.agent import GpuDevice, NodeResources, Outcome, ToAgent
 from moorage.protocol.api import RunRequest
 from moorage.specs.gang import StartupOrder, StopCriteria
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
-from moorage.specs.retry import Retry
+from moorage.specs.retry import OnNodeLoss, Retry
 from moorage.specs.schedule import Schedule
 from moorage.specs.task import Task
+from sim.cuts import Cuts
 from sim.ledger import Broken, Ledger
 from sim.node import Connection, Node
 from sim.promises import Promises
@@ -58,6 +59,7 @@ def task(
     does: str,
     nodes: int = 1,
     policy: str = "any all-done",
+    loss: OnNodeLoss | None = None,
 ) -> Task:
     """What users submit. `retry`: seconds, 0 for none; `does`: `ends`, or `forever`; `policy`:
     the order in which ranks start, and which of them must end."""
@@ -75,13 +77,15 @@ def task(
         nodes=nodes,
         startup_order=cast(StartupOrder, order),
         stop_criteria=cast(StopCriteria, criteria),
+        on_node_loss=loss,
     )
 
 
-class World:
+class World(Cuts):
     """`nodes`: their kinds by name. All are connected at the beginning."""
 
     def __init__(self, nodes: dict[str, str], interval: int = INTERVAL) -> None:
+        super().__init__()
         self.now = EPOCH_BEGINS
         self.server_clock = 0.0
         self.events = 0
@@ -123,6 +127,7 @@ class World:
         """Carry out one step; False where there was nothing to do."""
         at, kind, *arguments = step
         self.now = max(self.now, EPOCH_BEGINS + at)
+        self._expire()
         did: bool = getattr(self, f"do_{kind}")(*arguments)
         self.events += did
         if did and self.events % self.interval == 0 and self.leader.alive:
@@ -231,19 +236,13 @@ class World:
         self.deposed = None
         return True
 
-    def do_clock(self, name: str, by: float) -> bool:
-        """A clock is set; `server`, or a node."""
-        if name == "server":
-            self.server_clock += by
-        elif name in self.nodes:
-            self.nodes[name].clock += by
-        return True
-
     # the network
 
     def do_connect(self, name: str, old: bool = False) -> bool:
         """The agent dials and greets; `old`: the server that was replaced."""
         node, server = self.nodes.get(name), self.deposed if old else self.leader
+        if self._still(name) or {(name, "in"), (name, "out")} & self.cuts:
+            return False
         if node is None or not node.up or node.connection or server is None or not server.alive:
             return False
         self.accepted += 1
@@ -257,7 +256,7 @@ class World:
         if name not in self.nodes:
             return False
         link = self.stale[name][0] if late and self.stale[name] else self.nodes[name].connection
-        if link is None or not link.to_server or link.left != late:
+        if link is None or not link.to_server or link.left != late or (name, "out") in self.cuts:
             return False
         message = link.to_server.popleft()
         if late and not link.to_server:
@@ -277,7 +276,9 @@ class World:
         """The next messages reach the agent."""
         node = self.nodes.get(name)
         link = node.connection if node else None
-        if node is None or link is None or not link.to_agent:
+        if node is None or link is None or not link.to_agent or (name, "in") in self.cuts:
+            return False
+        if node.frozen:
             return False
         for _ in range(min(messages, len(link.to_agent))):
             node.receive(link.to_agent.popleft())
@@ -336,12 +337,14 @@ class World:
     # nodes
 
     def do_report(self, name: str) -> bool:
-        return name in self.nodes and self.nodes[name].report()
+        return name in self.nodes and not self._still(name) and self.nodes[name].report()
 
     def do_go(self, name: str, run: str, end: str) -> bool:
         """The latest attempt of a run on a node gets on by one state."""
         node = self.nodes.get(name)
         key = node.find(run) if node else None
+        if self._still(name):
+            return False
         return node is not None and key is not None and node.go(key, ENDS[end])
 
     def do_agent(self, name: str) -> bool:
@@ -360,7 +363,7 @@ class World:
 
     def do_begin(self, name: str) -> bool:
         node = self.nodes.get(name)
-        if node is None or node.up:
+        if node is None or node.up or node.frozen:
             return False
         node.begin()
         self.notice("dial", name)
@@ -375,7 +378,7 @@ class World:
 
     def do_bury(self, name: str) -> bool:
         node = self.nodes.get(name)
-        if node is None or not node.orphaned or not node.up:
+        if node is None or not node.orphaned or not node.up or node.frozen:
             return False
         node.bury()
         return True
@@ -385,13 +388,6 @@ class World:
         if node is None:
             return False
         self._down(node, lambda: node.reboot(keeps_disk))
-        return True
-
-    def do_full(self, name: str, full: bool) -> bool:
-        node = self.nodes.get(name)
-        if node is None or node.full == full:
-            return False
-        node.full = full
         return True
 
 

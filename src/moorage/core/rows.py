@@ -121,7 +121,9 @@ def delete_attempt(job: Job, attempt: int) -> Write:
     return Write("delete_attempt", {"job_id": job.id, "attempt": attempt})
 
 
-def update_attempt(job: Job, state: Live, held: Held, now: float, rank: int = 0) -> Write:
+def update_attempt(
+    job: Job, state: Live | Prefilled, held: Held, now: float, rank: int = 0
+) -> Write:
     params = {
         "job_id": job.id,
         "attempt": state.attempt,

@@ -14,7 +14,7 @@ from moorage.core.reactor.reports import absorb, lose
 from moorage.core.reactor.stops import stop
 from moorage.core.reactor.turns import requeue, wait
 from moorage.ids import NodeId
-from moorage.protocol.agent import DropLogs, Forget, Hello, Retract
+from moorage.protocol.agent import DropLogs, Forget, Hello, Outcome, Retract
 from moorage.specs.retry import on_loss_of
 
 
@@ -122,7 +122,10 @@ def on_node_lost(cluster: Cluster, node: NodeId, now: float, away: float = 0.0) 
     effects: list[Effect] = [rows.upsert_node(found)]
     effects.append(Emit("node.lost", node=node, data={"away": round(away, 1)}))
     for number in [number for line in found.lines.values() for number in line]:
-        effects += requeue(cluster, cluster.jobs[number], now)
+        over = Outcome(
+            "node-lost", message=f"it stood in line on node {found.name}, which was lost"
+        )
+        effects += requeue(cluster, cluster.jobs[number], now, over)
     for number in sorted(found.claims):
         job = cluster.jobs[number]
         given_up = job.stopping == Stopping.ABORT

@@ -49,7 +49,8 @@ def advance(cluster: Cluster, job: Job, node: NodeId, held: Held, now: float) ->
     if events or cause != state.cause:
         effects += [rows.update_job(job), *settle(cluster, run, now), *events]
     if ending(run.task, ranks, cause):
-        if not job.stopping and not ending(run.task, before, state.cause):
+        known = ending(run.task, before, state.cause) and cause == state.cause
+        if not job.stopping and not known:
             effects += [stop(run, job, rank.node) for rank in ranks if unfinished(rank)]
     elif not job.stopping:
         late = [n for n in due(run.task, ranks) if n not in due(run.task, before)]

@@ -18,7 +18,7 @@ from moorage.core.node import Reservation
 from moorage.core.reactor.feed import job_event, settle
 from moorage.core.reasons import stopped_before_start
 from moorage.ids import NodeId
-from moorage.protocol.agent import Held, Retract, Start
+from moorage.protocol.agent import Held, Outcome, Retract, Start
 
 
 def join_line(cluster: Cluster, job: Job, node: NodeId, now: float) -> list[Effect]:
@@ -82,13 +82,16 @@ def leave_line(cluster: Cluster, job: Job, held: Held, now: float) -> list[Effec
     return None
 
 
-def requeue(cluster: Cluster, job: Job, now: float) -> list[Effect]:
+def requeue(cluster: Cluster, job: Job, now: float, over: Outcome | None = None) -> list[Effect]:
     """It left the line and will never begin there: back to its place in the queue, or to its end
     where a user stopped it. The next attempt has another number, so that nothing said of this one
-    can be taken for it."""
+    can be taken for it. `over`: it may have begun unseen, and ended in this way; then it is kept
+    as an attempt, by which its output is known."""
     state, run = job.state, cluster.runs[job.run]
     assert isinstance(state, Prefilled)
     gone = rows.delete_attempt(job, state.attempt)
+    if over is not None:
+        gone = rows.update_attempt(job, state, Held(job.key, "done", outcome=over), now)
     if job.stopping:
         ending = stopped_before_start(state.last)
         run.note(ending)
