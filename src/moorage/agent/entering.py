@@ -38,9 +38,10 @@ class NotEntered(Exception):
 
 class Job:
     """Where one is to be entered, as the keeper knows it: `pid` and `start` (clock ticks) of the
-    main process, `groups` (directories), `cwd`, `directory` of the attempt."""
+    main process, `groups` (directories), `cwd`, `directory` of the attempt; `variables` as in
+    /proc/PID/environ, empty where that is to be read."""
 
-    __slots__ = ("cwd", "directory", "groups", "key", "pid", "start")
+    __slots__ = ("cwd", "directory", "groups", "key", "pid", "start", "variables")
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.key: str = told["key"]
@@ -49,6 +50,7 @@ class Job:
         self.groups: list[str] = told["groups"]
         self.cwd: str = told["cwd"]
         self.directory: str = told["directory"]
+        self.variables: str = told["variables"] or family.variables(self.pid)
 
     def descriptor(self) -> int:
         """Of the main process: readable when it has ended. NotEntered: it has."""
@@ -62,10 +64,9 @@ class Job:
         return found
 
     def environment(self) -> dict[str, str]:
-        """The variables that its main process was started with. NotEntered."""
-        text = _read(f"/proc/{self.pid}/environ")
-        pairs = [entry.partition(b"=") for entry in text.split(b"\0")]
-        env = {os.fsdecode(name): os.fsdecode(value) for name, equals, value in pairs if equals}
+        """The variables that its main process was started with."""
+        pairs = [entry.partition("=") for entry in self.variables.split("\0")]
+        env = {name: value for name, equals, value in pairs if equals}
         env.pop(_JOIN, None)
         env.setdefault("PATH", _PATH)
         return env

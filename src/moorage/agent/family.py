@@ -33,6 +33,14 @@ def start_time(pid: int) -> int:
     return int(fields[19]) if fields else 0
 
 
+def variables(pid: int) -> str:
+    """What it was started with, as in /proc/PID/environ; empty where that is not ours to read."""
+    try:
+        return os.fsdecode(_whole(f"/proc/{pid}/environ"))
+    except OSError:
+        return ""
+
+
 def orphans(keeper: int, mains: Container[int]) -> list[int]:
     """Children of the keeper that it did not start, dead ones included."""
     try:

@@ -69,6 +69,7 @@ class Job:
         "status",
         "stopped_at",
         "sweeper",
+        "variables",
         "waiting",
     )
 
@@ -87,6 +88,8 @@ class Job:
         self.direct = False
         self.namespace = 0
         self.held = -1
+        self.variables = ""
+        """As in /proc/PID/environ: its program may write over that, for a title."""
         self.began = time.time()
         self.stopped_at = 0.0
         self.status: int | None = None
@@ -143,6 +146,7 @@ class Job:
     def note_pid(self) -> None:
         """Complete `spawned.json`, in place: one write over a shorter text takes no room on the
         disk and leaves nothing torn, and making a file costs more than starting the process."""
+        self.variables = family.variables(self.pid)
         self._spawned.update(
             pid=self.pid, start_time=family.start_time(self.pid), began=self.began
         )

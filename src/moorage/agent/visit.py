@@ -13,32 +13,34 @@ import json
 import os
 import signal
 import socket
-import sys
 
-from moorage.agent import command, sshend
+from moorage.agent import command
 from moorage.agent.entering import Job, NotEntered
 from moorage.agent.visitend import answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LINE = 1 << 22
 
 
-def main(directory: str, name: str, told: str) -> None:
-    """`directory` and `name`: where the agent listens; `told`: what `Job` needs, as JSON."""
+def main(directory: str, name: str, told: dict[str, Any]) -> NoReturn:
+    """For a fork of the keeper. `directory` and `name`: where the agent listens; `told`: what
+    `Job` needs."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the job's, which we outlive by a moment
     agent = _dial(directory, name)
-    job = Job(json.loads(told))
+    job = Job(told)
     wanted, rest = _first_line(agent)
     try:
         ended = job.descriptor()
         if wanted["type"] == "ssh":
+            from moorage.agent import sshend  # the keeper itself has no use for what it needs
+
             sshend.serve(job, wanted, agent, ended)
         else:
             command.serve(job, wanted, agent, ended, rest)
@@ -48,7 +50,7 @@ def main(directory: str, name: str, told: str) -> None:
         answer(agent, code="unavailable", error=f"{error.filename or 'node'}: {error.strerror}")
     finally:
         agent.close()
-    sys.exit(0)
+    os._exit(0)
 
 
 def _dial(directory: str, name: str) -> socket.socket:
@@ -68,7 +70,7 @@ def _first_line(agent: socket.socket) -> tuple[dict[str, Any], bytes]:
     while b"\n" not in data:
         chunk = agent.recv(65536)
         if not chunk or len(data) > _LINE:
-            sys.exit(1)
+            os._exit(1)
         data += chunk
     line, _, rest = data.partition(b"\n")
     return json.loads(line), rest

@@ -7,14 +7,15 @@ import json
 import os
 import signal
 import sys
+import traceback
 
-from moorage.agent import family, spawning
+from moorage.agent import family, spawning, visit
 from moorage.agent.job import Job
 from moorage.agent.keeperloop import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 _DEFAULTS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE,
              signal.SIGXFSZ)  # fmt: skip
@@ -28,7 +29,8 @@ def begin(job: Job | None, directory: str, name: str) -> dict[str, Any]:
     """Start it; it connects to the socket `name` in `directory`. The answer to the agent."""
     if job is None or job.state != "running":
         return {"error": "the job's process does not run", "step": "enter"}
-    return _start(job, "visit", directory, name)
+    told = _told(job)
+    return told if "error" in told else _fork(told, directory, name)
 
 
 def open_gate(job: Job, output: str) -> None:
@@ -40,24 +42,67 @@ def open_gate(job: Job, output: str) -> None:
 
 
 def _start(job: Job, module: str, *arguments: str) -> dict[str, Any]:
-    told = {
-        "key": job.key,
-        "pid": job.pid,
-        "start": family.start_time(job.pid),
-        "groups": job.group.directories if job.group is not None else [],
-        "cwd": job.cwd,
-        "directory": job.directory,
-    }
+    told = _told(job)
+    if "error" in told:
+        return told
     words = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT.format(module=module)]
     # By the marker it is swept up with the job, should it hang.
     env = {family.MARKER: job.mark, "PATH": os.defpath}
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         files = [null, null, 2]  # its last words go to the keeper's log
-        words += [sys.path[0], *arguments, json.dumps(told)]
+        # Everybody can read the words; the variables may be secret.
+        words += [sys.path[0], *arguments, json.dumps(told | {"variables": ""})]
         pid = spawning.spawn(words, env, files, _DEFAULTS)
     except OSError as error:
         return {"error": f"cannot start a process: {error.strerror}", "step": "enter"}
     finally:
         os.close(null)
     return {"pid": pid}
+
+
+def _fork(told: dict[str, Any], directory: str, name: str) -> dict[str, Any]:
+    """A visit takes 30 ms less without an interpreter of its own."""
+    # A signal for the child before its handlers are reset would wake the parent's loop.
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _visit(told, directory, name)
+    except OSError as error:
+        return {"error": f"cannot start a process: {error.strerror}", "step": "enter"}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    return {"pid": pid}
+
+
+def _visit(told: dict[str, Any], directory: str, name: str) -> NoReturn:
+    """What the fork does."""
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in _DEFAULTS:
+            signal.signal(number, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        visit.main(directory, name, told)
+    except Exception:
+        traceback.print_exc()  # to the keeper's log
+    finally:
+        os._exit(1)
+
+
+def _told(job: Job) -> dict[str, Any]:
+    """What it needs to know, or an error."""
+    return {
+        "key": job.key,
+        "pid": job.pid,
+        "start": family.start_time(job.pid),
+        "groups": job.group.directories if job.group is not None else [],
+        "cwd": job.cwd,
+        "directory": job.directory,
+        "variables": job.variables,
+    }
