@@ -32,6 +32,8 @@ class Burial:
         job.began = float(self._spawned.get("began") or 0.0)
         if cgroups is not None and self._spawned.get("cgroup"):
             job.group = cgroups.existing(key)
+            if self._spawned.get("engine"):
+                job.group.nested = cgroups.nested(key)
 
     def begin(self, done: Callable[[], None]) -> None:
         """`done` is called when nothing of it is left and the record is written."""

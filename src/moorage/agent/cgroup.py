@@ -12,6 +12,8 @@ import functools
 import os
 import signal
 
+from moorage.agent.oomcount import OomCount
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,9 +123,15 @@ class Cgroups:
             None if self._v2 is None else f"{self._v2}/{key}",
         )
 
+    def nested(self, key: str) -> list[str]:
+        """Where an engine that is told this group makes its own: in every hierarchy there is."""
+        return [
+            f"{mount}/{self._relative}/{key}" for mount in dict.fromkeys(self._mounts.values())
+        ]
+
     def remove_idle(self) -> None:
         """Remove the parents; those that still have groups stay."""
-        for parent in {*self._v1.values(), *([self._v2] if self._v2 else [])}:
+        for parent in {f"{mount}/{self._relative}" for mount in self._mounts.values()}:
             for path in (parent, os.path.dirname(parent)):
                 try:
                     os.rmdir(path)
@@ -134,10 +142,13 @@ class Cgroups:
 class Group:
     """One job's group. `v1` maps controllers to directories, `v2` is the unified one."""
 
-    __slots__ = ("_join", "v1", "v2")
+    __slots__ = ("_join", "_ooms", "nested", "v1", "v2")
 
     def __init__(self, v1: dict[str, str], v2: str | None) -> None:
         self.v1, self.v2 = v1, v2
+        self.nested: list[str] = []
+        """Directories of the same name that an engine has made elsewhere; they go with it."""
+        self._ooms: OomCount | None = None
         # cpu,cpuacct is often one hierarchy under two names: join it once.
         self._join = list(dict.fromkeys(v1.values()))
 
@@ -252,8 +263,14 @@ class Group:
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed for want of memory."""
         if "memory" in self.v1:
-            return _field(f"{self.v1['memory']}/memory.oom_control", "oom_kill")
+            below = 0 if self._ooms is None else self._ooms.read()
+            return max(below, _field(f"{self.v1['memory']}/memory.oom_control", "oom_kill"))
         return _field(f"{self.v2}/memory.events", "oom_kill")
+
+    def count_below(self) -> None:
+        """Let `oom_kills` count in groups below this one too, as v2 does by itself. OSError."""
+        if "memory" in self.v1:
+            self._ooms = OomCount(self.v1["memory"])
 
     def memory_peak(self) -> int | None:
         """Bytes, page cache included; None where the kernel does not keep it (v2 before 5.19)."""
@@ -278,7 +295,7 @@ class Group:
 
     def remove(self) -> bool:
         """Remove the directories; False when the kernel still holds one (try again soon)."""
-        return all(_remove(path) for path in self.directories)
+        return all(_remove(path) for path in dict.fromkeys([*self.directories, *self.nested]))
 
 
 @functools.cache

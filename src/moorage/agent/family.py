@@ -91,6 +91,12 @@ def namespace_of(pid: int) -> int:
         return 0
 
 
+def elsewhere(pids: list[int]) -> list[int]:
+    """Those that see other mounts than we do: of a container, and not of its engine."""
+    ours = namespace_of(os.getpid())
+    return [pid for pid in pids if namespace_of(pid) not in (0, ours)]
+
+
 def _descendants(parents: dict[int, int], heads: set[int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid, parent in parents.items():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHELL_SIGNAL, _TERM = 128, signal.SIGTERM
+_ENGINE_PATIENCE = 10.0  # seconds
 SPAWNED, EXIT, COMMAND = "spawned.json", "exit.json", "command"
 
 
@@ -46,6 +47,7 @@ class Job:
         "direct",
         "directory",
         "doomed",
+        "engine",
         "fenced",
         "group",
         "group_cpu",
@@ -79,6 +81,7 @@ class Job:
         self.mark = family.mark(self.directory)
         self.request = request
         self.fenced = bool(request.get("fenced"))
+        self.engine: dict[str, Any] | None = request.get("engine")
         self.cwd: str = request.get("cwd", "/")
         self.state = "spawning"
         self.root: Root | None = None
@@ -117,6 +120,7 @@ class Job:
             "boot_id": boot_id(),
             "began": self.began,
             "cgroup": self.request["cgroup"] is not None,
+            "engine": self.engine is not None,
         }
         path = f"{self.directory}/{SPAWNED}"
         if os.path.exists(f"{self.directory}/{EXIT}"):
@@ -175,6 +179,9 @@ class Job:
         if self.cause is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == _TERM:
             # A shell dies of it at once; what it was waiting for may have something to save.
             self.mercy = math.inf if self.killer is None else self.killer.when
+        elif self.engine is not None and not os.WIFSIGNALED(status):
+            # What it has started for that puts its things away.
+            self.mercy = time.monotonic() + _ENGINE_PATIENCE
         self.forget_killer()
         if self.limit is not None:
             self.limit.cancel()
@@ -193,6 +200,8 @@ class Job:
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
         if self.direct and self.cause is None and code is not None and code < 0:
             code = _SHELL_SIGNAL - code  # what the shell of a command that was killed ends with
+        if self.engine is not None and self.cause is not None and code == _SHELL_SIGNAL + _TERM:
+            code = -_TERM  # an engine ends by itself, and says how its container did
         if self.oom_kills and self.cause is None and code != 0:
             self.cause = "out-of-memory"
         return {

@@ -66,6 +66,9 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     """Operations in order (see `sandbox.py`); None: no mount namespace."""
     container: dict[str, Any] | None = None
     """What `container_root.py` needs; None: a process of the node."""
+    engine: dict[str, Any] | None = None
+    """Set where `argv` is a container engine, which makes the container and passes signals on:
+    `cwd` of the job in it."""
     cgroup: dict[str, float | None] | None = None
     """Limits `memory`, `cpus`, `pids`; None: no cgroup."""
     denied: list[str] = []
@@ -234,6 +237,8 @@ class Keeper:
     async def spawn(self, request: SpawnRequest) -> int:
         """The pid; the same pid for a key that was spawned before. SpawnError."""
         if request.container is not None and self._protocol < keeper.CONTAINS:
+            raise SpawnError(_TOO_OLD, "exec")
+        if request.engine is not None and self._protocol < keeper.ENGINES:
             raise SpawnError(_TOO_OLD, "exec")
         if request.fenced and self._protocol < keeper.FENCES:
             raise SpawnError(_TOO_OLD_TO_FENCE, "exec")

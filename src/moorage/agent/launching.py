@@ -76,7 +76,8 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
         try:
             if request["mounts"] is not None:
                 root = _own_view(request, roots)
-            _join(group)
+            if request.get("engine") is None:  # its own memory is not the job's
+                _join(group)
             try:
                 _change_directory(request["cwd"])
                 called = time.monotonic()

@@ -109,6 +109,8 @@ def may_hang(request: dict[str, Any]) -> bool:
     """Whether it has to do with more than the node's own directories and the attempt's."""
     if not request["cwd"].startswith(("/workflow", request["directory"])):
         return True
+    if request.get("engine") is not None:  # nor may it see what a thread has seen before
+        return True
     own = f"{request['directory']}/"
     return not all(
         operation[1] in USUAL

@@ -109,6 +109,9 @@ class Tender:
         try:
             job.group = self.cgroups.make(job.key, limits, job.request.get("denied") or ())
             job.grouped = True
+            if job.engine is not None:
+                job.group.nested = self.cgroups.nested(job.key)
+                job.group.count_below()
         except OSError as error:
             raise LaunchError(f"cannot make a control group: {error}", "cgroup") from error
 
@@ -235,7 +238,7 @@ class Tender:
             self._kill(job)
             return
         for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid in self._members(job):
+            for pid in self._members(job) if job.engine is None else self._contained(job):
                 send(pid, number)
         if grace is not None:
             due = time.monotonic() + grace
@@ -254,6 +257,11 @@ class Tender:
         if job.group is not None:
             return [job.pid, *job.group.processes()]
         return family.members(job.pid, job.mark, os.getpid(), self._mains, job.namespace)
+
+    def _contained(self, job: Job) -> list[int]:
+        """What is in the container that an engine has made; before that, the engine. One that is
+        told would pass it on, and everything in there would be told twice."""
+        return family.elsewhere(self._members(job)) or [job.pid]
 
     def reap(self) -> None:
         """Collect every child that died; called for SIGCHLD."""

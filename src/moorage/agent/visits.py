@@ -10,6 +10,7 @@ import sys
 import traceback
 
 from moorage.agent import family, spawning, visit
+from moorage.agent.cgroup import read
 from moorage.agent.job import Job
 from moorage.agent.keeperloop import say
 
@@ -97,12 +98,35 @@ def _visit(told: dict[str, Any], directory: str, name: str) -> NoReturn:
 
 def _told(job: Job) -> dict[str, Any]:
     """What it needs to know, or an error."""
+    pid, cwd = job.pid, job.cwd
+    if job.engine is not None:
+        pid, cwd = _contained(job), job.engine["cwd"]
+        if not pid:
+            return {"error": "its container has not started yet", "step": "enter"}
     return {
         "key": job.key,
-        "pid": job.pid,
-        "start": family.start_time(job.pid),
-        "groups": job.group.directories if job.group is not None else [],
-        "cwd": job.cwd,
+        "pid": pid,
+        "start": family.start_time(pid),
+        "groups": _groups(job, pid),
+        "cwd": cwd,
         "directory": job.directory,
-        "variables": job.variables,
+        "variables": job.variables if job.engine is None else "",
     }
+
+
+def _contained(job: Job) -> int:
+    """The first process of the container that an engine has made for the job; 0 while there is
+    none."""
+    pids = family.elsewhere(job.group.processes()) if job.group is not None else []
+    return min(pids, key=family.start_time, default=0)
+
+
+def _groups(job: Job, pid: int) -> list[str]:
+    """Control groups to join: the container's own, where there is one."""
+    if job.group is None:
+        return []
+    found = job.group.directories
+    if job.engine is None:
+        return found
+    below = [path for top in found for path, _, _ in os.walk(top)]
+    return [path for path in below if str(pid) in read(f"{path}/cgroup.procs").split()]
