@@ -64,10 +64,13 @@ name: reduce
 nodes: 3
 fleets: [lab]
 files: [reduce.py]
+env:
+  RES_OPTIONS: timeout:1 attempts:1
 commands:
   - {python} -m torch.distributed.run --nnodes=$MOORAGE_NODES --node-rank=$MOORAGE_RANK
     --nproc-per-node=1 --master-addr=$MOORAGE_MASTER_IP --master-port=29500 reduce.py
 """
+"""Hosts of a bed have no name server, and PyTorch asks for the names of all that connect."""
 REDUCE = """\
 import platform
 import torch

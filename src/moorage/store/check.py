@@ -8,12 +8,14 @@ words that say what to do or what is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, get_args
 
 import msgspec
 
 from moorage.core import boot
 from moorage.core.job import JobStateName
+from moorage.core.shape import shapes_of
 from moorage.protocol.agent import AttemptState
 from moorage.protocol.api import Finding, RunRef, RunState
 from moorage.specs.task import Task
@@ -139,6 +141,7 @@ def check_tables(store: Store, now: float, tell: Tell = nobody) -> Iterator[Foun
     yield from unreadable
     if not unreadable:  # what follows reads those numbers
         yield from _numbers(store)
+        yield from _ranks(store, now)
         yield from _start(store)
 
 
@@ -212,6 +215,31 @@ def _instead(store: Store, key: str, now: float) -> tuple[int, str]:
     # every job had events, so there were fewer of them than events.
     highest = max(known[key.removeprefix("highest_")], known["last_event"])
     return highest + MARGIN, "numbers go on far above all that are known"
+
+
+def _ranks(store: Store, now: float) -> Iterator[Found]:
+    """Jobs that lack ranks, of which nobody would know whether they run."""
+    there: dict[tuple[int, int], list[int]] = {}
+    for row in store.read("live_attempts"):
+        there.setdefault((row["job_id"], row["attempt"]), []).append(row["rank"])
+    wanted = {}
+    for row in store.read("live_runs"):
+        with suppress(msgspec.MsgspecError):  # which `_start` tells
+            wanted[row["id"]] = len(shapes_of(msgspec.json.decode(row["spec"], type=Task)))
+    for row in store.read("live_jobs"):
+        ranks = there.get((row["id"], row["attempt"]))
+        absent = set(range(wanted.get(row["run_id"], 0))).difference(ranks or [])
+        if ranks is None or not absent:
+            continue
+        named = ", ".join(map(str, sorted(absent)))
+        told = (
+            f"job {row['id']} is {row['state']}, but attempt {row['attempt']} lacks rank {named}"
+        )
+        params = {"job": row["id"], "attempt": row["attempt"], "now": now}
+        remedy = "the job is ended as lost, its other ranks are stopped; submit it again"
+        names = ("repair_attempt_over", "repair_job_lost", "repair_run_of_job")
+        repair = tuple(Statement(name, params) for name in names)
+        yield Found(Finding(told, remedy, repairable=True), repair)
 
 
 def _start(store: Store) -> Iterator[Found]:

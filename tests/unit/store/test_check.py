@@ -187,6 +187,20 @@ def test_damage_between_tables_is_found_and_repaired(
     assert problems(store) == []
 
 
+def test_a_job_that_lacks_a_rank_is_ended(store: SqliteStore) -> None:
+    raw(store, "UPDATE runs SET spec = json_set(spec, '$.nodes', 3) WHERE id = 2")
+    copied = "attempt, 1, node_id, state, gpus, assigned_at FROM attempts WHERE job_id = 2"
+    columns = "job_id, attempt, rank, node_id, state, gpus, assigned_at"
+    raw(store, f"INSERT INTO attempts ({columns}) SELECT job_id, {copied}")
+    told = problems(store)
+    assert told[0] == "job 2 is running, but attempt 1 lacks rank 2"
+    assert told[1].startswith("no server can start from these tables: ")
+    repair(store)
+    assert problems(store) == []
+    states = store.read("check_live_attempts_of_ended_jobs")
+    assert states == []
+
+
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
