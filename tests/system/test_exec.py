@@ -3,7 +3,9 @@ of it stays."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -146,3 +148,31 @@ def test_ports_are_here_while_a_run_is_attached(moorage: Command) -> None:
         attached.send_signal(signal.SIGINT)
         assert attached.wait(PATIENCE) == 0
     assert "running" in moorage("ps").out
+
+
+def test_signals_pass_while_nobody_reads_the_output(moorage: Command) -> None:
+    begin(moorage)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    # Room for a page only: a write of more would block, although there is room.
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)))
+    os.read(reader, 4096)
+    script = "head -c 300000 /dev/zero; echo $$ >&2; exec sleep 600"
+    words = [*COMMAND, "exec", "job", "--", "sh", "-c", script]
+    with subprocess.Popen(
+        words, env=moorage.environment, stdout=writer, stderr=subprocess.PIPE
+    ) as client:
+        os.close(writer)
+        assert client.stderr is not None
+        pid = int(client.stderr.readline())
+        client.send_signal(signal.SIGTERM)
+        assert gone(pid)
+        with open(reader, "rb") as rest:
+            assert len(rest.read()) >= 300_000
+        assert client.wait(PATIENCE) == 143
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="no program that sets a title")
+def test_a_program_that_writes_over_its_variables_keeps_none_from_us(moorage: Command) -> None:
+    title = '$| = 1; $0 = "t" x 20000; print "ready\\n"; sleep 600'
+    begin(moorage, "-e", "COLOUR=blue", script=f"exec perl -e '{title}'")
+    assert moorage("exec", "job", "--", "sh", "-c", "echo $COLOUR").out == "blue\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import stat
 from collections.abc import Iterable
 
 from moorage import frames
@@ -27,7 +28,7 @@ class Remote:
         self._terminal = terminal
         self._pieces = frames.Pieces()
         self._held = {frames.OUTPUT: bytearray(), frames.ERRORS: bytearray()}
-        self._sinks = {frames.OUTPUT: 1, frames.ERRORS: 2}
+        self._sinks = {frames.OUTPUT: _unblocked(1), frames.ERRORS: _unblocked(2)}
         self._input = takes_input
         self._code: int | None = None
         if not takes_input:
@@ -55,6 +56,8 @@ class Remote:
             os.close(writer)
             for channel, held in self._held.items():
                 drain(self._sinks[channel], held)
+            for sink in set(self._sinks.values()) - {1, 2}:
+                os.close(sink)
         return LOST if self._code is None else self._code
 
     def _round(self, reader: int) -> None:
@@ -101,6 +104,19 @@ class Remote:
                 self._server.send(frames.size(*size()))
             else:
                 self._server.send(frames.piece(frames.SIGNAL, bytes([number])))
+
+
+def _unblocked(descriptor: int) -> int:
+    """The same pipe or terminal, opened once more: a write does not block, which would keep
+    signals waiting, and whoever else has it is not touched."""
+    kind = os.fstat(descriptor).st_mode
+    if not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
+        return descriptor
+    try:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return os.open(f"/proc/self/fd/{descriptor}", flags)
+    except OSError:  # another user's
+        return descriptor
 
 
 def _noted(_number: int, _frame: object) -> None:
