@@ -17,7 +17,7 @@ from moorage.core import boot
 from moorage.core.job import JobStateName
 from moorage.core.shape import shapes_of
 from moorage.protocol.agent import AttemptState
-from moorage.protocol.api import Finding, RunRef, RunState
+from moorage.protocol.api import Finding, NodeState, RunRef, RunState
 from moorage.specs.task import Task
 from moorage.store.base import Row, Statement, Store, StoreBroken
 from moorage.store.numbers import MARGIN, is_number
@@ -125,7 +125,7 @@ _LEGAL: Mapping[str, frozenset[str]] = {
     "run": frozenset(get_args(RunState)),
     "job": frozenset(get_args(JobStateName)),
     "attempt": frozenset((*get_args(AttemptState), "assigned", "prefilled")),
-    "node": frozenset(("up", "down")),
+    "node": frozenset(get_args(NodeState)),
 }
 
 
@@ -156,7 +156,8 @@ def _states(store: Store) -> Iterator[Found]:
     for row in store.read("check_states"):
         what, state = row["what"], row["state"]
         if state not in _LEGAL[what]:
-            problem = f"{row['total']} {what}s are {state!r} (number {row['id']} is one)"
+            many = f"{what} is" if row["total"] == 1 else f"{what}s are"
+            problem = f"{row['total']} {many} {state!r} (number {row['id']} is one)"
             remedy = "no version of moorage knows this state: restore a backup"
             yield Found(Finding(problem, remedy))
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from backports import zstd
@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from contract import rows
 from moorage.protocol import packs, tree
+from moorage.protocol.api import NodeState
 from moorage.store.base import Statement
 from moorage.store.blobs import Blobs
 from moorage.store.check import NUMBERS, Found, check_tables
@@ -78,6 +79,12 @@ def repair(store: SqliteStore) -> None:
 
 
 def test_a_sound_store_has_no_problems(store: SqliteStore) -> None:
+    assert problems(store) == []
+
+
+@pytest.mark.parametrize("state", get_args(NodeState))
+def test_a_node_may_be_in_any_state_that_nodes_have(store: SqliteStore, state: str) -> None:
+    raw(store, "UPDATE nodes SET state = :state WHERE id = 1", state=state)
     assert problems(store) == []
 
 
@@ -204,8 +211,8 @@ def test_a_job_that_lacks_a_rank_is_ended(store: SqliteStore) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        ("UPDATE jobs SET state = 'dreaming' WHERE id = 3", "1 jobs are 'dreaming' (number 3"),
-        ("UPDATE runs SET state = 'odd' WHERE id = 4", "1 runs are 'odd' (number 4 is one)"),
+        ("UPDATE jobs SET state = 'dreaming' WHERE id = 3", "1 job is 'dreaming' (number 3"),
+        ("UPDATE runs SET state = 'odd' WHERE id = 4", "1 run is 'odd' (number 4 is one)"),
         ("UPDATE runs SET spec = '[' WHERE id = 2", "the spec of run 2 (run-2) cannot be read"),
         (
             "UPDATE nodes SET resources = '[' WHERE id = 1",
