@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ class Caretaker:
         self._check = CheckHealth()
         self._found = Finding("healthy")
         self._gpus: list[GpuHealth] = []
+        self._driver = Finding("healthy")
         self._told: Health | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unknown: set[str] = set()
@@ -85,12 +86,11 @@ class Caretaker:
         while True:
             try:
                 self._gpus = await asyncio.to_thread(examine, devices, _GPU_PATIENCE)
+                self._driver = Finding("healthy")
             except Unreadable as error:
-                self._gpus = [
-                    GpuHealth(index, "warning", str(error))
-                    for index, gpu in devices.gpus.items()
-                    if gpu.vendor == "nvidia"
-                ]
+                # What is known of single GPUs stays. Once may be a busy machine; twice is none.
+                again = self._driver.state != "healthy"
+                self._driver = Finding("failure" if again else "warning", str(error))
             self._unknown.discard("gpus")
             self._say()
             await asyncio.sleep(GPU_INTERVAL)
@@ -106,7 +106,7 @@ class Caretaker:
     def _say(self) -> None:
         if self._unknown:
             return
-        health = combine(self._found, self._gpus)
+        health = combine((self._found, self._driver), self._gpus)
         if health != self._told:
             if health.state != "healthy":
                 log.warning("health: %s: %s", health.state, health.reason)
@@ -114,10 +114,11 @@ class Caretaker:
             self._tell(health)
 
 
-def combine(found: Finding, gpus: list[GpuHealth]) -> Health:
-    """The worst of all, with every reason of that kind."""
-    parts = [found] if found.state != "healthy" else []
-    parts += [Finding(gpu.state, f"GPU {gpu.index}: {gpu.reason}") for gpu in gpus]
+def combine(found: Iterable[Finding], gpus: list[GpuHealth]) -> Health:
+    """The worst of all, with every reason of that kind. A GPU that failed is only a warning about
+    its node, whose other GPUs work on."""
+    parts = [finding for finding in found if finding.state != "healthy"]
+    parts += [Finding("warning", f"GPU {gpu.index}: {gpu.reason}") for gpu in gpus]
     worst = max((part.state for part in parts), key=ORDER.index, default=ORDER[0])
     reasons = [part.reason for part in parts if part.state == worst]
     return Health(worst, "; ".join(reasons)[:_LONGEST], gpus)

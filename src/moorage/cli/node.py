@@ -219,6 +219,8 @@ def describe(view: NodeView, now: float) -> list[str]:
         f"gpus      {view.used_gpus} of {len(has.gpus)} in use",
     ]
     lines += _gpu_lines(view)
+    if view.blocks:
+        lines.append(f"blocks    {view.blocks - view.free_blocks} of {view.blocks} in use")
     lines.append(f"pythons   {' '.join(view.pythons) or 'none'}")
     lines.append(f"jobs      {view.jobs}, as {printable(view.isolation.user) or 'the agent'}")
     why = view.isolation.containers

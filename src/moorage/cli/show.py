@@ -92,6 +92,8 @@ def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool
             lines.append(_field("reason", reason))
     if job.waits_for:
         lines.append(_field("waits for", printable(job.waits_for)))
+    if job.warning:
+        lines.append(_field("warning", printable(job.warning)))
     several = any(attempt.rank for attempt in job.attempts)
     for attempt in job.attempts:
         lines += ["", _attempt(attempt, style, now, several=several)]

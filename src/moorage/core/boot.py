@@ -22,7 +22,7 @@ from moorage.core.job import (
     Starting,
     Stopping,
 )
-from moorage.core.node import Node, Reservation
+from moorage.core.node import Node
 from moorage.core.run import Run
 from moorage.core.shape import shapes_of
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
@@ -97,6 +97,8 @@ def _place_nodes(
         )
         cluster.fleets[host.fleet].hosts[host.num] = host
         cluster.hosts_by_node[host.name] = host
+        if host.node is not None:
+            cluster.nodes[host.node].split(host.spec.blocks)
 
 
 def timers(cluster: Cluster) -> list[Effect]:
@@ -162,7 +164,7 @@ def _add_job(cluster: Cluster, row: Row, attempts: Sequence[Row]) -> None:
         started_at=row["started_at"],
     )
     claims = [
-        Reservation(shape.millicpus, shape.memory, shape.disk, _gpus(attempt["gpus"]))
+        cluster.nodes[NodeId(attempt["node_id"])].claim(shape, _gpus(attempt["gpus"]))
         for shape, attempt in zip(shapes, attempts, strict=bool(attempts))
     ]
     cluster.add_job(job, *claims)

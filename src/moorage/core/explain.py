@@ -55,6 +55,22 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
     return _waits(cluster, job.gang or (job.shape,), ahead)
 
 
+def broken_gpus(cluster: Cluster, job: Job) -> str:
+    """Which GPUs that it has have failed, and why; empty where all are well."""
+    if not isinstance(job.state, Live):
+        return ""
+    found = []
+    for rank in ranks_of(job.state):
+        node = cluster.nodes[rank.node]
+        if node.failed_gpus.intersection(node.claims[job.id].gpus):
+            found += [
+                f"GPU {gpu.index} of node {node.name}: {gpu.reason}"
+                for gpu in node.condition.gpus
+                if gpu.index in node.failed_gpus and gpu.index in node.claims[job.id].gpus
+            ]
+    return "; ".join(found)
+
+
 def _away(cluster: Cluster, state: Live, now: float) -> str:
     """Of the nodes that it is on, the first without a connection."""
     for rank in ranks_of(state):
@@ -138,15 +154,23 @@ def _waits(cluster: Cluster, shapes: Sequence[Shape], ahead: int | None) -> str:
     shape = shapes[0]
     able = [node for node in up if node.fits_empty(shape)]
     node = min(able, key=lambda node: (_shortages(node, shape), node.id))
+    if shape.exclusive and node.claims:
+        text = f"a node of its own: node {node.name} is used by {_users(cluster, node)}"
+        return f"{text}; {queue}" if queue else text
     lacks = _lacks(node, shape)
     if not lacks:
         return "its turn" if ahead is None else f"its turn: {queue or 'it starts next'}"
     needs = " and ".join(lack.needs for lack in lacks)
     has = " and ".join(lack.has for lack in lacks)
-    users = some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])
-    verb = "uses" if len(node.claims) == 1 else "use"
-    text = f"{needs}: node {node.name} has {has} ({users} {verb} the rest)"
+    text = f"{needs}: node {node.name} has {has}"
+    if node.claims:
+        verb = "uses" if len(node.claims) == 1 else "use"
+        text += f" ({_users(cluster, node)} {verb} the rest)"
     return f"{text}; {queue}" if queue else text
+
+
+def _users(cluster: Cluster, node: Node) -> str:
+    return some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])
 
 
 def _waits_for_nodes(up: Sequence[Node], shapes: Sequence[Shape]) -> str:
@@ -164,6 +188,8 @@ def _shortages(node: Node, shape: Shape) -> int:
         + (shape.memory > node.free_memory)
         + (shape.disk > node.free_disk)
         + (shape.gpu is not None and shape.gpu.pick(node.free_gpus) is None)
+        + (node.blocks > 0 and node.blocks_for(shape) > node.free_blocks)
+        + (shape.exclusive and not node.empty)
     )
 
 
@@ -181,7 +207,12 @@ def _lacks(node: Node, shape: Shape) -> list[Lack]:
         lacks.append(Lack("resources.disk", f"{format_size(shape.disk)} of disk", free))
     if shape.gpu is not None and shape.gpu.pick(node.free_gpus) is None:
         free = f"{len(node.free_gpus)} of {_count(len(has.gpus), 'GPU')} free"
+        if broken := len(node.failed_gpus):
+            free += f", {broken} broken"
         lacks.append(Lack("resources.gpu", _gpus(shape.gpu), free))
+    if not lacks and node.blocks and node.blocks_for(shape) > node.free_blocks:
+        free = f"{max(0, node.free_blocks)} of {node.blocks} free"
+        lacks.append(Lack("blocks", _count(node.blocks_for(shape), "block"), free))
     return lacks
 
 

@@ -88,7 +88,7 @@ def reserve(queue: Queue, nodes: Mapping[NodeId, Node], kept: Hold | None) -> Ho
         if kept is not None and kept.job == number and _useful(kept, nodes):
             return kept
         able = [node for node in nodes.values() if node.open]
-        found = _of_one_fleet(able, group.gang, Node.fits_empty, _soonest)
+        found = _of_one_fleet(able, group.gang, Node.fits_sound, _soonest)
         if found is not None:
             return Hold(number, group.gang, tuple(node.id for node in found))
     return None
@@ -101,7 +101,7 @@ def _place(entry: tuple[int, JobId, object]) -> tuple[int, JobId]:
 def _useful(hold: Hold, nodes: Mapping[NodeId, Node]) -> bool:
     found = [nodes.get(number) for number in hold.nodes]
     return all(
-        node is not None and node.open and node.fits_empty(shape)
+        node is not None and node.open and node.fits_sound(shape)
         for node, shape in zip(found, hold.gang, strict=True)
     )
 

@@ -10,7 +10,7 @@ from moorage.ids import JobId, NodeId
 from moorage.protocol.agent import GpuDevice, Hello, Isolation, NodeResources
 from moorage.protocol.api import NodeState
 from moorage.protocol.health import Health
-from moorage.specs.fleet import LOCAL
+from moorage.specs.fleet import LOCAL, Blocks
 
 QUICK = 10.0
 """Seconds. What runs longer gains nothing from a line, and is better left free to go elsewhere."""
@@ -50,6 +50,10 @@ class Node:
     """Why it takes nothing new, though nobody said so; empty while it is well."""
     condition: Health = field(default=Health(), compare=False)
     """As its agent said last."""
+    failed_gpus: frozenset[int] = field(default=frozenset(), compare=False)
+    """Indexes of those that its agent says are broken: nobody gets them."""
+    blocks: int = 0
+    """Equal parts of which jobs take whole ones; 0: they share it by what they reserve."""
     gone: bool = False
     """Its host left its fleet: only the past names it."""
     lost: bool = False
@@ -95,7 +99,13 @@ class Node:
 
     @property
     def free_gpus(self) -> list[GpuDevice]:
-        return [gpu for gpu in self.resources.gpus if gpu.index not in self.used_gpus]
+        out = self.used_gpus | self.failed_gpus if self.failed_gpus else self.used_gpus
+        return [gpu for gpu in self.resources.gpus if gpu.index not in out]
+
+    @property
+    def free_blocks(self) -> int:
+        """Of a node that is split into blocks."""
+        return self.blocks - sum(map(self._blocks_of, self.claims.values()))
 
     @property
     def used_cpus(self) -> float:
@@ -107,7 +117,13 @@ class Node:
         """Nodes with equal room are equally good for every shape."""
         has = self.resources
         free = (self.free_millicpus, self.free_memory, self.free_disk)
-        return (*free, has.arch, self.id if has.gpus else None)
+        alone = self.id if has.gpus or self.blocks else None
+        return (*free, has.arch, self.empty, alone)
+
+    @property
+    def empty(self) -> bool:
+        """Does nothing run here, or stand in line?"""
+        return not self.claims and not self.lines
 
     def fits(self, shape: Shape) -> bool:
         """Is there room now?"""
@@ -117,10 +133,58 @@ class Node:
             shape.millicpus <= has.cpus * 1000 - self.used_millicpus
             and shape.memory <= has.memory - self.used_memory
             and shape.disk <= has.disk - self.used_disk
-            and (shape.arch is None or shape.arch == has.arch)
+            and (shape.plain or self._suits(shape))
+            and (not self.blocks or self.blocks_for(shape) <= self.free_blocks)
+        )
+
+    def _suits(self, shape: Shape) -> bool:
+        return (
+            shape.arch in (None, self.resources.arch)
             and (shape.gpu is None or shape.gpu.pick(self.free_gpus) is not None)
             and (shape.where is None or self.admitted(shape.where))
+            and (not shape.exclusive or self.empty)
         )
+
+    def split(self, blocks: Blocks | None) -> None:
+        """Into so many blocks, as its host's spec says; `auto`: one for each GPU, else CPU."""
+        has = self.resources
+        self.blocks = (len(has.gpus) or has.cpus) if blocks == "auto" else blocks or 0
+
+    def blocks_for(self, shape: Shape) -> int:
+        """The fewest blocks that cover it; the GPUs that fit best, or the fewest it takes."""
+        gpus: tuple[int, ...] = ()
+        if shape.gpu is not None:
+            gpus = shape.gpu.pick(self.free_gpus) or tuple(range(shape.gpu.count))
+        return self._blocks_of(self.claim(shape, gpus))
+
+    def _blocks_of(self, claim: Reservation) -> int:
+        has = self.resources
+        parts = (
+            (claim.millicpus, has.cpus * 1000),
+            (claim.memory, has.memory),
+            (claim.disk, has.disk),
+            (len(claim.gpus), len(has.gpus)),
+        )
+        return max(1, *(-(-part * self.blocks // whole) for part, whole in parts if whole))
+
+    def claim(self, shape: Shape, gpus: tuple[int, ...]) -> Reservation:
+        """What a job of this shape takes here: everything, where it wants the node alone. It sees
+        no other GPUs than these even so."""
+        if shape.exclusive:
+            has = self.resources
+            return Reservation(has.cpus * 1000, has.memory, has.disk, gpus)
+        return Reservation(shape.millicpus, shape.memory, shape.disk, gpus)
+
+    def _pick(self, shape: Shape) -> tuple[int, ...]:
+        """GPUs for a shape that fits: of whole blocks as many as it may have."""
+        free = self.free_gpus
+        gpus = () if shape.gpu is None else shape.gpu.pick(free)
+        if not gpus:
+            return ()
+        if not self.blocks or shape.gpu is None:
+            return gpus
+        taken = self._blocks_of(self.claim(shape, gpus))
+        return shape.gpu.widen(gpus, free, taken * len(self.resources.gpus) // self.blocks)
 
     def admitted(self, where: Where | None) -> bool:
         """Is it among the nodes that a job may use?"""
@@ -135,6 +199,8 @@ class Node:
         times = self.free_millicpus // shape.millicpus
         if shape.memory:
             times = min(times, self.free_memory // shape.memory)
+        if self.blocks:
+            times = min(times, self.free_blocks // self.blocks_for(shape))
         return min(times, self.free_disk // shape.disk) if shape.disk else times
 
     def fits_empty(self, shape: Shape) -> bool:
@@ -149,10 +215,21 @@ class Node:
             and self.admitted(shape.where)
         )
 
+    def fits_sound(self, shape: Shape) -> bool:
+        """As `fits_empty`, with the GPUs that have not failed."""
+        if not self.fits_empty(shape):
+            return False
+        if shape.gpu is None or not self.failed_gpus:
+            return True
+        sound = (gpu for gpu in self.resources.gpus if gpu.index not in self.failed_gpus)
+        return shape.gpu.pick(sound) is not None
+
     def reserve(self, job: JobId, shape: Shape) -> Reservation:
         """Take what `shape` asks for; the caller made sure that it fits."""
-        gpus = None if shape.gpu is None else shape.gpu.pick(self.free_gpus)
-        claim = Reservation(shape.millicpus, shape.memory, shape.disk, gpus or ())
+        if shape.plain:
+            claim = Reservation(shape.millicpus, shape.memory, shape.disk, ())
+        else:
+            claim = self.claim(shape, self._pick(shape))
         self.restore(job, claim)
         return claim
 

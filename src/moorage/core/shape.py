@@ -13,6 +13,7 @@ from moorage.specs.resources import Gpu, Range, Resources
 from moorage.specs.task import Task
 
 Bounds = tuple[float, float]
+_SLICE = "mig"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,20 @@ class GpuShape:
                 if self.total[0] <= count * model[0].memory <= self.total[1]:
                     return tuple(d.index for d in model[:count])
         return None
+
+    def widen(
+        self, picked: tuple[int, ...], devices: Iterable[GpuDevice], share: int
+    ) -> tuple[int, ...]:
+        """What was picked, and more of the same model: `share` in all, as far as this allows."""
+        known = {device.index: device for device in devices}
+        model = known[picked[0]]
+        most = min(share, self.most, self.total[1] // model.memory if model.memory else inf)
+        alike = [
+            index
+            for index, one in sorted(known.items())
+            if index not in picked and (one.memory, one.name) == (model.memory, model.name)
+        ]
+        return (*picked, *alike[: max(0, int(most) - len(picked))])
 
     def _counts(self, there: int) -> Iterator[int]:
         return iter(range(self.count, int(min(there, self.most)) + 1))
@@ -84,11 +99,17 @@ class Shape:
     gpu: GpuShape | None
     where: Where | None = None
     """None: any node will do."""
+    exclusive: bool = False
+    """It wants the node alone."""
+    plain: bool = field(init=False, repr=False, compare=False)
+    """It asks for nothing but CPUs, memory and disk."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         values = (self.millicpus, self.memory, self.disk, self.arch, self.gpu, self.where)
-        object.__setattr__(self, "_hash", hash(values))
+        plain = self.arch is None and self.gpu is None and self.where is None
+        object.__setattr__(self, "plain", plain and not self.exclusive)
+        object.__setattr__(self, "_hash", hash((*values, self.exclusive)))
 
     def __hash__(self) -> int:
         # Shapes are keys everywhere.
@@ -97,8 +118,9 @@ class Shape:
     @property
     def line(self) -> str:
         """The name of the line in which jobs of this shape wait on a full node; empty for those
-        that never do: which GPUs a successor gets is the server's to choose."""
-        if self.gpu is not None:
+        that never do: which GPUs a successor gets is the server's to choose, and what wants a node
+        alone follows nobody."""
+        if self.gpu is not None or self.exclusive:
             return ""
         name = f"{self.millicpus}-{self.memory}-{self.disk}-{self.arch or 'any'}"
         return name if self.where is None else f"{name}-{self.where.digest}"
@@ -116,7 +138,9 @@ def where_of(task: Task) -> Where | None:
     )
 
 
-def shape_of(resources: Resources, where: Where | None = None) -> Shape:
+def shape_of(
+    resources: Resources, where: Where | None = None, *, exclusive: bool = False
+) -> Shape:
     """The lower bounds of a request; where only an upper one is given, nothing is reserved
     (CPUs: one, or the upper bound if that is less)."""
     count = resources.cpu.count
@@ -128,6 +152,7 @@ def shape_of(resources: Resources, where: Where | None = None) -> Shape:
         arch=resources.cpu.arch,
         gpu=_gpu_shape(resources.gpu),
         where=where,
+        exclusive=exclusive,
     )
 
 
@@ -135,8 +160,11 @@ def shapes_of(task: Task) -> tuple[Shape, ...]:
     """One a rank."""
     where = where_of(task)
     if not task.groups:
-        return (shape_of(task.resources, where),) * task.nodes
-    kinds = ((shape_of(group.resources, where), group.nodes) for group in task.groups)
+        return (shape_of(task.resources, where, exclusive=task.exclusive),) * task.nodes
+    kinds = (
+        (shape_of(group.resources, where, exclusive=task.exclusive), group.nodes)
+        for group in task.groups
+    )
     return tuple(shape for shape, nodes in kinds for _ in range(nodes))
 
 
@@ -171,8 +199,11 @@ def _plain(name: str) -> str:
 
 
 def _model(name: str, wanted: tuple[str, ...]) -> bool:
-    """`NVIDIA A100-SXM4-80GB` is an `A100`; drivers decorate names, users do not."""
-    words = {_plain(word) for word in name.replace("-", " ").split()}
+    """`NVIDIA A100-SXM4-80GB` is an `A100`; drivers decorate names, users do not. A slice of one
+    (`... MIG 1g.5gb`) is none: it goes by the name of the slice, or by `MIG`."""
+    words = [_plain(word) for word in name.replace("-", " ").split()]
+    if _SLICE in words:
+        words = words[words.index(_SLICE) :]
     return any(want in words or want == _plain(name) for want in wanted)
 
 

@@ -133,6 +133,8 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     """One line for people."""
     exit_code: int | None = None
     waits_for: str = ""
+    warning: str = ""
+    """GPUs of it that failed while it runs."""
     stopping: bool = False
     queued_at: float = 0.0
     started_at: float | None = None
@@ -222,6 +224,9 @@ class NodeView(Struct, frozen=True, omit_defaults=True):
     used_cpus: float = 0.0
     used_memory: int = 0
     used_gpus: int = 0
+    blocks: int = 0
+    """Equal parts of which jobs take whole ones; 0: they share it by what they reserve."""
+    free_blocks: int = 0
     jobs: int = 0
     last_seen: float | None = None
     """While it is not `up`: when it was heard of last."""

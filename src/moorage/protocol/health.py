@@ -19,8 +19,8 @@ class GpuHealth(Struct, frozen=True, omit_defaults=True):
 
 
 class Health(Struct, frozen=True, omit_defaults=True, tag="health"):
-    """The node's present health: the worst of its GPUs and of its fleet's own check. Said when it
-    changes, and after each `CheckHealth`."""
+    """The node's present health: that of its driver and of its fleet's own check; a GPU that is
+    not healthy makes it a warning. Said when it changes, and after each `CheckHealth`."""
 
     state: HealthState = "healthy"
     reason: str = ""

@@ -39,7 +39,8 @@ class Host(Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown
     internal_ip: str = ""
     """That address, where it was written."""
     host_key: HostKey = "strict"
-    blocks: Blocks = 1
+    blocks: Blocks | None = None
+    """None: jobs share the node by what they reserve."""
 
     @property
     def address(self) -> str:

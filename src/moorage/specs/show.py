@@ -189,7 +189,7 @@ def _ranks(task: Task) -> dict[str, Any]:
             for group in task.groups
         ]
     default = Task()
-    for field in ("startup_order", "stop_criteria"):
+    for field in ("startup_order", "stop_criteria", "exclusive"):
         if (value := getattr(task, field)) != getattr(default, field):
             written[field] = value
     return written

@@ -69,6 +69,8 @@ class Task(
     """Only nodes of these; empty: of any."""
     instances: list[Instance] = []
     """Only these nodes; empty: any."""
+    exclusive: bool = False
+    """Each rank wants its node alone."""
     priority: int = 0
     """0 to 100, higher first."""
     retry: Retry | None = None

@@ -44,9 +44,16 @@ def test_the_deadline_ends_it_and_what_it_started(tmp_path: Path) -> None:
 
 def test_the_worst_decides() -> None:
     warm, broken = GpuHealth(0, "warning", "hot"), GpuHealth(1, "failure", "gone")
-    assert combine(Finding("healthy"), []) == Health()
-    assert combine(Finding("healthy"), [warm]) == Health("warning", "GPU 0: hot", [warm])
-    assert combine(Finding("failure", "full"), [warm, broken]).reason == "full; GPU 1: gone"
+    well, full = Finding("healthy"), Finding("failure", "full")
+    assert combine([well], []) == Health()
+    assert combine([well], [warm]) == Health("warning", "GPU 0: hot", [warm])
+    assert combine([full], [warm, broken]).reason == "full"
+    assert combine([full, Finding("failure", "no driver")], []).reason == "full; no driver"
+
+
+def test_a_gpu_that_failed_leaves_its_node_to_the_others() -> None:
+    broken = GpuHealth(1, "failure", "gone")
+    assert combine([Finding("healthy")], [broken]) == Health("warning", "GPU 1: gone", [broken])
     assert judge(0, "anything") == Finding("healthy")
 
 

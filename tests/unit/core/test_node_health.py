@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from moorage.core.effects import Emit, Send
-from moorage.core.explain import explain
+from moorage.core.explain import broken_gpus, explain
 from moorage.core.reactor import on_apply_fleet, on_health
-from moorage.protocol.agent import GpuDevice
+from moorage.protocol.agent import GpuDevice, Held, Outcome
 from moorage.protocol.health import CheckHealth, GpuHealth, Health
 from moorage.specs import fleet as specs
+from moorage.specs.resources import Gpu, Resources
 
 CHECK = specs.Health("test -e /data", 60.0, 5.0)
 FULL = Health("failure", "disk full")
@@ -41,6 +42,47 @@ def test_a_warning_keeps_nobody_away(desk):
     on_health(desk.cluster, 1, Health("warning", "GPU 0: hot", [GpuHealth(0, "warning", "hot")]))
     assert desk.cluster.nodes[1].open
     assert desk.cluster.nodes[1].condition.reason == "GPU 0: hot"
+
+
+BROKEN = Health("warning", "GPU 1: gone", [GpuHealth(1, "failure", "gone")])
+
+
+def test_a_broken_gpu_is_out_alone_and_its_job_is_told(desk):
+    desk.hello(gpus=[GpuDevice(n, "nvidia", "H100", 80 << 30) for n in range(2)])
+    node = desk.cluster.nodes[1]
+    for _ in range(3):
+        desk.submit(resources=Resources(gpu=Gpu()))
+    desk.schedule()
+    assert [claim.gpus for claim in node.claims.values()] == [(0,), (1,)]
+    on_health(desk.cluster, 1, BROKEN)
+    assert node.open
+    assert broken_gpus(desk.cluster, desk.job(1)) == ""
+    assert broken_gpus(desk.cluster, desk.job(2)) == "GPU 1 of node box: gone"
+    assert broken_gpus(desk.cluster, desk.job(3)) == ""
+    desk.cancel(2, abort=True)
+    desk.report(stopped(desk.job(2).key))
+    desk.schedule()
+    assert list(node.claims) == [1]
+    assert "0 of 2 GPUs free, 1 broken" in explain(desk.cluster, desk.job(3), desk.now)
+    on_health(desk.cluster, 1, Health())
+    desk.schedule()
+    assert node.claims[3].gpus == (1,)
+
+
+def test_no_node_is_kept_for_ranks_that_its_broken_gpu_keeps_away(desk):
+    for name in ("a", "b"):
+        desk.hello(node=name, gpus=[GpuDevice(1, "nvidia", "H100", 80 << 30)])
+    on_health(desk.cluster, 2, BROKEN)
+    desk.submit(nodes=2, resources=Resources(gpu=Gpu()))
+    desk.schedule()
+    assert desk.cluster.hold is None
+    on_health(desk.cluster, 2, Health())
+    desk.schedule()
+    assert desk.cluster.nodes[2].claims
+
+
+def stopped(key: str) -> Held:
+    return Held(key, "done", outcome=Outcome("stopped"))
 
 
 def test_jobs_in_line_there_are_asked_back_and_those_that_run_stay(desk):

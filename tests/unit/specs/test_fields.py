@@ -37,7 +37,7 @@ def test_every_field_of_dstack_is_in_the_table() -> None:
     }
     assert by_origin["dstack"] == sorted(DSTACK_RUN.split())
     assert by_origin["dstack profile"] == sorted(DSTACK_PROFILE.split())
-    assert by_origin["moorage"] == ["compat", "on_node_loss", "workdir"]
+    assert by_origin["moorage"] == ["compat", "exclusive", "on_node_loss", "workdir"]
 
 
 @pytest.mark.parametrize(

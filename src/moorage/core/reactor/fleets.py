@@ -53,6 +53,8 @@ def _come(cluster: Cluster, host: LiveHost, spec: Any, now: float) -> list[Effec
     host.spec, host.force = spec, False
     cluster.hosts_by_node[host.name] = host
     node = cluster.nodes.get(host.node) if host.node is not None else None
+    if node is not None:
+        node.split(spec.blocks)
     if node is not None and node.hostname != spec.hostname:
         node.hostname = spec.hostname
         effects.append(fleetrows.place_node(node))
@@ -151,6 +153,7 @@ def bind(cluster: Cluster, node: Node) -> list[Effect]:
     if host is None:
         return []
     effects: list[Effect] = [Stir()]
+    node.split(host.spec.blocks)
     if host.node != node.id:
         host.node = node.id
         effects.append(fleetrows.upsert_host(host))

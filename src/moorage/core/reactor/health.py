@@ -1,4 +1,5 @@
-"""A node says how well it is: with a failure it takes nothing new, what runs there goes on."""
+"""A node says how well it is: with a failure it takes nothing new, what runs there goes on.
+A GPU that failed is out alone: nobody gets it, and the rest of its node works on."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ def on_health(cluster: Cluster, number: NodeId, health: Health) -> list[Effect]:
     node.condition = health
     failed = health.state == "failure"
     node.health = (health.reason or "it says so itself") if failed else ""
+    node.failed_gpus = frozenset(gpu.index for gpu in health.gpus if gpu.state == "failure")
     told = Emit("node.health", node=number, data={"state": health.state, "reason": health.reason})
     waiting = [cluster.jobs[job] for line in node.lines.values() for job in line] if failed else []
     return [told, *ask_back(waiting), Wake()]

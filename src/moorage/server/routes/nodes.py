@@ -96,6 +96,8 @@ def _view(engine: Engine, node: Node) -> NodeView:
         used_cpus=node.used_cpus,
         used_memory=node.used_memory,
         used_gpus=len(node.used_gpus),
+        blocks=node.blocks,
+        free_blocks=max(0, node.free_blocks) if node.blocks else 0,
         jobs=len(node.claims),
         last_seen=node.last_seen,
         flapping=engine.leases.flapping(node.id),

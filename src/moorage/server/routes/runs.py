@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from moorage.core.explain import explain
+from moorage.core.explain import broken_gpus, explain
 from moorage.core.job import Queued
 from moorage.engine.loop import Engine
 from moorage.errors import InvalidInput, NotFound, Problem
@@ -177,7 +177,9 @@ async def view(engine: Engine, ref: str) -> RunView:
         live = engine.cluster.jobs.get(JobId(job.id))
         if live is None:
             return job
-        return msgspec.structs.replace(job, waits_for=explain(engine.cluster, live, now))
+        waits = explain(engine.cluster, live, now)
+        sick = broken_gpus(engine.cluster, live)
+        return msgspec.structs.replace(job, waits_for=waits, warning=sick)
 
     return msgspec.structs.replace(found, jobs=[explained(job) for job in found.jobs])
 

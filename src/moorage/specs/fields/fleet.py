@@ -87,7 +87,7 @@ FLEET: Table = (
     Field("placement", "The ranks of a job never leave a fleet, whichever is written.",
           lambda v: v.choice(("any", "cluster")), words("any", "cluster"), status="accepted",
           form="`any`, `cluster`", default="`any`"),
-    _kept(BLOCKS_FIELD),
+    BLOCKS_FIELD,
     Field("ssh_config", "The machines, and how they are reached.", read_ssh,
           mapping({row.name: row.schema for row in SSH}, ("hosts",)),
           form="mapping", default="required"),

@@ -8,7 +8,7 @@ from typing import Any
 from moorage.specs.fields.field import Field, Table, require_table
 from moorage.specs.instances import Instance
 from moorage.specs.nodes import Text
-from moorage.specs.schemas import NAME, mapping, one_or_many
+from moorage.specs.schemas import FLAG, NAME, mapping, one_or_many
 from moorage.specs.values import Value
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
@@ -84,6 +84,15 @@ FLEETS_FIELD = Field(
     "dstack profile",
     form="list of names",
     default="any",
+)
+EXCLUSIVE = Field(
+    "exclusive",
+    "Each node of the job is its alone: it starts where nothing runs, and nothing joins it.",
+    lambda v: v.flag(),
+    FLAG,
+    "moorage",
+    form="`true`, `false`",
+    default="`false`",
 )
 INSTANCES_FIELD = Field(
     "instances",

@@ -131,8 +131,9 @@ _JUMPS_FIELD = Field(
     _jumps, one_or_many(_JUMP_SCHEMA), form="`{hostname, port, user, identity_file}`, or a list",
 )  # fmt: skip
 BLOCKS_FIELD = Field(
-    "blocks", "Into how many equal parts a node is split for jobs.", read_blocks, BLOCKS_SCHEMA,
-    form="number, or `auto`: one for each GPU", default="`1`",
+    "blocks", "Into how many equal parts a node is split: a job takes the fewest whole ones that "
+    "cover its GPUs, CPUs, memory and disk.", read_blocks, BLOCKS_SCHEMA,
+    form="number, or `auto`: one for each GPU, else CPU", default="shared by what jobs reserve",
 )  # fmt: skip
 
 HOST = (
@@ -143,7 +144,7 @@ HOST = (
     _JUMPS_FIELD,
     Field("internal_ip", "Address that other nodes use.", _internal, NAME,
           form="private IP address", default="one in `network`"),
-    structs.replace(BLOCKS_FIELD, status="accepted"),
+    BLOCKS_FIELD,
 )  # fmt: skip
 
 

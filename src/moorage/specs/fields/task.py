@@ -16,6 +16,7 @@ from moorage.specs.fields.mounts import (
     WORKDIR_FIELD,
 )
 from moorage.specs.fields.placement import (
+    EXCLUSIVE,
     FLEET_REFERENCE,
     FLEETS_FIELD,
     INSTANCE,
@@ -100,6 +101,7 @@ TASK: Table = (
     COMPAT,
     FLEETS_FIELD,
     INSTANCES_FIELD,
+    EXCLUSIVE,
     *CONTAINER,
     PORTS,
     *RUN,
