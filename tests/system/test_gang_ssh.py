@@ -6,8 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import imagebuild
+from moorage.specs.mounts import HostPath
+from system.keeper_harness import modes
 from system.nodes import Nodes, nodes
 
 pytestmark = pytest.mark.skipif(
@@ -92,6 +96,42 @@ def test_strangers_are_refused_and_the_account_is_left_alone(cluster: Nodes) -> 
     assert "Permission denied (publickey)" in said[0]
     assert "No ED25519 host key is known for rank1 and you have requested strict" in said[1]
     assert said[-1] == "0"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("user", ["root", "ann"])
+def test_containers_reach_each_other(cluster: Nodes, tmp_path: Path, user: str) -> None:
+    if (why := modes(tmp_path / "probe")["probed"].containers) is not None:
+        pytest.skip(why)
+    if not imagebuild.BUSYBOX.exists():
+        pytest.skip("busybox-static is not installed")
+    box = imagebuild.docker_archive(
+        tmp_path / "box.tar", [imagebuild.busybox()], Env=["PATH=/bin"]
+    )
+    programs = [HostPath(target=path, source=path, read_only=True) for path in ("/usr", "/lib")]
+    programs.append(HostPath(target="/lib64", source="/lib64", read_only=True))
+    run = cluster.server.submit(
+        f"box-{user}",
+        nodes=2,
+        image=f"docker-archive:{box}",
+        user=user,
+        mounts=[msgspec.to_builtins(mount) for mount in programs],
+        env={"PATH": "/bin:/usr/bin"},
+        stop_criteria="master-done",
+        commands=[
+            "[ $MOORAGE_RANK = 0 ] || exec sleep 1000",
+            "cat $MOORAGE_MPI_HOSTFILE",
+            "ssh rank1 'echo $MOORAGE_RANK; id -un; test -e /bin/busybox && pwd'",
+            "PATH=/bin; /run/moorage/peers/bin/ssh rank1 true || echo $?",
+        ],
+    )
+    view = cluster.ended(run)
+    said = cluster.output(run, 0).splitlines()
+    assert view.summary.state == "succeeded", (view.summary, said)
+    hosts = ["127.0.0.1 slots=1", "127.0.0.2 slots=1"]
+    assert said[:5] == [*hosts, "1", user, "/workflow"]
+    assert said[5].startswith("moorage: there is no ssh here: install openssh-client")
+    assert said[6:] == ["127"]
 
 
 def sshd_of(cluster: Nodes) -> list[str]:

@@ -141,7 +141,9 @@ def _block(number: int, peer: Peer, names: list[str], seen: str) -> str:
     if not peer.problem:
         return text
     told = shlex.quote(f"moorage: rank {number} on node {peer.name}: {peer.problem}")
-    return f"{text}ProxyCommand echo {told.replace('%', '%%')} >&2; exit 1\n"
+    # A shell of its own, which holds standard output: when that is closed, ssh ends the command.
+    command = f"sh -c {shlex.quote(f'echo {told} >&2')}"
+    return f"{text}ProxyCommand {command.replace('%', '%%')}\n"
 
 
 def _write(path: str, text: str, mode: int) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from moorage.core import gang
 from moorage.core.effects import Send
+from moorage.core.explain import explain
 from moorage.core.job import Failed, Job, Live, Queued, Running, Starting, Succeeded, ranks_of
 from moorage.core.reactor import on_cancel, on_report
+from moorage.core.reactor.ranks import start
 from moorage.errors import InvalidInput
 from moorage.ids import NodeId, RunId
-from moorage.protocol.agent import GpuDevice, Held, Outcome, Phase, Report, Start, Stop
+from moorage.protocol.agent import GpuDevice, Held, Isolation, Outcome, Phase, Report, Start, Stop
 from moorage.specs.gang import NodeGroup
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
@@ -76,6 +78,41 @@ def test_a_rank_on_each_node_in_one_decision(three: Any) -> None:
     assert starts(three.schedule()) == [0, 1, 2]
     (job,) = three.cluster.jobs.values()
     assert [rank.node for rank in ranks_of(job.state)] == [1, 2, 3]
+
+
+def test_it_says_how_many_ranks_run(three: Any) -> None:
+    found = begun(three)
+    for rank, told in enumerate(("0/3", "1/3", "2/3")):
+        text = explain(three.cluster, found.job, three.now)
+        assert text == f"all of its ranks to start: {told} ranks run"
+        found.report(rank, "running")
+    assert explain(three.cluster, found.job, three.now) == ""
+
+
+def test_ranks_are_told_how_to_reach_each_other_the_same_each_time(three: Any) -> None:
+    three.cluster.secret = b"s" * 32
+    three.cluster.nodes[2].isolation = Isolation(user="bob", ssh="no sshd")
+    three.submit(nodes=3)
+    launches = [effect.message.launch for effect in three.schedule() if isinstance(effect, Send)]
+    first = launches[0].peers
+    assert [(peer.name, peer.user, peer.problem) for peer in first.ranks] == [
+        ("a", "ann", ""),
+        ("b", "bob", "no sshd"),
+        ("c", "ann", ""),
+    ]
+    assert len({peer.port for peer in first.ranks}) == 3
+    assert len({launch.peers.host_key for launch in launches}) == 3
+    assert all(launch.peers.ranks == first.ranks for launch in launches)
+    assert all(launch.peers.key == first.key for launch in launches)
+    assert "PRIVATE" not in repr(launches)
+    (job,) = three.cluster.jobs.values()
+    assert start(three.cluster, job, 2).message.launch == launches[2]
+
+
+def test_a_job_with_one_rank_is_told_nothing_of_that(three: Any) -> None:
+    three.cluster.secret = b"s" * 32
+    three.submit()
+    assert three.schedule()[-1].message.launch.peers is None
 
 
 def test_all_or_none(three: Any) -> None:
