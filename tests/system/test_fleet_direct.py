@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +75,7 @@ def runs_there(moorage: Command, directory: Path, node: str, name: str, host: Ho
 
 def arguments(host: Host) -> str:
     """Of the agent on the host."""
-    return host.inside("sh", "-c", "ps -eww -o args | grep [m]oorage.agent.main").stdout
+    return host.inside("sh", "-c", "ps -eww -o args | grep [m]oorage.agent.main || true").stdout
 
 
 def forwards(bed: Bed) -> list[str]:
@@ -119,6 +121,47 @@ def test_agents_dial_the_server_and_a_tunnel_stands_in(bed, moorage, tmp_path):
     deleted = moorage("fleet", "delete", "lab", "-y")
     assert deleted.code == 0, deleted.err
     assert all(leftovers(host) == [] for host in bed.hosts)
+
+
+def test_agents_and_clients_go_to_the_next_server(bed, database, tmp_path):
+    """Two servers, each with a TLS address; the one that leads is killed."""
+    servers = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir(mode=0o700)
+        (tmp_path / name / "config.yml").write_text(f"database: {database}\n")
+        (tmp_path / name / "config.yml").chmod(0o600)
+        servers.append(Command(tmp_path / name))
+    one, other = servers
+    places = [f"{bed.here.address}:7321", f"{bed.here.address}:7322"]
+    try:
+        for moorage, place in zip(servers, places, strict=True):
+            started = moorage(
+                "server", "start", "--listen", place, "--node-name", moorage.home.name
+            )
+            assert started.code == 0, started.err
+        # Asked of the one that stands by.
+        apply(other, bed, tmp_path)
+        assert all(f"--server https://{places[0]}" in arguments(host) for host in bed.hosts)
+        runs_there(other, tmp_path, "lab-0", "before", bed.hosts[0])
+        home = json.loads((tmp_path / "a" / "server.json").read_text())
+        os.kill(home["pid"], signal.SIGKILL)
+        runs_within(other, "lab-0", lambda: forwards(bed) == [])
+        runs_there(other, tmp_path, "lab-0", "after", bed.hosts[0])
+        assert all(f"--server https://{places[0]}" in arguments(host) for host in bed.hosts)
+        # A client elsewhere, which knows both, with the authority that both share.
+        (tmp_path / "ca.pem").write_text(other("server", "ca").out)
+        away = Command(tmp_path / "away")
+        urls = ",".join(f"https://{place}" for place in places)
+        token, ca = str(tmp_path / "a" / "server" / "token"), str(tmp_path / "ca.pem")
+        connected = away("server", "connect", urls, "--token-file", token, "--ca", ca)
+        assert connected.out.startswith(f"connected to https://{places[1]} as "), connected.err
+        told = away("logs", "before")
+        assert told.out == f"{bed.hosts[0].name}\n", told.err
+        assert other("fleet", "delete", "lab", "-y").code == 0
+    finally:
+        one("server", "start")
+        for moorage in servers:
+            moorage.end()
 
 
 def runs_within(moorage, node, is_so):

@@ -31,10 +31,11 @@ def connect(url: str, token_file: str, ca: str | None) -> None:
     address = checked(url, _token(token_file), authority(ca))
     with Client(address=address) as client:
         info = client.info()
+        answered = client.address.url
     home = home_directory()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(home / CONNECTION, msgspec.json.encode(address))
-    click.echo(f"connected to {address.url} as {info.user}, version {info.version}")
+    click.echo(f"connected to {answered} as {info.user}, version {info.version}")
 
 
 @click.command()

@@ -53,14 +53,6 @@ class Means:
     """More arguments of each agent."""
 
 
-def way(facts: HostFacts) -> tuple[str, ...]:
-    """The addresses that a host's agent is to dial; empty: it needs a tunnel. One that has an
-    address which still does keeps all it has: it learns of other servers by itself."""
-    if set(facts.dials) & set(facts.reaches):
-        return facts.dials
-    return facts.reaches
-
-
 class Worker:
     """`run` until the host is forgotten; `wake` whenever something may have changed."""
 
@@ -129,14 +121,14 @@ class Worker:
             if facts.installed != bundle.digest:
                 await self._desk.tell("installing", f"{bundle.size >> 20} MB")
                 await there.install(facts, bundle)
-            dials = way(facts)
+            dials = await self._way(facts)
             begun = facts.running != bundle.digest or dials != facts.dials
-            digest = await self._start(there, facts, bundle) if begun else ""
+            digest = await self._start(there, facts, bundle, dials) if begun else ""
             if not dials:
                 self._lead(there, facts)
             if not await self._connected() and not begun:
                 # It runs, and yet does not come: perhaps its token is of another database.
-                digest = await self._start(there, facts, bundle)
+                digest = await self._start(there, facts, bundle, dials)
                 await self._connected()
             if self._desk.is_leaving:
                 return
@@ -170,23 +162,33 @@ class Worker:
             "remove one of the two entries: they name the same machine",
         )
 
-    async def _start(self, there: Host, facts: HostFacts, bundle: Bundle) -> str:
+    async def _start(
+        self, there: Host, facts: HostFacts, bundle: Bundle, dials: tuple[str, ...]
+    ) -> str:
         """Start its agent with a token of its own, whose hash is returned."""
         await self._desk.tell("starting")
         secret, digest = await self._desk.new_token()
-        options = self._means.options
+        options = (*self._means.options, "--engines", ",".join(self._desk.engines))
         if address := inside(there.config, facts.addresses):
             options = (*options, "--address", address)
         enrolment = Enrolment(
             node=self._desk.name,
             token=secret,
-            urls=way(facts),
+            urls=dials,
             authority=self._means.authority,
             others=self._desk.others,
             options=options,
         )
         await there.start(facts, bundle, enrolment)
         return digest
+
+    async def _way(self, facts: HostFacts) -> tuple[str, ...]:
+        """The addresses that its agent is to dial; empty: it needs a tunnel. One that has an
+        address which still does, or has learned of a server that it can reach, is left alone."""
+        if not (facts.dials and facts.reaches and facts.running):
+            return facts.reaches
+        still = set(facts.dials) & set(facts.reaches)
+        return facts.dials if still or await self._connected() else facts.reaches
 
     def _lead(self, there: Host, facts: HostFacts) -> None:
         keeping = there.tunnel(facts, self._means.server, self._told)
