@@ -10,6 +10,9 @@ need mount mount
 need ps procps
 need busybox busybox-static
 need docker-registry docker-registry
+# A container engine, of those that jobs may run by; docker and apptainer are tested where they are.
+need podman podman
+need runc runc
 # What hosts on this machine are made of (tests/testbed).
 need ip iproute2
 need nft nftables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from moorage.agent.claims import Claims
 from moorage.agent.containers import Containers
 from moorage.agent.dialling import dial_stream
 from moorage.agent.download import Download
+from moorage.agent.engines import NAMES
 from moorage.agent.gpus.devices import NONE
 from moorage.agent.gpus.discovery import discover
 from moorage.agent.health import Caretaker
@@ -63,6 +64,7 @@ class Agent:
         name: str,
         log_limit: int,
         address: str = "",
+        engines: Sequence[str] = NAMES,
     ) -> None:
         self._home = home
         self._name = name
@@ -85,7 +87,8 @@ class Agent:
             lease=self._lease,
             known=lambda keys: self._attempts.settle(keys),
         )
-        self._containers = Containers(home, self._isolation)
+        self._containers = Containers(home, self._isolation, engines)
+        self._isolation = self._containers.noted(self._isolation)
         node = Node(
             self._processes,
             self._logs,

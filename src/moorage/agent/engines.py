@@ -29,7 +29,7 @@ from moorage.protocol.agent import Isolation, Launch
 
 OWN = "moorage"
 """The engine that needs none."""
-NAMES = (OWN, "podman", "docker", "apptainer")
+NAMES = (OWN, "podman")
 """In the order in which they are chosen where nobody says another."""
 DIRECTORY = "image"
 """Of an attempt's: what belongs to its container."""

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from moorage.agent.addresses import Addresses, websocket_url
 from moorage.agent.agent import Agent
+from moorage.agent.engines import NAMES
 from moorage.agent.link import ProtocolMismatch
 from moorage.agent.logs import DEFAULT_LIMIT
 from moorage.agent.tunnelend import TunnelEnd
@@ -86,6 +87,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--address", default="", metavar="IP", help="where other nodes reach this one"
     )
     parser.add_argument(
+        "--engines",
+        default=",".join(NAMES),
+        metavar="NAME[,NAME...]",
+        help="what runs containers: the first that works here (default: %(default)s)",
+    )
+    parser.add_argument(
         "--log-limit",
         type=int,
         default=DEFAULT_LIMIT,
@@ -111,7 +118,12 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
         loop.add_signal_handler(number, leaving.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     agent = Agent(
-        _addresses(options, home), home, options.name, options.log_limit, options.address
+        _addresses(options, home),
+        home,
+        options.name,
+        options.log_limit,
+        options.address,
+        options.engines.split(","),
     )
     try:
         await agent.begin()

@@ -293,12 +293,12 @@ class Attempt:
             log.warning("%s: %s", self._claim.key, text)
 
     async def _unmount(self) -> list[str]:
-        # The mounts went with the last process of the namespace; the places that had to be made
-        # for them did not.
+        # The mounts went with the namespace; the places that had to be made for them did not.
         directory = str(self._claim.directory)
         if os.path.exists(f"{directory}/{mountpoints.NAME}"):  # noqa: PTH110 (asked of each job)
             await asyncio.to_thread(mountpoints.remove_made, directory)
-        return []
+        containers = self._node.containers if self._slow else None
+        return await containers.leave(self._claim.directory) if containers else []
 
     async def _clean(self) -> list[str]:
         """Remove the data; what could not be removed."""

@@ -224,7 +224,8 @@ def describe(view: NodeView, now: float) -> list[str]:
     lines.append(f"pythons   {' '.join(view.pythons) or 'none'}")
     lines.append(f"jobs      {view.jobs}, as {printable(view.isolation.user) or 'the agent'}")
     why = view.isolation.containers
-    lines.append(f"images    {'run in containers' if why is None else printable(why)}")
+    by = f" by {view.isolation.engine}" if view.isolation.engine not in ("", "moorage") else ""
+    lines.append(f"images    {f'run in containers{by}' if why is None else printable(why)}")
     gaps = _gaps(view)
     if not gaps:
         return [*lines, "isolation limits and private mounts are in force"]

@@ -91,6 +91,8 @@ class Isolation(Struct, frozen=True, omit_defaults=True):
     """The kernel keeps jobs from GPUs that are not their own; else they are told which are."""
     ssh: str | None = None
     """Other ranks of a job reach the one here by ssh."""
+    engine: str = ""
+    """What runs jobs with an image; `moorage` where none is needed."""
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 Placement = Literal["any", "cluster"]
 Runtime = Literal["any", "process", "container"]
-EngineName = Literal["podman", "docker", "apptainer"]
+EngineName = Literal["moorage", "podman", "docker", "apptainer"]
+ENGINES: tuple[EngineName, ...] = ("moorage", "podman")
 HostKey = Literal["strict", "accept-new"]
 Blocks = int | Literal["auto"]
 
@@ -73,6 +74,6 @@ class Fleet(
     env: dict[str, str] = {}
     """Variables of every job on its nodes."""
     runtime: Runtime = "any"
-    engines: tuple[EngineName, ...] = ("podman", "docker", "apptainer")
-    """The first that a node has runs its containers."""
+    engines: tuple[EngineName, ...] = ENGINES
+    """The first that works on a node runs its containers."""
     health: Health | None = None

@@ -134,7 +134,7 @@ def test_every_problem_at_once() -> None:
         "f.yml:1:1: the field 'ssh_config' is missing; add ssh_config: with hosts:",
         "f.yml:2:1: nam: there is no field 'nam'; did you mean 'name'?",
         "f.yml:3:12: placement: 'x' is not one of any, cluster",
-        "f.yml:4:11: engines[0]: 'podmn' is not one of podman, docker, apptainer; "
+        "f.yml:4:11: engines[0]: 'podmn' is not one of moorage, podman, docker, apptainer; "
         "did you mean 'podman'?",
     ]
 

@@ -14,6 +14,7 @@ from moorage.core.fleet import HostState, LiveHost
 from moorage.core.node import Node
 from moorage.core.reactor.drain import is_empty
 from moorage.engine.loop import Engine
+from moorage.specs.fleet import ENGINES
 
 MakeToken = Callable[[], tuple[str, str]]
 """A new secret, and what the database keeps of it."""
@@ -31,6 +32,13 @@ class Desk:
     def host(self) -> LiveHost | None:
         """As it should be and as far as it is; None once it is forgotten."""
         return self._engine.cluster.hosts_by_node.get(self.name)
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What its fleet wants containers to be run by, the best first."""
+        host = self.host
+        fleet = self._engine.cluster.fleets.get(host.fleet) if host is not None else None
+        return fleet.spec.engines if fleet is not None else ENGINES
 
     @property
     def node(self) -> Node | None:

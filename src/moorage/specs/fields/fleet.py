@@ -95,9 +95,10 @@ FLEET: Table = (
           lambda v: v.choice(("any", "process", "container")),
           words("any", "process", "container"), "moorage",
           form="`process`, `container`, `any`", default="`any`")),
-    _kept(Field("engines", "What runs containers: the first that a node has.", _engines,
+    Field("engines", "What runs containers: the first that works on a node. `docker` and "
+          "`apptainer` are not used in this version.", _engines,
           one_or_many(words(*ENGINES)), "moorage",
-          form=", ".join(f"`{name}`" for name in ENGINES), default="in this order")),
+          form=", ".join(f"`{name}`" for name in ENGINES), default="`[moorage, podman]`"),
     _kept(Field("health", "A check of your own on every node.", _health,
           {"anyOf": [NAME, mapping({row.name: row.schema for row in HEALTH}, ("command",))]},
           "moorage", form="`{command, interval, timeout}`, or the command")),
