@@ -14,6 +14,7 @@ from moorage import Client
 from moorage.cli.ranklogs import in_turn
 from moorage.errors import NotFound
 from moorage.specs.mounts import HostPath
+from system.cli_harness import Command
 from system.nodes import Nodes, latest, nodes
 
 NAMES = ("a", "b", "c")
@@ -120,6 +121,34 @@ def test_the_output_of_all_is_shown_as_one(cluster: Nodes) -> None:
         ]
         with pytest.raises(NotFound, match="no rank 2: they are 0 to 1"):
             list(read(client, 2))
+
+
+def test_interrupted_and_continued_no_line_of_any_rank_is_lost(
+    cluster: Nodes, tmp_path: Path
+) -> None:
+    moorage = Command(cluster.server.home)
+    task = tmp_path / "task.yml"
+    task.write_text(
+        "type: task\nname: screen\nnodes: 2\n"
+        f"volumes: ['{tmp_path}:/signals']\ncommands: [echo begun, '{WAIT}', echo ended]\n"
+    )
+    with moorage.on_terminal("apply", "-y", "-f", str(task)) as screen:
+        screen.expect("[rank 0] begun")
+        screen.expect("[rank 1] begun")
+        screen.interrupt()
+        screen.expect("[C]ontinue?")
+        with moorage.on_terminal("attach", "screen") as other:
+            other.expect("[rank 0] begun")
+            other.expect("[rank 1] begun")
+            other.interrupt()
+            assert other.end() == 0
+            assert "detached; screen goes on" in other.text
+        screen.type("\n")
+        (tmp_path / "go").touch()
+        assert screen.end() == 0
+    lines = sorted(f"[rank {rank}] {word}" for rank in range(2) for word in ("begun", "ended"))
+    assert sorted(line for line in screen.text.splitlines() if line.startswith("[rank")) == lines
+    assert sorted(moorage("logs", "-f", "screen").out.splitlines()) == lines
 
 
 def test_groups_run_their_own_commands(cluster: Nodes) -> None:
