@@ -79,11 +79,12 @@ class Removal:
 
     def _try(self, parent: int, name: str, depth: int) -> None:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if status.st_dev != self._device:
-            raise OSError(errno.EXDEV, "it is on another filesystem", name)
         if not stat.S_ISDIR(status.st_mode):
+            # Whatever its device: on an overlay, files may have that of a layer.
             os.unlink(name, dir_fd=parent)
             return
+        if status.st_dev != self._device:
+            raise OSError(errno.EXDEV, "it is on another filesystem", name)
         fd = _open_writable(parent, name, status)
         try:
             if depth == 0:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,36 @@ def test_nothing_is_removed_below_a_mount(tmp_path: Path) -> None:
         subprocess.run(["umount", str(doomed / "mnt")], check=True)
     scratch.remove(doomed)
     assert (tmp_path / "precious/file").exists()
+
+
+@contextmanager
+def overlay(place: Path) -> Iterator[Path]:
+    """Of two filesystems, so that files have another device than directories."""
+    for name in ("lower", "layers", "merged"):
+        (place / name).mkdir()
+    script = (
+        'mount -t tmpfs none "$1/layers" && mkdir "$1/layers/upper" "$1/layers/work" || exit; '
+        'mount -t overlay -o "xino=off,lowerdir=$1/lower,upperdir=$1/layers/upper,'
+        'workdir=$1/layers/work" none "$1/merged"'
+    )
+    command = ["sh", "-c", script, "sh", str(place)]
+    made = subprocess.run(command, check=False, capture_output=True).returncode == 0
+    try:
+        if not made:
+            pytest.skip("there can be no overlay here")
+        yield place / "merged"
+    finally:
+        for name in ("merged", "layers"):
+            subprocess.run(["umount", str(place / name)], check=False, capture_output=True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_files_whose_device_is_not_their_directorys_are_removed(tmp_path: Path) -> None:
+    with overlay(tmp_path) as merged:
+        doomed = merged / "doomed"
+        (doomed / "sub").mkdir(parents=True)
+        (doomed / "sub/file").write_text("")
+        assert (doomed / "sub/file").stat().st_dev != doomed.stat().st_dev
+        scratch.remove(doomed)
+        assert not doomed.exists()
