@@ -164,6 +164,26 @@ def test_agents_and_clients_go_to_the_next_server(bed, database, tmp_path):
             moorage.end()
 
 
+def test_two_entries_for_one_machine_are_refused(bed, moorage, tmp_path):
+    first = bed.hosts[0]
+    apply(moorage, bed, tmp_path)
+    file = tmp_path / "twice.yml"
+    one, two, three, four = first.address.split(".")
+    alias = f"{one}.{two}.{int(three) * 256 + int(four)}"  # as the resolver reads it
+    text = FLEET.format(key=bed.key, first=alias, second="", account="")
+    file.write_text(text.replace("name: lab", "name: twice").rpartition("    - ")[0])
+    refused = moorage("apply", "-y", "-f", str(file))
+    assert refused.code == 1
+    assert refused.err.splitlines()[-1].endswith(
+        "this machine (h1) is node lab-0 already; remove one of the two entries: they name the "
+        "same machine"
+    )
+    assert moorage("fleet", "delete", "twice", "-y").code == 0
+    runs_there(moorage, tmp_path, "lab-0", "still", first)
+    assert moorage("fleet", "delete", "lab", "-y").code == 0
+    assert all(leftovers(host) == [] for host in bed.hosts)
+
+
 def runs_within(moorage, node, is_so):
     """Follow the events until it is so and the node is up."""
     deadline = time.monotonic() + PATIENCE

@@ -9,7 +9,7 @@
 A reconciler's way with a host:
 
     host = SshHost(config, server_id, directory)        # opens nothing yet
-    facts = await host.check(urls)                      # one round trip
+    facts = await host.check(urls, authority)           # one round trip
     bundle = await asyncio.to_thread(bundles.make)      # `bundle.Bundles(home)`; cached by digest
     if facts.installed != bundle.digest:
         await host.install(facts, bundle)
