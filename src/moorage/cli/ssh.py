@@ -32,13 +32,14 @@ def ssh(run: str, rank: int, words: tuple[str, ...]) -> int:
     """
     with connect() as client:
         with naming(client, run):
-            summary = client.run(run).summary
+            view = client.run(run)
+            summary = view.summary
         if summary.state != "running":
             raise Conflict(
                 f"run {summary.name} is {summary.state}: nothing of it runs that could be reached"
             )
         sshfiles.public_key(client.home)
-        entry = sshfiles.entry_of(client, summary, rank)
+        entry = sshfiles.entry_of(client, view, rank)
         sshfiles.write_config(client, entry)
         config = sshfiles.directory(client.home) / sshfiles.CONFIG
     try:

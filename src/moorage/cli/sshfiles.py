@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from moorage.cli.client import Client
 from moorage.errors import InvalidInput, Problem, Unavailable
-from moorage.protocol.api import RunSummary
+from moorage.protocol.api import RunSummary, RunView
 
 CONFIG, KEY, KNOWN = "config", "id_ed25519", "known"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -110,11 +110,12 @@ def write_config(client: Client, *more: Entry) -> list[Entry]:
     return list(found.values())
 
 
-def entry_of(client: Client, run: RunSummary, rank: int) -> Entry:
-    """One run's; the account is that of the node where it runs."""
+def entry_of(client: Client, view: RunView, rank: int) -> Entry:
+    """One rank's; the account is that of the node where it runs."""
+    run = view.summary.name
     users = {node.name: node.isolation.user for node in client.nodes()}
-    name = entry_name(run.name, rank)
-    return Entry(name, run.name, rank, _user(run.node, users))
+    found = [one.node for job in view.jobs for one in job.attempts if one.rank == rank]
+    return Entry(entry_name(run, rank), run, rank, _user(found[-1] if found else "", users))
 
 
 def _entries(runs: Iterable[RunSummary], users: dict[str, str]) -> Iterable[Entry]:
