@@ -22,7 +22,9 @@ from pathlib import Path
 
 from table import milliseconds, percentile, show
 
-from moorage.agent import container_spawn, isolation, process
+from moorage.agent import container_spawn, engines, isolation, process
+from moorage.agent.engine_podman import Podman
+from moorage.agent.engines import Engine
 from moorage.agent.image_recipe import Settings
 from moorage.agent.images import Image
 from moorage.agent.keeping import ExitRecord, Keeper
@@ -45,7 +47,7 @@ class House:
         assert record.exit_code == 0, (key, record)
         self._ended[key].set()
 
-    async def run(self, number: int, box: Container | None) -> None:
+    async def run(self, number: int, box: Container | None, engine: Engine | None = None) -> None:
         """Prepare, start, wait, as for a job."""
         launch = Launch(
             run=1, run_name="r", user="u", job=number, index=0, attempt=1, container=box,
@@ -56,6 +58,9 @@ class House:
         directory.mkdir(parents=True)
         if box is None:
             request = process.prepare(launch, directory, [], output, self.has)
+        elif engine is not None:
+            image = Image(Settings(), root=self.root)
+            request = engines.request(engine, launch, image, directory, [], output, self.has)
         else:
             image = Image(Settings(), root=self.root)
             request = container_spawn.prepare(launch, image, directory, [], output, self.has)
@@ -149,6 +154,12 @@ async def measure(place: Path, address: str) -> dict[str, list[float]]:
         starts["runc run"] = program("runc", "run", "-b", str(bundle), f"bench-{os.getpid()}")
     if shutil.which("podman"):
         starts["podman run"] = podman(place, root)
+        engine = Podman(home)
+        if why := engine.why_not():
+            sys.exit(why)
+        starts["moorage, container by podman"] = lambda number: house.run(
+            200_000 + number, box, engine
+        )
     if address:
         starts["docker run"] = docker(address, root)
     await house.keeper.connect()

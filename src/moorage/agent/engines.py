@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from moorage.agent import container_spawn, container_user
 from moorage.agent.cgroup import Cgroups
 from moorage.agent.gpus.devices import NONE, Devices
@@ -131,18 +133,15 @@ def request(
         through=list(through),
     )
     (directory / DIRECTORY / NOTE).write_text(engine.name)
-    return SpawnRequest(
-        key=base.key,
-        directory=base.directory,
+    return msgspec.structs.replace(
+        base,
         argv=["/bin/sh", "-c", _JOIN, engine.name, *engine.command(plan)],
         env={**surroundings(), **through},
         cwd=base.directory,
-        output=base.output,
+        mounts=None,
+        container=None,
         engine={"cwd": base.cwd},
-        cgroup=base.cgroup,
-        # No `denied`: an engine denies all but what it is told, and fails below a group that does.
-        max_duration=base.max_duration,
-        grace=base.grace,
+        denied=[],  # an engine denies all but what it is told, and fails below a group that does
     )
 
 
