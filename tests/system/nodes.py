@@ -53,11 +53,13 @@ class Nodes:
         self.agents.pop(name).wait()
 
     def follow(self, true: Callable[[], object], run: int | None = None) -> None:
-        """Look again after each event until it is true."""
-        if true():
-            return
+        """Look again after each event until it is true; also after those between the first look
+        and the moment from which events are followed."""
         with self.client as client:
-            for _ in client.events(run=run, follow=True):
+            since = max((event.seq for event in client.events(run=run)), default=0)
+            if true():
+                return
+            for _ in client.events(since=since, run=run, follow=True):
                 if true():
                     return
 

@@ -58,6 +58,7 @@ class Lab:
     def __init__(self, bed: Bed, moorage: Command) -> None:
         self.bed, self.moorage = bed, moorage
         self.hosts = {f"lab-{n}": host for n, host in enumerate(bed.hosts)}
+        self.seen = 0
 
     @property
     def client(self) -> Client:
@@ -88,11 +89,13 @@ class Lab:
             return client.run(run)
 
     def follow(self, true: Callable[[], object]) -> None:
-        """Look again after each event until it is true."""
+        """Look again after each event until it is true. Events are counted from before the first
+        look: one that came between the two would be missed, and may have been the last."""
+        since = self.newest()
         if true():
             return
         with self.client as client:
-            for _ in client.events(follow=True):
+            for _ in client.events(since=since, follow=True):
                 if true():
                     return
 
@@ -108,7 +111,9 @@ class Lab:
 
     def newest(self) -> int:
         with self.client as client:
-            return max(event.seq for event in client.events())
+            for event in client.events(since=self.seen):
+                self.seen = event.seq
+        return self.seen
 
     def state(self, node: str) -> str:
         with self.client as client:
