@@ -8,7 +8,7 @@ import time
 import click
 
 from moorage.cli.client import Client
-from moorage.cli.fleets import follow, hosts_table, lacks
+from moorage.cli.fleets import follow, hosts_table, jobs_of, lacks
 from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import (
     asks,
@@ -124,8 +124,9 @@ def delete_fleet(name: str, force: bool, detach: bool, yes: bool) -> int:
     with connect() as client:
         view = client.fleet(name)
         jobs = sum(host.jobs for host in view.hosts)
-        told = f" and {'kill' if force else 'wait for'} {jobs} jobs" if jobs else ""
-        if not yes and asks() and not confirm(f"Remove {len(view.hosts)} hosts{told}?"):
+        told = f" and {'kill' if force else 'wait for'} {jobs_of(jobs)}" if jobs else ""
+        hosts = "1 host" if len(view.hosts) == 1 else f"{len(view.hosts)} hosts"
+        if not yes and asks() and not confirm(f"Remove {hosts}{told}?"):
             say("nothing was changed")
             return 1
         return _delete(client, name, force, detach)

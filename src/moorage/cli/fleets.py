@@ -50,9 +50,14 @@ def describe_plan(plan: FleetPlan, style: Style) -> list[str]:
     for number, item in enumerate(plan.changes):
         label = "hosts" if number == 0 else ""
         verb = style.paint(VERBS[item.change], colours.get(item.change))
-        jobs = f" after {item.jobs} jobs" if item.change == "remove" and item.jobs else ""
+        jobs = f" after {jobs_of(item.jobs)}" if item.change == "remove" and item.jobs else ""
         lines.append(f"{label:<10}{printable(item.host)} as {item.node}: {verb}{jobs}")
     return lines
+
+
+def jobs_of(number: int) -> str:
+    """`1 job`, `2 jobs`."""
+    return "1 job" if number == 1 else f"{number} jobs"
 
 
 class _Over(Exception):
@@ -184,6 +189,12 @@ def complain(fleet: FleetView) -> int:
     """Say what is wrong with its hosts; the exit code."""
     for text in lacks(fleet):
         say(f"note: {printable(text)}")
+    for host in fleet.hosts:
+        if host.stuck:
+            at = f"{host.node} ({host.host})"
+            say(
+                f"note: {printable(at)} is not removed yet: {printable(host.message)}; tried again"
+            )
     failed = [host for host in fleet.hosts if host.state in TROUBLED]
     for host in failed:
         fix = f"; {host.fix}" if host.fix else ""
