@@ -257,6 +257,9 @@ def test_plan_without_a_node(server: Server) -> None:
     assert plan["nodes"] == []
     assert plan["waits_for"]
     assert any("node" in warning for warning in plan["warnings"])
+    never = server.call("POST", "/v1/plan", {"runs": [spec(fleets=["nowhere"])]}).json["runs"][0]
+    assert any("there is no fleet nowhere" in problem for problem in never["problems"])
+    assert "warnings" not in never
 
 
 # Content

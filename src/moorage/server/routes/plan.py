@@ -47,7 +47,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
     able = candidates(cluster, anyway(where_of(task)))
     nodes = [_node(node, task, answers) for node in able if node.up]
     warnings = []
-    if not nodes:
+    if not nodes and not never:
         warnings.append("no node is connected: the run would wait for one")
     elif not never and not any(node.fits for node in nodes):
         problems += sorted({text for node in nodes for text in node.problems})
