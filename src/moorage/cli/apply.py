@@ -6,6 +6,7 @@ import click
 
 from moorage.cli.launch import launch
 from moorage.cli.prepare import read_file, read_fleet, require_plain
+from moorage.cli.resources import resource_options, with_resources
 from moorage.cli.session import connect, file_option, yes_option
 
 
@@ -17,10 +18,11 @@ from moorage.cli.session import connect, file_option, yes_option
 )
 @click.option("-d", "--detach", is_flag=True, help="Do not wait; print its number.")
 @yes_option
+@resource_options
 @click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS...]")
 def apply(
     file: str, name: str | None, env: tuple[str, ...], detach: bool, yes: bool,
-    args: tuple[str, ...],
+    args: tuple[str, ...], **resources: str | None,
 ) -> int:  # fmt: skip
     """Run what a file describes, or connect the machines of a fleet.
 
@@ -37,15 +39,16 @@ def apply(
       moorage apply -f train.yml
       moorage apply -f fleet.yml
       moorage apply -f train.yml -y -d -n night -e LR=0.1 -- --epochs 20
+      moorage apply -f train.yml --gpu H100:2 --memory 64GB..
       generate-task | moorage apply -f -
     """
     fleet = read_fleet(file)
     if fleet is not None:
         from moorage.cli.fleets import apply_fleet
 
-        require_plain(name, env, args)
+        require_plain(name, env, args, resources)
         with connect() as client:
             return apply_fleet(client, fleet, detach=detach, yes=yes)
-    prepared = read_file(file, name=name, env=env, args=args)
+    prepared = with_resources(read_file(file, name=name, env=env, args=args), resources)
     with connect(node=True) as client:
         return launch(client, prepared, detach=detach, yes=yes)

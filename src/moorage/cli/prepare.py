@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,9 +105,15 @@ def read_fleet(path: str) -> LoadedFleet | None:
     return load_fleet(text, file=path, environ=os.environ) if is_fleet(text) else None
 
 
-def require_plain(name: str | None, env: Sequence[str], args: Sequence[str]) -> None:
+def require_plain(
+    name: str | None,
+    env: Sequence[str],
+    args: Sequence[str],
+    resources: Mapping[str, str | None],
+) -> None:
     """InvalidInput where an option was given that only tasks have."""
-    given = (("-n", name), ("-e", env), ("--", args))
+    wanted = ((f"--{field}", text) for field, text in resources.items())
+    given = (("-n", name), ("-e", env), ("--", args), *wanted)
     wrong = [Problem("a fleet has no use for it", field=option) for option, it in given if it]
     if wrong:
         raise InvalidInput(*wrong)

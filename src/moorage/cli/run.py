@@ -10,6 +10,7 @@ import click
 
 from moorage.cli.launch import launch
 from moorage.cli.prepare import Prepared
+from moorage.cli.resources import resource_options
 from moorage.cli.session import connect
 from moorage.errors import InvalidInput, Problem
 from moorage.specs.options import task_from_command
@@ -27,16 +28,13 @@ from moorage.specs.options import task_from_command
     "--image", metavar="IMAGE", help="Container image: name:tag, docker-archive:/FILE, /DIRECTORY."
 )
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Who the job is in the container.")
-@click.option("--cpu", metavar="N", help="CPUs to reserve: 2, 2..8.")
-@click.option("--memory", metavar="SIZE", help="8GB.. reserves, ..16GB limits, 16GB does both.")
-@click.option("--gpu", metavar="GPU", help="GPUs: 1, A100:2, 24GB:1.")
+@resource_options
 @click.option("-n", "--name", help="Name of the run; the server picks one otherwise.")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait; print its number.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     volumes: tuple[str, ...], env: tuple[str, ...], image: str | None, user: str | None,
-    cpu: str | None, memory: str | None, gpu: str | None, name: str | None, detach: bool,
-    command: tuple[str, ...],
+    name: str | None, detach: bool, command: tuple[str, ...], **resources: str | None,
 ) -> int:  # fmt: skip
     """Run one command, without a file.
 
@@ -57,9 +55,10 @@ def run(
         name=name,
         image=image,
         user=user,
-        cpu=cpu,
-        memory=memory,
-        gpu=gpu,
+        cpu=resources["cpu"],
+        memory=resources["memory"],
+        gpu=resources["gpu"],
+        disk=resources["disk"],
     )
     with connect(node=True) as client:
         return launch(client, Prepared(task, Path.cwd()), detach=detach, yes=True, brief=True)

@@ -199,12 +199,25 @@ def _plain(name: str) -> str:
 
 
 def _model(name: str, wanted: tuple[str, ...]) -> bool:
-    """`NVIDIA A100-SXM4-80GB` is an `A100`; drivers decorate names, users do not. A slice of one
-    (`... MIG 1g.5gb`) is none: it goes by the name of the slice, or by `MIG`."""
+    """`NVIDIA A100-SXM4-80GB` is an `A100`; drivers decorate names, users do not, and run their
+    words together (`RTX4090`). A slice (`... MIG 1g.5gb`) goes by its own name, or by `MIG`."""
     words = [_plain(word) for word in name.replace("-", " ").split()]
     if _SLICE in words:
         words = words[words.index(_SLICE) :]
-    return any(want in words or want == _plain(name) for want in wanted)
+    return any(_among(words, want) or want == _plain(name) for want in wanted)
+
+
+def _among(words: list[str], want: str) -> bool:
+    """Is it one of the words, or several in a row?"""
+    for begin in range(len(words)):
+        joined = ""
+        for word in words[begin:]:
+            joined += word
+            if joined == want:
+                return True
+            if not want.startswith(joined):
+                break
+    return False
 
 
 def _by_model(device: GpuDevice) -> tuple[int, str, int]:

@@ -7,7 +7,9 @@ import pytest
 from moorage.core.boot import restore, timers
 from moorage.core.effects import Arm, Timer, Wake, Write
 from moorage.core.job import Ending, Finishing, Queued, Running, Starting
+from moorage.core.reactor import on_apply_fleet
 from moorage.protocol.agent import GpuDevice, Held, Outcome, Phase, Usage
+from moorage.specs.fleet import Fleet, Host
 from moorage.specs.resources import Gpu, Range, Resources
 from moorage.specs.retry import Retry
 from moorage.specs.schedule import Schedule
@@ -131,3 +133,32 @@ def test_what_a_node_is_to_delete_comes_back(desk, tables):
         dropped_logs=[{"node_id": 1, "attempt": "1.1.0"}],
     )
     assert cluster.nodes[1].dropped_logs == {"1.1.0": None}
+
+
+def test_what_has_a_node_alone_has_it_after_a_restart(desk, tables):
+    tables.take(desk.hello(cpus=4))
+    tables.take(desk.submit(exclusive=True))
+    tables.take(desk.schedule())
+    node = tables.restored().nodes[1]
+    assert node.claims == desk.cluster.nodes[1].claims
+    assert node.used_cpus == 4
+
+
+def test_blocks_of_a_host_are_counted_after_a_restart(desk):
+    hosts = (Host(hostname="a", blocks="auto"),)
+    found = [
+        *on_apply_fleet(desk.cluster, Fleet(name="lab", hosts=hosts), desk.now),
+        *desk.hello(node="lab-0", gpus=GPUS, cpus=8),
+    ]
+    written = {effect.query: effect.params for effect in found if isinstance(effect, Write)}
+    cluster = restore(
+        runs=[],
+        jobs=[],
+        attempts=[],
+        nodes=[written["upsert_node"]],
+        ids={"run": 0, "job": 0, "node": 1},
+        fleets=[written["upsert_fleet"]],
+        hosts=[written["upsert_host"]],
+        node_places=[written["place_node"]],
+    )
+    assert cluster.nodes[1].blocks == 4
