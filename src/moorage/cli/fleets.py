@@ -182,7 +182,7 @@ def lacks(fleet: FleetView) -> list[str]:
         for lack in host.facts.get("cannot", ()):
             fix = f"; {lack['fix']}" if lack.get("fix") else ""
             found.setdefault(f"{lack['what']}: {lack['why']}{fix}", []).append(host.node)
-    return [f"{', '.join(nodes)} cannot {text}" for text, nodes in found.items()]
+    return [f"{', '.join(nodes)} without {text}" for text, nodes in found.items()]
 
 
 def complain(fleet: FleetView) -> int:

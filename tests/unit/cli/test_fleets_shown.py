@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from moorage.cli.fleets import complain, describe_plan, jobs_of
+from moorage.cli.fleets import complain, describe_plan, jobs_of, lacks
 from moorage.cli.render import Style
 from moorage.protocol.fleets import FleetPlan, FleetView, HostChange, HostView
 from moorage.specs.fleet import Fleet, Host
@@ -29,3 +29,11 @@ def test_jobs_are_counted_in_words() -> None:
         describe_plan(plan, PLAIN)[1] == "hosts     10.0.0.2 as lab-1: drain, remove after 1 job"
     )
     assert jobs_of(2) == "2 jobs"
+
+
+def test_hosts_with_the_same_lack_are_told_together() -> None:
+    facts = {"cannot": [{"what": "supervision", "why": "no systemd there", "fix": "none needed"}]}
+    hosts = [HostView(f"lab-{n}", n, f"h{n}", "ready", 1.0, facts=facts) for n in range(2)]
+    assert lacks(fleet(*hosts)) == [
+        "lab-0, lab-1 without supervision: no systemd there; none needed"
+    ]
