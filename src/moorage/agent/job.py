@@ -150,7 +150,13 @@ class Job:
     def note_pid(self) -> None:
         """Complete `spawned.json`, in place: one write over a shorter text takes no room on the
         disk and leaves nothing torn, and making a file costs more than starting the process."""
-        self.variables = family.variables(self.pid)
+        # Of a container the image has a part in them; else what was read here might be too late.
+        given = None if self.request.get("container") else self.request.get("env")
+        self.variables = (
+            family.variables(self.pid)
+            if given is None
+            else "".join(f"{name}={value}\0" for name, value in given.items())
+        )
         self._spawned.update(
             pid=self.pid, start_time=family.start_time(self.pid), began=self.began
         )

@@ -18,7 +18,12 @@ from moorage.agent.entering import Job, NotEntered
 @contextmanager
 def waiting() -> Iterator[subprocess.Popen[bytes]]:
     env = {"COLOUR": "blue", "MOORAGE_JOIN": "/x", "ODD": "a=b\udcff"}
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=env) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["/bin/cat"], stdin=pipe, stdout=pipe, env=env, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")  # the kernel shows variables only a moment after it has begun
+        process.stdout.read(1)
         yield process
 
 
