@@ -6,7 +6,7 @@ import errno
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from moorage.cli.client import Client
 from moorage.cli.render import say
@@ -15,6 +15,7 @@ from moorage.cli.websocket import Closed
 from moorage.errors import MoorageError
 from moorage.protocol import streams
 from moorage.protocol.api import RunRef
+from moorage.specs.fleet import LOCAL
 from moorage.specs.ports import Port
 
 _HERE = "127.0.0.1"
@@ -26,14 +27,70 @@ _TAKEN = (errno.EADDRINUSE, errno.EACCES)
 def forwarding(
     client: Client, run: RunRef, ports: Sequence[Port], rank: int = 0
 ) -> Iterator[None]:
-    """Within the block, each connection to one of the ports is a stream to the job."""
-    with ExitStack() as undo:
+    """Within the block, each connection to one of the ports is a stream to the job, as soon as it
+    is known where that runs. A port of this machine's own node needs no stream: it is here."""
+    if not ports:
+        yield
+        return
+    ends = _Ends()
+    work = (client, run, ports, rank, ends)
+    threading.Thread(target=_forward, args=work, daemon=True).start()
+    try:
+        yield
+    finally:
+        ends.close()
+
+
+class _Ends:
+    """The listeners, which end together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] | None = []
+
+    def add(self, listener: socket.socket) -> bool:
+        """False where all has ended."""
+        with self._lock:
+            if self._open is not None:
+                self._open.append(listener)
+                return True
+        listener.close()
+        return False
+
+    def close(self) -> None:
+        with self._lock:
+            listeners, self._open = self._open or [], None
+        for listener in listeners:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in `accept`
+            listener.close()
+
+
+def _forward(client: Client, run: RunRef, ports: Sequence[Port], rank: int, ends: _Ends) -> None:
+    """On a thread of its own, which ends with the program."""
+    with suppress(MoorageError), Client(home=client.home) as own:
+        here = own.address.pid is not None and _is_here(own, run, rank)
         for port in ports:
-            listener = undo.enter_context(_listen(port, run.name))
-            undo.callback(listener.shutdown, socket.SHUT_RDWR)  # wakes who waits in `accept`
+            if here and port.outside in (None, port.inside):
+                say(f"http://{_HERE}:{port.inside} is port {port.inside} of {run.name}")
+                continue
+            listener = _listen(port, run.name)
+            if not ends.add(listener):
+                return
             arguments = (client, str(run.id), port.inside, rank, listener)
             threading.Thread(target=_serve, args=arguments, daemon=True).start()
-        yield
+
+
+def _is_here(client: Client, run: RunRef, rank: int) -> bool:
+    """Does the job run on this machine's own node? Waits until it runs anywhere; where it ended
+    before that, nothing is to be forwarded."""
+    for event in client.events(since=0, run=run.id, follow=True):
+        if event.kind in ("job.starting", "job.running", "run.ended"):
+            break
+    view = client.run(run.id)
+    attempts = [attempt for job in view.jobs for attempt in job.attempts if attempt.rank == rank]
+    names = {attempts[-1].node} if attempts else set()
+    return any(node.name in names and node.fleet == LOCAL for node in client.nodes())
 
 
 def _listen(port: Port, run: str) -> socket.socket:
