@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -19,6 +19,7 @@ from moorage.protocol.agent import (
     Forget,
     Held,
     Hello,
+    Launch,
     Report,
     Retract,
     Stop,
@@ -27,6 +28,7 @@ from moorage.protocol.agent import (
 from sim import server as simulated
 from sim.leased import LEASE
 from sim.node import Node
+from sim.schedule import Schedule
 from sim.server import Server
 from sim.world import World
 
@@ -233,11 +235,107 @@ def room_of_ghosts_is_given_away(patch: Patch) -> None:
     )
 
 
-LEASES: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
+def lines_outlive_the_lease(patch: Patch) -> None:
+    """Who stands in line stays there, and takes the next place."""
+
+    def expire(self: Node) -> None:
+        lines, self.lines = self.lines, {}
+        ended(self)
+        self.lines = lines
+
+    def hand_over(self: Node, launch: Launch) -> None:
+        self.until, until = self.until or 1.0, self.until
+        handed(self, launch)
+        self.until = until
+
+    ended, handed = Node.expire, Node._hand_over
+    patch.setattr(Node, "expire", expire)
+    patch.setattr(Node, "_hand_over", hand_over)
+
+
+def what_leaves_a_line_is_not_fenced(patch: Patch) -> None:
+    original = Node._claim
+
+    def claim(self: Node, key: str, launch: Launch, fenced: bool = False) -> bool:
+        return original(self, key, launch)
+
+    patch.setattr(Node, "_claim", claim)
+
+
+def old_messages_are_obeyed(patch: Patch) -> None:
+    """Also those that lay in the socket of a machine that stood still for too long."""
+    original = Node.receive
+
+    def receive(self: Node, message: ToAgent) -> None:
+        self.until, until = self.until or 1.0, self.until
+        original(self, message)
+        self.until = until if self.until == 1.0 else self.until
+
+    patch.setattr(Node, "receive", receive)
+
+
+def whoever_was_replaced_keeps_nodes_alive(patch: Patch) -> None:
+    patch.setattr(Server, "proves", False)
+
+
+def _away(schedule: Schedule) -> None:
+    """Nodes are cut off or stand still for long, and little else happens."""
+    schedule.faults = {"cut": 4.0, "freeze": 2.0, "break": 1.0}
+    schedule.losses, schedule.ranks = ("restart", None), (1,)
+    schedule.busy, schedule.pace = 3, 6.0
+
+
+def _away_with_lines(schedule: Schedule) -> None:
+    """As `_away`, with jobs of one kind, more than there is room for: most stand in line."""
+    _away(schedule)
+    schedule.faults = {"cut": 4.0, "break": 0.0}
+    schedule.losses, schedule.cpus, schedule.memories = (None,), (1,), (0,)
+    schedule.busy, schedule.pace, schedule.away = 12, 20.0, 60.0
+
+
+def _away_with_long_jobs_in_line(schedule: Schedule) -> None:
+    """What took a place just before the end of the lease runs on for long."""
+    _away_with_lines(schedule)
+    schedule.lasts, schedule.busy = 10.0, 8
+
+
+def _away_with_long_jobs(schedule: Schedule) -> None:
+    """What runs on a node that goes away would run for longer than its lease."""
+    _away(schedule)
+    schedule.losses, schedule.lasts, schedule.away = ("restart",), 40.0, 60.0
+    schedule.pace = 15.0
+
+
+def _replaced(schedule: Schedule) -> None:
+    """A server that was replaced is not told for longer than a lease, and nodes stay with it."""
+    _away(schedule)
+    schedule.faults = {"takeover": 1.0, "break": 0.0}
+    schedule.losses, schedule.pace = ("restart",), 60.0
+    schedule.reign, schedule.lasts = 50.0, 40.0
+
+
+class Doubt(NamedTuple):
+    """A mutant, and the circumstances in which it shows."""
+
+    mutate: Callable[[Patch], None]
+    where: Callable[[Schedule], None] = _away
+
+
+LEASES: Mapping[str, Doubt] = MappingProxyType(
     {
-        "nobody ends what is fenced": nobody_ends_what_is_fenced,
-        "leases end early on the server": leases_end_early_on_the_server,
-        "room of ghosts is given away": room_of_ghosts_is_given_away,
+        "nobody ends what is fenced": Doubt(nobody_ends_what_is_fenced),
+        "leases end early on the server": Doubt(
+            leases_end_early_on_the_server, _away_with_long_jobs
+        ),
+        "room of ghosts is given away": Doubt(room_of_ghosts_is_given_away),
+        "lines outlive the lease": Doubt(lines_outlive_the_lease, _away_with_lines),
+        "what leaves a line is not fenced": Doubt(
+            what_leaves_a_line_is_not_fenced, _away_with_long_jobs_in_line
+        ),
+        "old messages are obeyed": Doubt(old_messages_are_obeyed),
+        "whoever was replaced keeps nodes alive": Doubt(
+            whoever_was_replaced_keeps_nodes_alive, _replaced
+        ),
     }
 )
 """Those that take as long as leases do."""

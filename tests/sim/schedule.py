@@ -73,6 +73,12 @@ class Schedule:
         )
         # Live runs per node up to which users submit.
         self.busy = dice.choice((6, 12, 24))
+        self.lasts = 3.0
+        """Mean seconds of a process that ends by itself."""
+        self.away = 25.0
+        """Mean seconds that a node is cut off, or stands still."""
+        self.reign = 1.0
+        """Mean seconds in which a server that was replaced does not know it."""
         self.time = 0.0
         self._heap: list[tuple[float, int, tuple[Any, ...]]] = []
         self._order = count()
@@ -187,7 +193,7 @@ class Schedule:
         running = key is not None and node.claims[key].state == "running"
         if running and forever and node.claims[key].wish is None:
             return
-        mean = 3.0 if running else 0.1
+        mean = self.lasts if running else 0.1
         end = "ok" if dice.random() < 0.75 else dice.choice(list(ENDS))
         self.push(dice.expovariate(1 / mean), "go", name, launch.run_name, end)
 
@@ -299,10 +305,10 @@ class Schedule:
                 way = self.dice.choice(("in", "out", "both"))
                 for one in ("in", "out") if way == "both" else (way,):
                     self.step("cut", name, one)
-                self.push(self.dice.expovariate(1 / 25), "heal", name)
+                self.push(self.dice.expovariate(1 / self.away), "heal", name)
             case "freeze":
                 self.step("freeze", name)
-                self.push(self.dice.expovariate(1 / 25), "thaw", name)
+                self.push(self.dice.expovariate(1 / self.away), "thaw", name)
             case "clock":
                 who = "server" if yes else name
                 by = self.dice.choice((-100.0, -1.0, 0.1, 1.0, 100.0))
@@ -312,7 +318,7 @@ class Schedule:
                 self.push(self.dice.expovariate(1.0), "boot")
             case "takeover":
                 self.step("takeover")
-                self.push(self.dice.expovariate(1.0), "depose")
+                self.push(self.dice.expovariate(1 / self.reign), "depose")
             case "connect":
                 self.step("connect", name, True)
             case _:

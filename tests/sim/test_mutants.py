@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -44,15 +45,23 @@ def test_a_kept_schedule_shows_what_it_was_kept_for(
         assert replay(recording) is not None
 
 
+def _lives_through(where: Callable[[Schedule], None], seeds: range) -> None:
+    for seed in seeds:
+        schedule = Schedule(seed, 3)
+        where(schedule)
+        with closing(schedule.world):
+            schedule.run(1500)
+
+
 @pytest.mark.parametrize("name", LEASES)
 def test_every_mutant_of_leases_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nodes are cut off or stand still for long, and little else happens."""
-    LEASES[name](monkeypatch)
+    LEASES[name].mutate(monkeypatch)
     with pytest.raises(Broken):
-        for seed in range(1, 31):
-            schedule = Schedule(seed, 3)
-            schedule.faults = {"cut": 4.0, "freeze": 2.0, "break": 1.0}
-            schedule.losses, schedule.ranks = ("restart", None), (1,)
-            schedule.busy, schedule.pace = 3, 6.0
-            with closing(schedule.world):
-                schedule.run(1500)
+        _lives_through(LEASES[name].where, SEEDS)
+
+
+@pytest.mark.parametrize("where", dict.fromkeys(doubt.where for doubt in LEASES.values()))
+def test_what_is_sound_lives_where_mutants_of_leases_are_found(
+    where: Callable[[Schedule], None],
+) -> None:
+    _lives_through(where, range(1, 16))

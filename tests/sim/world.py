@@ -318,6 +318,8 @@ class World(Cuts):
         node = self.nodes.get(name)
         if node is None or node.connection is None or not node.connection.closed:
             return False
+        if node.frozen or (name, "in") in self.cuts:
+            return False
         self._leave(node, True)
         return True
 
