@@ -81,6 +81,7 @@ async def _converse(engine: Engine, connection: int, socket: WebSocket, subject:
             f"the agent speaks protocol {hello.protocol}, the server {VERSION}: update the older",
         )
     _require_own(engine, hello.node, subject)
+    _require_alone(engine, hello)
     link = await engine.hello(hello, connection)
     _log.info("node %s is connected", link.name)
     talking = [
@@ -105,6 +106,19 @@ def _require_own(engine: Engine, node: str, subject: str) -> None:
     own = subject == NODE_LABEL and node not in engine.cluster.hosts_by_node
     if node != subject and not own:
         raise Refused(POLICY, f"this token is not that of node {node}")
+
+
+def _require_alone(engine: Engine, hello: Hello) -> None:
+    """Another machine under the name of one that is heard would pass for its reboot, and what runs
+    there for lost. One that was really booted again is let in when the silence is long enough."""
+    known = engine.cluster.node_names.get(hello.node)
+    if known is None or engine.cluster.nodes[known].boot_id == hello.boot_id:
+        return
+    if engine.links.of(known) is not None:
+        raise Refused(
+            POLICY,
+            f"another machine is connected as node {hello.node}: each needs a name of its own",
+        )
 
 
 async def _listen(engine: Engine, link: Link, socket: WebSocket) -> None:
