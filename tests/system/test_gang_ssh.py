@@ -72,6 +72,17 @@ def test_the_keys_are_private_and_go_with_the_job(cluster: Nodes) -> None:
     assert "PRIVATE" not in shown
 
 
+def test_what_lets_other_ranks_in_is_not_told_as_left_behind(cluster: Nodes) -> None:
+    run = cluster.server.submit("bare", nodes=2, commands=["true"])
+    view = cluster.ended(run)
+    outcomes = [attempt.outcome for attempt in view.jobs[0].attempts]
+    assert [outcome and outcome.message for outcome in outcomes] == ["", ""]
+    run = cluster.server.submit("leaves", nodes=2, commands=["setsid sleep 1000 & true"])
+    outcome = cluster.ended(run).jobs[0].attempts[0].outcome
+    assert outcome is not None
+    assert "1 process was left behind" in outcome.message
+
+
 def test_a_job_on_one_node_has_none_of_it(cluster: Nodes) -> None:
     run = cluster.server.submit("one", commands=["ls ${TMPDIR%/*}; echo $PATH"])
     assert cluster.ended(run).summary.state == "succeeded"

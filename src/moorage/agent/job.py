@@ -18,7 +18,7 @@ from moorage.agent.roots import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 _SHELL_SIGNAL, _TERM = 128, signal.SIGTERM
@@ -49,6 +49,7 @@ class Job:
         "doomed",
         "engine",
         "fenced",
+        "gate",
         "group",
         "group_cpu",
         "grouped",
@@ -101,6 +102,8 @@ class Job:
         self.oom_kills = 0
         self.peak: int | None = None
         self.doomed: set[int] = set()
+        self.gate = 0
+        """The process that lets the other ranks in; 0 for none."""
         self.deadline = 0.0
         self.mercy = 0.0
         self.killer: Timer | None = None
@@ -223,6 +226,11 @@ class Job:
             "command": 1 if self.direct else self._command(),
             "left": len(self.doomed),
         }
+
+    def doom(self, pids: Iterable[int]) -> None:
+        """These are about to be killed. What lets other ranks in was not started by the job."""
+        own = {self.gate, *family.descendants([self.gate])} if self.gate else ()
+        self.doomed.update(pid for pid in pids if pid not in own)
 
     def hold_namespace(self) -> None:
         """Remember the mount namespace of the main process, and keep it from going: the kernel

@@ -180,7 +180,7 @@ class Tender:
         if limit is not None:
             job.limit = self._loop.later(limit, lambda: self._stop(job, grace, "timeout"))
         if job.request.get("gate"):
-            visits.open_gate(job, job.request["output"])
+            job.gate = visits.open_gate(job, job.request["output"])
         job.request = {}  # it holds the environment, which may hold secrets
         self._answer(job)
         if job.fenced and not self.fence.check():
@@ -311,11 +311,11 @@ class Tender:
         if now < job.mercy:
             self._sweep_later(job, min(1.0, job.mercy - now))
             return
+        job.doom(left)
         if job.group is not None:
             job.group.kill()
         for pid in left:
             send(pid, signal.SIGKILL)
-        job.doomed.update(left)
         self._sweep_later(job, 1.0)
 
     def _sweep_later(self, job: Job, seconds: float) -> None:

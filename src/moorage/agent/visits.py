@@ -34,12 +34,14 @@ def begin(job: Job | None, directory: str, name: str) -> dict[str, Any]:
     return told if "error" in told else _fork(told, directory, name)
 
 
-def open_gate(job: Job, output: str) -> None:
+def open_gate(job: Job, output: str) -> int:
     """Let the other ranks of the job in for as long as it runs; `output` of the job is told what
-    is wrong."""
+    is wrong. The process that does it; 0 for none."""
     started = _start(job, "gate", output)
     if "error" in started:
         say(f"{job.key}: no ssh between ranks: {started['error']}")
+        return 0
+    return int(started["pid"])
 
 
 def _start(job: Job, module: str, *arguments: str) -> dict[str, Any]:
