@@ -9,7 +9,10 @@ import pytest
 pytest_plugins = ("mounts", "postgres", "testbed.fixtures")
 
 MUST_RUN = (
-    "tests/contract/",
+    "tests/contract/test_runtimes.py",
+    "tests/contract/test_sources.py",
+    "tests/contract/test_store",
+    "tests/contract/test_query_plans.py",
     "tests/sim/",
     "tests/system/agent/",
     "tests/system/crash/",

@@ -255,7 +255,7 @@ class Tender:
 
     def _members(self, job: Job) -> list[int]:
         if job.group is not None:
-            return [job.pid, *job.group.processes()]
+            return list({job.pid, *job.group.processes()})  # a shell would obey SIGTERM twice
         return family.members(job.pid, job.mark, os.getpid(), self._mains, job.namespace)
 
     def _contained(self, job: Job) -> list[int]:
