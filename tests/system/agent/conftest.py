@@ -20,6 +20,8 @@ from moorage import protocol
 from moorage.agent.keeping import Keeper
 from moorage.protocol.agent import (
     Ack,
+    Beat,
+    Beaten,
     Dropped,
     Forget,
     Held,
@@ -100,6 +102,8 @@ class Desk:
                     await socket.send(encode(Ack(message.seq)))
             elif isinstance(message, Health):
                 self.healths.append(message)
+            elif isinstance(message, Beat):
+                await socket.send(encode(Beaten(message.number)))
             elif not isinstance(message, Dropped):
                 self.answers[message.request] = message
             self._news.notify_all()
