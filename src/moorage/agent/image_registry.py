@@ -215,7 +215,11 @@ class Registry:
                 raise self._refusal(error.code) from None
         except ValueError:
             raise SourceError("the token server answers with nonsense") from None
-        return f"Bearer {answer.get('token') or answer.get('access_token')}"
+        given = answer if isinstance(answer, dict) else {}
+        token = given.get("token") or given.get("access_token")
+        if not isinstance(token, str):
+            raise SourceError("the token server gives no token")
+        return f"Bearer {token}"
 
 
 def _why(error: OSError) -> str:
