@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,13 @@ import pytest
 import imagebuild
 import registry
 from imagebuild import layer, member
-from moorage.agent import isolation
+from moorage.agent import image_registry, isolation
+from moorage.agent.image_registry import Registry
 from moorage.agent.images import Images
 from moorage.data import stopping
 from moorage.data.base import SourceError
 from moorage.protocol.container import Container
-from moorage.specs.container import RegistryAuth
+from moorage.specs.container import Reference, RegistryAuth
 
 
 @pytest.fixture(autouse=True)
@@ -178,3 +181,55 @@ def test_who_is_stopped_does_not_wait_for_a_slow_registry(tmp_path: Path) -> Non
         server.shutdown()
         serving.join()
     assert said == ["stopped"]
+
+
+class TokenHub(http.server.BaseHTTPRequestHandler):
+    """Wants a token, which it gives out itself; `given` is what its token server says."""
+
+    given = b""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/token?"):
+            self._answer(200, self.given)
+        elif self.headers["Authorization"] == "Bearer sesame":
+            self._answer(200, b"{}")
+        else:
+            self._answer(401, b"")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        realm = f"http://127.0.0.1:{self.connection.getsockname()[1]}/token"
+        self.send_header("WWW-Authenticate", f'Bearer realm="{realm}",service="hub"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def token_hub(given: bytes) -> Iterator[str]:
+    handler = type("Hub", (TokenHub,), {"given": given})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("given", [b'{"token": "sesame"}', b'{"access_token": "sesame"}'])
+def test_a_registry_that_wants_a_token(given: bytes) -> None:
+    with token_hub(given) as host:
+        found = Registry(Reference(host, "team/box", "1"), None).digest()
+    assert found == f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
+
+
+@pytest.mark.parametrize("given", [b"[]", b"{}", b'{"token": 7}', b"no json"])
+def test_a_token_server_that_gives_none(given: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_registry, "_PAUSES", ())
+    with token_hub(given) as host, pytest.raises(SourceError, match="the token server"):
+        Registry(Reference(host, "team/box", "1"), None).digest()
