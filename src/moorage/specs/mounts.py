@@ -54,4 +54,53 @@ class HostPath(Struct, frozen=True, omit_defaults=True, tag="host", forbid_unkno
     """Skip it, instead of failing, where the node does not have it."""
 
 
-Mount = Files | Repo | HostPath
+BucketMode = Literal["mount", "cached", "copy"]
+Preset = Literal["model-checkpoint-ro", "model-checkpoint-rw", "dataset-ro", "dataset-rw"]
+
+
+class CacheOptions(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """SkyPilot's `config.mount_cached`; sizes in bytes, times in seconds, None: as the table of
+    modes in `data/rclone` says."""
+
+    transfers: int | None = None
+    buffer_size: int | None = None
+    cache_size: int | None = None
+    cache_age: float | None = None
+    read_ahead: int | None = None
+    chunk_size: int | None = None
+    chunk_streams: int | None = None
+    write_back: float | None = None
+
+
+class Bucket(Struct, frozen=True, omit_defaults=True, tag="bucket", forbid_unknown_fields=True):
+    """A bucket, a prefix in one, or one object."""
+
+    target: str
+    store: str = ""
+    """A declared store's name or a kind's; empty: the server's default store."""
+    bucket: str = ""
+    path: str = ""
+    """An object or a prefix; no slash at either end."""
+    region: str = ""
+    account: str = ""
+    mode: BucketMode = "mount"
+    read_only: bool = False
+    managed: bool = False
+    """Written as `name:`: the bucket is made where it is missing, and is listed as storage."""
+    persistent: bool = True
+    """False: a bucket that moorage made is deleted when the run has ended."""
+    sources: list[str] = []
+    """Local directories and files that the client uploads into the bucket before it submits."""
+    listed: bool = False
+    """`sources` was a list: each goes below its own name, not its content to the root."""
+    preset: Preset | None = None
+    cache: CacheOptions = CacheOptions()
+    sync_back: bool = False
+    """Copy mode: upload what the job changed when it has ended."""
+    durable: Literal["background", "fsync"] = "background"
+    """Cached mode: `fsync` returns after the upload."""
+    flush_timeout: float | None = None
+    """Seconds; None: the node's setting."""
+
+
+Mount = Files | Repo | HostPath | Bucket

@@ -10,7 +10,7 @@ import yaml
 
 from moorage.interpolate import references
 from moorage.specs.container import RegistryAuth
-from moorage.specs.mounts import Files, HostPath, Repo
+from moorage.specs.mounts import Bucket, Files, HostPath, Repo
 from moorage.specs.quantities import cpu_text, number_range_text, size_range_text
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry, on_loss_of
@@ -90,15 +90,22 @@ _Dumper.add_representer(str, _text)
 
 def _mounts(task: Task) -> dict[str, Any]:
     """By field, each in the form that needs no reading of colons."""
-    found: dict[str, list[Any]] = {"files": [], "repos": [], "volumes": []}
+    found: dict[str, Any] = {"files": [], "repos": [], "volumes": [], "file_mounts": {}}
     for mount in task.mounts:
         if isinstance(mount, Files):
             found["files"].append({"local_path": mount.source, "path": mount.target})
         elif isinstance(mount, Repo):
             found["repos"].append(_repo(mount))
+        elif isinstance(mount, Bucket):
+            found["file_mounts"][mount.target] = _bucket(mount)
         else:
             found["volumes"].append(_volume(mount))
     return {field: entries for field, entries in found.items() if entries}
+
+
+def _bucket(mount: Bucket) -> dict[str, Any]:
+    written = {name: getattr(mount, name) for name in ("store", "bucket", "path", "mode")}
+    return {key: value for key, value in written.items() if value}
 
 
 def _repo(repo: Repo) -> dict[str, Any]:

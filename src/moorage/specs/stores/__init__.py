@@ -1,0 +1,1 @@
+"""The kinds of object stores: one module a kind, and the registry of them."""
