@@ -35,7 +35,8 @@ class Access(Struct, frozen=True, omit_defaults=True):
     path_style: bool = False
     secrets: dict[str, str] = {}
     """`access_key_id secret_access_key session_token` (S3 and alike), `service_account_key` (JSON)
-    or `token` (GCS), `account_key sas_token` (Azure), `token` (HF). Empty: the engines' own chain."""
+    or `token` (GCS), `account_key sas_token` (Azure), `token` (HF).
+    Empty: the engines' own chain."""
     anonymous: bool = False
     """Unsigned requests: public buckets."""
     expires: float | None = None
