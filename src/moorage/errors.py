@@ -13,7 +13,11 @@ Layers below `cli/` raise these and never print; `cli/main.py` prints one and ex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
+
+_FEW = 5
+"""Names that are told in one line."""
 
 
 class Problem(NamedTuple):
@@ -34,6 +38,18 @@ class Problem(NamedTuple):
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
         text = ": ".join(part for part in (place, self.field, self.message) if part)
         return f"{text}; {self.fix}" if self.fix else text
+
+
+def those_known(name: str, known: Sequence[str], verb: str) -> str:
+    """What to do about a name that does not exist: `did you mean lab-0? known: lab-0, lab-1
+    (moorage node ls)`; `verb` lists those that do."""
+    import difflib  # only wrong names pay for it
+
+    close = difflib.get_close_matches(name[:80].lower(), known, n=1, cutoff=0.6)
+    meant = f"did you mean {close[0]}? " if close else ""
+    more = f" and {len(known) - _FEW} more" if len(known) > _FEW else ""
+    listed = f"known: {', '.join(known[:_FEW])}{more}" if known else "there is none yet"
+    return f"{meant}{listed} (moorage {verb})"
 
 
 class MoorageError(Exception):

@@ -173,6 +173,22 @@ def test_plan_prints_every_problem_and_changes_nothing(moorage, tmp_path):
     assert moorage("ps", "--json", "-a").out == before
 
 
+def test_what_stands_against_a_run_is_said_with_its_node_or_its_line(moorage, tmp_path):
+    path = tmp_path / "far.yml"
+    path.write_text("type: task\ncommands: [true]\nfleets:\n- locl\n")
+    said = moorage("plan", "-f", str(path)).err.splitlines()[-1]
+    assert said == (
+        f"moorage: error: {path}:4:1: fleets: there is no fleet locl; did you mean local? "
+        "known: local (moorage fleet ls)"
+    )
+    node = json.loads(moorage("node", "ls", "--json").out)["nodes"][0]["name"]
+    said = moorage("run", "-v", "/none/x:/x:ro", "--", "true").err
+    assert said.startswith(f"moorage: error: on {node}: /none/x does not exist on this node")
+    for verb in ("show", "drain"):
+        said = moorage("node", verb, f"{node}x").err
+        assert f"there is no node {node}x; did you mean {node}? known: {node} (" in said
+
+
 def test_plan_shows_the_native_file(moorage, task):
     shown = moorage("plan", "-f", str(task), "--show-spec", "-n", "other")
     assert shown.code == 0

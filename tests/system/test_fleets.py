@@ -77,7 +77,8 @@ def test_a_fleet_is_applied_used_drained_changed_and_deleted(bed, moorage, tmp_p
     wrong = moorage("apply", "-y", "-f", write_job(tmp_path, "none", "fleets: [lb]"))
     assert (wrong.code, wrong.err.splitlines()[-1]) == (
         2,
-        "moorage: error: fleets: there is no fleet lb; known: local, lab",
+        f"moorage: error: {tmp_path}/none.yml:4:9: fleets: there is no fleet lb; did you mean "
+        "lab? known: local, lab (moorage fleet ls)",
     )
 
     assert moorage("node", "reboot-check", "lab-0").code == 1

@@ -25,10 +25,7 @@ from moorage.protocol.api import (
     Info,
     NodePage,
     NodeView,
-    PlanReply,
-    PlanRequest,
     RunPage,
-    RunPlan,
     RunRef,
     RunRequest,
     RunSummary,
@@ -44,6 +41,7 @@ from moorage.protocol.fleets import (
     FleetView,
     RebootCheck,
 )
+from moorage.protocol.plans import PlanReply, PlanRequest, RunPlan
 from moorage.specs.fleet import Fleet
 from moorage.specs.task import Task
 

@@ -13,6 +13,7 @@ from moorage.errors import InvalidInput, NotFound
 from moorage.protocol.api import Event
 from moorage.protocol.fleets import TROUBLED, FleetPlan, FleetView, HostView
 from moorage.specs.fleetfile import LoadedFleet, document
+from moorage.specs.places import locate
 from moorage.units import format_size
 
 HEADERS = ("NODE", "HOST", "STATE", "CPUS", "MEMORY", "GPU", "ROOT", "CONTAINERS", "CANNOT")
@@ -27,7 +28,7 @@ def apply_fleet(client: Client, loaded: LoadedFleet, *, detach: bool, yes: bool)
         say(f"warning: {printable(str(warning))}")
     plan = client.plan_fleet(loaded.spec)
     if plan.problems:
-        raise InvalidInput(*plan.problems)
+        raise InvalidInput(*(locate(text, loaded.fields, loaded.file) for text in plan.problems))
     sys.stderr.writelines(f"{line}\n" for line in describe_plan(plan, style_of(sys.stderr)))
     if not yes and asks() and not confirm("Apply it?", default=True):
         say("nothing was changed")
@@ -215,4 +216,4 @@ def show_plan(client: Client, loaded: LoadedFleet, *, show_spec: bool, as_json: 
     else:
         print_lines(describe_plan(plan, style_of(sys.stdout)))
     if plan.problems:
-        raise InvalidInput(*plan.problems)
+        raise InvalidInput(*(locate(text, loaded.fields, loaded.file) for text in plan.problems))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 import msgspec
@@ -10,12 +12,12 @@ import msgspec
 from moorage.cli.client import Client
 from moorage.cli.follow import follow
 from moorage.cli.ports import forwarding
-from moorage.cli.prepare import Prepared
+from moorage.cli.prepare import Placed, Prepared
 from moorage.cli.preview import Considered, describe
 from moorage.cli.progress import Bar
 from moorage.cli.render import printable, say, style_of
 from moorage.cli.session import asks, confirm
-from moorage.errors import InvalidInput, Problem
+from moorage.errors import InvalidInput
 from moorage.protocol.api import RunRequest
 from moorage.specs.gang import ranks
 
@@ -25,7 +27,7 @@ def consider(client: Client, prepared: Prepared) -> Considered:
     if not any(prepared.local(mount) for mount in prepared.spec.mounts):
         request = RunRequest(prepared.spec, prepared.source, prepared.dialect)
         [plan] = client.plan(request)
-        return Considered(prepared, request, plan, [], [*map(Problem, plan.problems)])
+        return Considered(prepared, request, plan, [], [*map(prepared.located, plan.problems)])
     # Scanning and compressing take 40 ms to import, and a run without files does without.
     from moorage.cli.uploads import compare, gather
 
@@ -33,12 +35,19 @@ def consider(client: Client, prepared: Prepared) -> Considered:
     request = RunRequest(gathered.spec, prepared.source, prepared.dialect)
     # Mounts with a problem of their own are left out of the question: the server would only add
     # that they were not uploaded.
-    mounts = [m for n, m in enumerate(gathered.spec.mounts) if n not in gathered.broken]
+    sound = [n for n in range(len(gathered.spec.mounts)) if n not in gathered.broken]
+    mounts = [gathered.spec.mounts[number] for number in sound]
     asked = msgspec.structs.replace(gathered.spec, mounts=mounts)
     [plan] = client.plan(msgspec.structs.replace(request, spec=asked))
-    problems = [*gathered.problems, *map(Problem, plan.problems)]
+    said = map(replace(prepared, places=_of(prepared.places, sound)).located, plan.problems)
+    problems = [*gathered.problems, *said]
     contents = compare(client.transport, gathered.contents, plan.missing_blobs)
     return Considered(prepared, request, plan, contents, problems)
+
+
+def _of(places: Sequence[Placed], numbers: Sequence[int]) -> list[Placed]:
+    """Those of some mounts; a run without a file has none."""
+    return [places[number] for number in numbers] if places else []
 
 
 def _upload(client: Client, considered: Considered) -> None:

@@ -10,7 +10,7 @@ import click
 from moorage.cli.client import Client
 from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
-from moorage.errors import Conflict, NotFound
+from moorage.errors import Conflict, NotFound, those_known
 from moorage.protocol.api import NodePage, NodeView
 from moorage.units import format_size
 
@@ -66,8 +66,8 @@ def show_node(name: str, as_json: bool) -> None:
         nodes = client.nodes()
     found = [view for view in nodes if name in (view.name, str(view.id))]
     if not found:
-        known = ", ".join(view.name for view in nodes) or "none"
-        raise NotFound(f"no node {name}; known: {known}")
+        known = sorted(view.name for view in nodes)
+        raise NotFound(f"there is no node {name}; {those_known(name, known, 'node ls')}")
     if as_json:
         print_json(found[0])
         return

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moorage.errors import InvalidInput, Problem
 from moorage.specs.mounts import Files, Mount, Repo
+from moorage.specs.places import Places, locate
 from moorage.specs.task import Task
 
 if TYPE_CHECKING:
     from moorage.specs.fleetfile import LoadedFleet
 
 STDIN = "-"
+Placed = tuple[str, int, int]
+"""Field, line and column."""
+_MOUNT = re.compile(r"mounts\[(\d+)\](?:\.\w+)?: (.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,10 @@ class Prepared:
     warnings: Sequence[Problem] = ()
     inherited: frozenset[str] = frozenset()
     """Variables whose values came from the environment and are not shown."""
-    places: Sequence[tuple[str, int, int]] = ()
+    places: Sequence[Placed] = ()
     """Field, line and column of each mount."""
+    fields: Places = field(default_factory=dict)
+    """Line and column of each field of the file."""
     template: Task | None = None
     """The spec to show, with `${{ env.* }}` as written; None: the spec itself."""
 
@@ -52,12 +59,19 @@ class Prepared:
         path = os.path.abspath(self.base / os.path.expanduser(mount.source))  # noqa: PTH100, PTH111
         return Path(path)
 
+    def located(self, text: str) -> Problem:
+        """What the server says of the run, with its place in the file."""
+        if (found := _MOUNT.fullmatch(text)) is not None:
+            placed = int(found[1]) < len(self.places)  # an option has none, and the words name it
+            return self.problem(int(found[1]), found[2]) if placed else Problem(found[2])
+        return locate(text, self.fields, self.file)
+
     def problem(self, number: int, message: str, fix: str = "") -> Problem:
         """Something wrong with the mount at a position of the spec, with its place in the file."""
         if number >= len(self.places):
             return Problem(message, fix, f"mounts[{number}]", self.file)
-        field, line, column = self.places[number]
-        return Problem(message, fix, field, self.file, line, column)
+        name, line, column = self.places[number]
+        return Problem(message, fix, name, self.file, line, column)
 
 
 def read_file(
@@ -88,6 +102,7 @@ def read_file(
         loaded.warnings,
         loaded.inherited,
         loaded.places,
+        loaded.fields,
         read(keep_env=True).spec if refers else None,
     )
 

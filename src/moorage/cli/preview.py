@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from moorage.cli.prepare import Prepared
 from moorage.cli.render import Style, printable
 from moorage.errors import Problem
-from moorage.protocol.api import PlanNode, RunPlan, RunRequest
+from moorage.protocol.api import RunRequest
+from moorage.protocol.plans import PlanNode, RunPlan
+from moorage.specs.gang import ranks
 from moorage.specs.mounts import Repo
 from moorage.units import format_size
 
@@ -57,7 +59,9 @@ def describe(considered: Considered, style: Style) -> list[str]:
     parts = [part for command in commands for part in command.split("\n") if part]
     dots = f" ... ({len(parts) - 1} more)" if len(parts) > 1 else ""
     lines.append(_field("command", printable(parts[0] if parts else "the image's own") + dots))
-    lines += _labelled("runs on", _nodes(plan.nodes, style))
+    lines += _labelled("runs on", _nodes(plan.nodes, ranks(spec), style))
+    if plan.not_asked:
+        lines.append(_field("not asked", printable(_some(plan.not_asked))))
     if plan.waits_for:
         lines.append(_field("waits for", printable(plan.waits_for)))
     lines += _labelled("uploads", [_content(content) for content in considered.contents])
@@ -77,7 +81,22 @@ def _labelled(label: str, values: Iterable[str]) -> list[str]:
     return [_field(label if number == 0 else "", value) for number, value in enumerate(values)]
 
 
-def _nodes(nodes: list[PlanNode], style: Style) -> list[str]:
+def _some(texts: list[str]) -> str:
+    """A few of them, the others counted."""
+    more = len(texts) - SHOWN_NODES
+    return "; ".join(texts[:SHOWN_NODES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _takes(able: int, ranks: int) -> str:
+    """How many of the nodes below a run on several takes."""
+    if able > ranks:
+        return f"takes {ranks} of these {able} nodes, of one fleet:"
+    if able == ranks:
+        return f"takes all {ranks} of these nodes:"
+    return f"takes {ranks} nodes of one fleet, and only {able} of these can run a part:"
+
+
+def _nodes(nodes: list[PlanNode], ranks: int, style: Style) -> list[str]:
     lines = []
     for node in sorted(nodes, key=lambda node: (not node.free_now, not node.fits)):
         if node.fits and node.free_now:
@@ -90,7 +109,8 @@ def _nodes(nodes: list[PlanNode], style: Style) -> list[str]:
         lines.append(f"{printable(node.node)}: {state}")
     if len(lines) > SHOWN_NODES:
         lines[SHOWN_NODES:] = [f"... and {len(lines) - SHOWN_NODES} nodes more"]
-    return lines
+    able = sum(node.fits for node in nodes)
+    return [_takes(able, ranks), *(f"  {line}" for line in lines)] if ranks > 1 else lines
 
 
 def _content(content: Content) -> str:

@@ -10,6 +10,7 @@ import click
 
 from moorage.cli.prepare import Prepared
 from moorage.errors import InvalidInput, Problem
+from moorage.specs.places import ELSEWHERE
 from moorage.specs.task import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,4 +51,5 @@ def with_resources(prepared: Prepared, wanted: Wanted) -> Prepared:
         )
 
     template = None if prepared.template is None else changed(prepared.template)
-    return replace(prepared, spec=changed(prepared.spec), template=template)
+    fields = {**prepared.fields, **{f"resources.{name}": ELSEWHERE for name in given}}
+    return replace(prepared, spec=changed(prepared.spec), template=template, fields=fields)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from moorage.core.cluster import Cluster
 from moorage.core.node import Node
 from moorage.core.shape import Where
-from moorage.errors import Problem
+from moorage.errors import Problem, those_known
 from moorage.specs.fleet import LOCAL
 
 _SHOWN = 3
@@ -34,11 +34,11 @@ def unknown(cluster: Cluster, where: Where | None) -> list[Problem]:
     names = sorted({node.name for node in nodes} | set(cluster.hosts_by_node))
     addresses = sorted({host.spec.hostname for host in hosts})
     return [
-        Problem(f"there is no {kind} {name}", f"known: {some(known) or 'none'}", field)
-        for kind, field, wanted, known in (
-            ("fleet", "fleets", where.fleets, fleets),
-            ("node", "instances", where.nodes, names),
-            ("host", "instances", where.hostnames, addresses),
+        Problem(f"there is no {kind} {name}", those_known(name, known, verb), field)
+        for kind, field, wanted, known, verb in (
+            ("fleet", "fleets", where.fleets, fleets, "fleet ls"),
+            ("node", "instances", where.nodes, names, "node ls"),
+            ("host", "instances", where.hostnames, addresses, "node ls"),
         )
         for name in wanted
         if name not in known

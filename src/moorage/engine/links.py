@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import TypeVar
 
@@ -192,10 +192,12 @@ class Links:
         reply = await self.ask(node, lambda number: msgspec.structs.replace(read, request=number))
         return _expect(reply, LogData)
 
-    async def probe(self, launch: Launch, patience: float) -> dict[NodeId, ProbeResult]:
-        """What each connected node says about a launch; one that does not answer within
-        `patience` seconds is left out."""
-        nodes = self.connected()
+    async def probe(
+        self, launch: Launch, patience: float, wanted: Collection[NodeId]
+    ) -> dict[NodeId, ProbeResult]:
+        """What each of the nodes says about a launch; one that is not connected, or does not
+        answer within `patience` seconds, is left out."""
+        nodes = [node for node in self.connected() if node in wanted]
         asked = [self._probe(node, launch, patience) for node in nodes]
         replies = zip(nodes, await asyncio.gather(*asked), strict=True)
         return {node: reply for node, reply in replies if reply is not None}

@@ -75,38 +75,6 @@ class SubmitReply(Struct, frozen=True):
     runs: list[RunRef]
 
 
-class PlanRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    runs: RunRequests
-
-
-class PlanNode(Struct, frozen=True, omit_defaults=True):
-    """What one node makes of a run."""
-
-    node: str
-    fits: bool
-    """Its total resources suffice and it has no problem."""
-    free_now: bool
-    problems: list[str] = []
-    notes: list[str] = []
-
-
-class RunPlan(Struct, frozen=True, omit_defaults=True):
-    """`problems` would make a submit fail; `warnings` would not."""
-
-    name: str | None
-    nodes: list[PlanNode]
-    problems: list[str] = []
-    warnings: list[str] = []
-    missing_blobs: list[Digest] = []
-    """Trees and packs named by the spec that the server lacks."""
-    waits_for: str = ""
-    """Why it would not start at once; empty when it would."""
-
-
-class PlanReply(Struct, frozen=True):
-    runs: list[RunPlan]
-
-
 class AttemptView(Struct, frozen=True, omit_defaults=True):
     """One rank of an attempt."""
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct, structs
 
 from moorage.errors import InvalidInput, Problem
@@ -13,17 +14,20 @@ from moorage.specs.checks import check_variable
 from moorage.specs.fields.field import read_table
 from moorage.specs.fields.fleet import FLEET
 from moorage.specs.fleet import Fleet, Host
-from moorage.specs.nodes import Map, Text, compose
+from moorage.specs.nodes import Map, Text, compose, places_of
+from moorage.specs.places import Places
 from moorage.specs.values import Context, Value
 from moorage.units import BadValue
 
 
 class LoadedFleet(Struct, frozen=True):
-    """A fleet file that is right; `source` is its text."""
+    """A fleet file that is right; `source` is its text, `fields` the place of every field."""
 
     spec: Fleet
     warnings: list[Problem]
     source: str
+    file: str = ""
+    fields: Places = msgspec.field(default_factory=dict)
 
 
 def is_fleet(text: str) -> bool:
@@ -48,7 +52,7 @@ def load_fleet(text: str, *, file: str, environ: Mapping[str, str]) -> LoadedFle
     _require(document, root)
     if context.problems:
         raise InvalidInput(*sorted(context.problems, key=lambda p: (p.line, p.column)))
-    return LoadedFleet(_spec(given, root), context.warnings, text)
+    return LoadedFleet(_spec(given, root), context.warnings, text, file, places_of(root))
 
 
 def _require(document: Value, root: Map) -> None:

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from moorage import interpolate
@@ -21,7 +22,8 @@ from moorage.specs.fields import gang
 from moorage.specs.fields.field import read_table
 from moorage.specs.fields.mounts import Written
 from moorage.specs.fields.task import TASK
-from moorage.specs.nodes import Map, Text, compose
+from moorage.specs.nodes import Map, Text, compose, places_of
+from moorage.specs.places import ELSEWHERE, Places
 from moorage.specs.task import Task
 from moorage.specs.values import Context, Value, suggestion
 from moorage.units import BadValue
@@ -33,7 +35,7 @@ MOUNT_FIELDS = ("workdir", "files", "repos", "volumes")
 class Loaded(Struct, frozen=True):
     """A file that is right. `source` is its text; `inherited` names the variables whose values
     came from the caller's environment and are best not shown, `places` has where each of the
-    spec's mounts was written: field, line and column."""
+    spec's mounts was written: field, line and column; `fields` the place of every field."""
 
     spec: Task
     dialect: str
@@ -41,6 +43,7 @@ class Loaded(Struct, frozen=True):
     source: str
     inherited: frozenset[str] = frozenset()
     places: tuple[tuple[str, int, int], ...] = ()
+    fields: Places = msgspec.field(default_factory=dict)
 
 
 def load(
@@ -81,6 +84,7 @@ def load(
         text,
         frozenset(context.inherited),
         tuple((item.value.field, *item.value.node.place) for item in written),
+        {**places_of(root), **({} if name is None else {"name": ELSEWHERE})},
     )
 
 

@@ -20,6 +20,8 @@ from moorage.errors import InvalidInput, Problem
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 100_000
+_DEEP = 3
+"""How far fields are inside each other of which the place is told."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAGS = frozenset(
@@ -245,3 +247,21 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
 def _place_of(text: str, position: int) -> Place:
     before = text[:position]
     return Place(before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)
+
+
+def places_of(root: Map) -> dict[str, Place]:
+    """Of all fields that are not deep inside others."""
+    return dict(_places(root, "", _DEEP))
+
+
+def _places(node: Node, field: str, depth: int) -> Iterator[tuple[str, Place]]:
+    if field:
+        yield field, node.place
+    if depth == 0:
+        return
+    if isinstance(node, Map):
+        for key, child in node.entries.items():
+            yield from _places(child, f"{field}.{key}" if field else key, depth - 1)
+    elif isinstance(node, List):
+        for number, child in enumerate(node.items):
+            yield from _places(child, f"{field}[{number}]", depth - 1)

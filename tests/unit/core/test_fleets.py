@@ -102,7 +102,7 @@ def test_a_node_knows_its_fleet_and_a_gone_one_is_no_longer_there(desk):
     assert revoked in effects
     assert node.gone
     assert not desk.cluster.fleets
-    with pytest.raises(NotFound, match="there is no fleet lab; known: none"):
+    with pytest.raises(NotFound, match="there is no fleet lab; there is none yet"):
         on_delete_fleet(desk.cluster, "lab", False, desk.now)
 
 
@@ -169,9 +169,18 @@ def test_many_jobs_with_and_without_restrictions_fill_all_nodes(desk):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"fleets": ["lb"]}, "fleets: there is no fleet lb; known: local, lab"),
-        ({"instances": [Instance(name="x")]}, "instances: there is no node x; known: lab-0"),
-        ({"instances": [Instance(hostname="x")]}, "instances: there is no host x; known: a"),
+        (
+            {"fleets": ["lb"]},
+            "fleets: there is no fleet lb; did you mean lab? known: local, lab (moorage fleet ls)",
+        ),
+        (
+            {"instances": [Instance(name="x")]},
+            "instances: there is no node x; known: lab-0 (moorage node ls)",
+        ),
+        (
+            {"instances": [Instance(hostname="x")]},
+            "instances: there is no host x; known: a (moorage node ls)",
+        ),
     ],
 )
 def test_names_of_nothing_are_refused(desk, fields, message):

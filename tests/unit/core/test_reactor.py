@@ -151,7 +151,7 @@ def test_a_job_that_never_had_a_process_was_never_running(desk, say):
         "state": "failed",
         "attempt": 1,
         "reason": "phase-failed",
-        "message": "the fetch phase failed: no such blob",
+        "message": "on box: the fetch phase failed: no such blob",
         "exit_code": None,
     }
 

@@ -36,6 +36,8 @@ def end(
     cannot know."""
     state = job.state
     verdict = judge(outcome, job.stopping)
+    if outcome.kind == "phase-failed" and not where:  # what is missing, is missing there
+        where = f"on {cluster.nodes[node].name}"
     if where and verdict.event is not Event.SUCCEED:
         told = f"{where}: {verdict.ending.message}"
         verdict = replace(verdict, ending=replace(verdict.ending, message=told))

@@ -13,7 +13,7 @@ from moorage.core.node import Node
 from moorage.core.reactor.cancel import on_cancel
 from moorage.core.reactor.drain import is_empty, on_drain, on_resume
 from moorage.core.reactor.health import ask_fleet
-from moorage.errors import NotFound
+from moorage.errors import NotFound, those_known
 from moorage.specs.fleet import Fleet
 
 
@@ -66,8 +66,8 @@ def on_delete_fleet(cluster: Cluster, name: str, force: bool, now: float) -> lis
     are forgotten as they are. NotFound."""
     fleet = cluster.fleets.get(name)
     if fleet is None:
-        known = ", ".join(sorted(cluster.fleets)) or "none"
-        raise NotFound(f"there is no fleet {name}; known: {known}")
+        known = those_known(name, sorted(cluster.fleets), "fleet ls")
+        raise NotFound(f"there is no fleet {name}; {known}")
     fleet.state, fleet.updated_at = "deleting", now
     effects: list[Effect] = [fleetrows.upsert_fleet(fleet), _told("fleet.deleting", name)]
     for host in list(fleet.hosts.values()):

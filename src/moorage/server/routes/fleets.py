@@ -12,7 +12,7 @@ from moorage.core import reactor
 from moorage.core.cluster import Cluster
 from moorage.core.fleet import LiveFleet, LiveHost, changes
 from moorage.core.reactor.fleets import names_of_others
-from moorage.errors import Conflict, InvalidInput, NotFound, Problem
+from moorage.errors import Conflict, InvalidInput, NotFound, Problem, those_known
 from moorage.protocol.fleets import (
     FleetPage,
     FleetPlan,
@@ -85,8 +85,9 @@ def _problems(cluster: Cluster, spec: Fleet) -> list[Problem]:
     }
     for number, host in enumerate(spec.hosts):
         if (fleet := elsewhere.get(host.address)) is not None:
-            message = f"{host.address} belongs to the fleet {fleet}"
-            problems.append(Problem(message, "remove it there", f"ssh_config.hosts[{number}]"))
+            message = f"{host.address} belongs to the fleet {fleet}, and a machine is in one"
+            fix = f"take it out of that one's file and apply it, or: moorage fleet delete {fleet}"
+            problems.append(Problem(message, fix, f"ssh_config.hosts[{number}]"))
     return problems
 
 
@@ -117,8 +118,8 @@ def _named(cluster: Cluster, name: str) -> LiveFleet:
         return cluster.fleets[name]
     if name == "local":
         raise Conflict("the fleet local is the server's own machine; see moorage node")
-    known = ", ".join(sorted(cluster.fleets)) or "none"
-    raise NotFound(f"there is no fleet {name}; known: {known}")
+    known = sorted(cluster.fleets)
+    raise NotFound(f"there is no fleet {name}; {those_known(name, known, 'fleet ls')}")
 
 
 def view_of(cluster: Cluster, fleet: LiveFleet) -> FleetView:

@@ -12,7 +12,7 @@ from moorage.core.cluster import Cluster
 from moorage.core.node import Node
 from moorage.core.reactor.drain import is_empty
 from moorage.engine.loop import Engine
-from moorage.errors import Conflict, NotFound
+from moorage.errors import Conflict, NotFound, those_known
 from moorage.protocol.api import NodePage, NodeView
 from moorage.protocol.fleets import RebootCheck
 from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
@@ -75,7 +75,7 @@ def _named(cluster: Cluster, name: str) -> Node:
     if number is not None and not cluster.nodes[number].gone:
         return cluster.nodes[number]
     known = sorted(node.name for node in cluster.nodes.values() if not node.gone)
-    raise NotFound(f"no node {name}; known: {', '.join(known[:SHOWN]) or 'none'}")
+    raise NotFound(f"there is no node {name}; {those_known(name, known, 'node ls')}")
 
 
 def _view(engine: Engine, node: Node) -> NodeView:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from moorage.core.explain import fits_ever, waits_for
 from moorage.core.launch import check_references, container_of, limits_of
-from moorage.core.named import anyway, candidates
+from moorage.core.named import anyway, candidates, some
 from moorage.core.node import Node
 from moorage.core.reactor.submit import name_in_use
 from moorage.core.shape import shapes_of, where_of
 from moorage.errors import InvalidInput
 from moorage.ids import NodeId
 from moorage.protocol.agent import Launch, ProbeResult
-from moorage.protocol.api import PlanNode, PlanReply, PlanRequest, RunPlan, RunRequest
+from moorage.protocol.api import RunRequest
+from moorage.protocol.plans import PlanNode, PlanReply, PlanRequest, RunPlan
 from moorage.server.checks import missing, problems_of
 from moorage.server.services import Services
 from moorage.server.table import AnyRoute, Call, NoParams, Route
 from moorage.specs.checks import check_task
+from moorage.specs.gang import ranks
+from moorage.specs.places import field_of
 from moorage.specs.task import Task
 
-PATIENCE = 5.0
-"""Seconds that a node has to answer a probe."""
+PATIENCE = 1.0
+"""Seconds in which nodes have to answer a probe. One that was just cut off still counts as
+connected, and nobody should wait for it."""
 
 
 async def plan(call: Call[NoParams, PlanRequest]) -> PlanReply:
@@ -43,28 +47,56 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
     if task.name is not None and task.name in cluster.names:
         problems.append(str(name_in_use(task.name)))
     never = [str(problem) for problem in fits_ever(cluster, task)]
-    answers = await services.engine.links.probe(_launch(task, user), PATIENCE)
     able = candidates(cluster, anyway(where_of(task)))
-    nodes = [_node(node, task, answers) for node in able if node.up]
+    up = [node for node in able if node.up]
+    asked = [node.id for node in up]
+    answers = await services.engine.links.probe(_launch(task, user), PATIENCE, asked)
+    nodes = [_node(node, task, answers) for node in up]
     warnings = []
     if not nodes and not never:
         warnings.append("no node is connected: the run would wait for one")
-    elif not never and not any(node.fits for node in nodes):
-        problems += sorted({text for node in nodes for text in node.problems})
+    elif not never and sum(node.fits for node in nodes) + len(able) - len(up) < ranks(task):
+        problems += _told(nodes)
     return RunPlan(
         name=task.name,
         nodes=nodes,
         problems=problems + never,
         warnings=warnings,
+        not_asked=_not_asked(able, answers),
         missing_blobs=absent,
         waits_for=waits_for(cluster, task) if not (problems or never) else "",
     )
 
 
+def _not_asked(nodes: Sequence[Node], answers: Mapping[NodeId, ProbeResult]) -> list[str]:
+    """Which nodes said nothing about the run, and why."""
+    away = [f"{node.name}, which is {node.state}" for node in nodes if not node.up]
+    silent = [
+        f"{node.name}, which did not answer within {PATIENCE:g} s"
+        for node in nodes
+        if node.up and node.id not in answers
+    ]
+    return away + silent
+
+
+def _told(nodes: Sequence[PlanNode]) -> list[str]:
+    """What stands against it on these nodes, each problem once with all that have it."""
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        for text in node.problems:
+            found.setdefault(text, []).append(node.node)
+    lines = []
+    for text, names in sorted(found.items()):
+        field, message = field_of(text)
+        at = f"on {some(names)}: {message}"
+        lines.append(f"{field}: {at}" if field else at)
+    return lines
+
+
 def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> PlanNode:
     shape = shapes_of(task)[0]
     answer = answers.get(node.id)
-    notes = ["it did not answer in time"] if answer is None else list(answer.notes)
+    notes = [] if answer is None else list(answer.notes)
     if node.isolation.ssh is not None and len(shapes_of(task)) > 1:
         notes.append(node.isolation.ssh)
     problems = [] if answer is None else answer.problems
