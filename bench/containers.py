@@ -22,12 +22,14 @@ from pathlib import Path
 
 from table import milliseconds, percentile, show
 
-from moorage.agent import container_spawn, engines, isolation, process
-from moorage.agent.engine_podman import Podman
-from moorage.agent.engines import Engine
-from moorage.agent.image_recipe import Settings
-from moorage.agent.images import Image
+from moorage.agent import process
+from moorage.agent.containers import engines, requests
+from moorage.agent.containers.engines import Engine
+from moorage.agent.containers.podman import Podman
+from moorage.agent.images.recipe import Settings
+from moorage.agent.images.store import Image
 from moorage.agent.keeping import ExitRecord, Keeper
+from moorage.agent.node import isolation
 from moorage.protocol.agent import Isolation, Launch, Limits
 from moorage.protocol.container import Container
 
@@ -63,7 +65,7 @@ class House:
             request = engines.request(engine, launch, image, directory, [], output, self.has)
         else:
             image = Image(Settings(), root=self.root)
-            request = container_spawn.prepare(launch, image, directory, [], output, self.has)
+            request = requests.prepare(launch, image, directory, [], output, self.has)
         self._ended[key] = asyncio.Event()
         await self.keeper.spawn(request)
         await self._ended[key].wait()

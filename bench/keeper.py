@@ -22,8 +22,8 @@ from typing import NamedTuple
 import msgspec
 from table import show
 
-from moorage.agent import isolation as isolations
 from moorage.agent.keeping import start_keeper
+from moorage.agent.node import isolation as isolations
 from moorage.agent.process import prepare
 from moorage.protocol.agent import Isolation, Launch
 

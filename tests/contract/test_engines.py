@@ -10,10 +10,10 @@ import pytest
 
 import imagebuild
 from contract.runtime_suite import RuntimeSuite, Scenario
-from moorage.agent import engines
-from moorage.agent.engine_podman import Podman
-from moorage.agent.engines import Engine
-from moorage.agent.images import Image, Images
+from moorage.agent.containers import engines
+from moorage.agent.containers.engines import Engine
+from moorage.agent.containers.podman import Podman
+from moorage.agent.images.store import Image, Images
 from moorage.agent.keeping import SpawnRequest
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch

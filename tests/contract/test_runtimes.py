@@ -9,9 +9,9 @@ import pytest
 
 import imagebuild
 from contract.runtime_suite import RuntimeSuite
-from moorage.agent import container_spawn
-from moorage.agent.image_recipe import Settings
-from moorage.agent.images import Image, Images
+from moorage.agent.containers import requests
+from moorage.agent.images.recipe import Settings
+from moorage.agent.images.store import Image, Images
 from moorage.agent.keeping import SpawnError, SpawnRequest
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch, Limits
@@ -32,7 +32,7 @@ class Harbour(House):
     image: Image
 
     def request(self, launch: Launch, binds: list[Bind] | None = None) -> SpawnRequest:
-        return container_spawn.prepare(
+        return requests.prepare(
             launch,
             self.image,
             self.directory(launch.job),

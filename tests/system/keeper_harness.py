@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from moorage.agent import isolation as isolations
 from moorage.agent.gpus.devices import NONE
-from moorage.agent.keeper import group_name
+from moorage.agent.keeper.main import group_name
 from moorage.agent.keeping import ExitRecord, Keeper, SpawnRequest
+from moorage.agent.node import isolation as isolations
 from moorage.agent.process import prepare
-from moorage.agent.roots import USUAL
+from moorage.agent.sandbox.roots import USUAL
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch
 
@@ -90,7 +90,7 @@ class House:
 
 async def grows(path: Path, enough: Callable[[str], bool]) -> None:
     """Wait until the file's content is enough."""
-    from moorage.agent.watch import Watch
+    from moorage.agent.output.watch import Watch
 
     loop = asyncio.get_running_loop()
     watch = Watch(loop)

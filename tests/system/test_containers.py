@@ -13,7 +13,7 @@ import pytest
 
 import imagebuild
 import registry
-from moorage.agent import family
+from moorage.agent.keeper import family
 from system.cli_harness import COMMAND, PATIENCE, Command
 from system.keeper_harness import gone, groups, keeper_pid, modes
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.agent.keeper import group_name
+from moorage.agent.keeper.main import group_name
 from moorage.agent.keeping import Cause, ExitRecord, Keeper, SpawnError, read_exit
 from moorage.agent.process import outcome
 from moorage.errors import Unavailable
@@ -552,7 +552,7 @@ def test_cpu_and_process_limits_hold(tmp_path: Path) -> None:
 
 def test_the_keeper_imports_little() -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import moorage.agent.keeper; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import moorage.agent.keeper.main; "
         "print(*sys.modules)"
     )
     source = Path(__file__).parents[2] / "src"

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.agent.fence import now
+from moorage.agent.keeper.fence import now
 from moorage.agent.keeping import Keeper, SpawnError
 from moorage.agent.verdict import outcome
 from moorage.protocol.agent import Isolation

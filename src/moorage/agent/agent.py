@@ -12,24 +12,24 @@ from pathlib import Path
 import msgspec
 
 from moorage import protocol
-from moorage.agent import inventory, isolation, probe
-from moorage.agent.addresses import Addresses
 from moorage.agent.attempts import Attempts
 from moorage.agent.claims import Claims
-from moorage.agent.containers import Containers
-from moorage.agent.dialling import dial_stream
-from moorage.agent.download import Download
-from moorage.agent.engines import NAMES
+from moorage.agent.containers.engines import NAMES
+from moorage.agent.containers.runtime import Containers
 from moorage.agent.gpus.devices import NONE
 from moorage.agent.gpus.discovery import discover
-from moorage.agent.health import Caretaker
-from moorage.agent.lease import Lease
-from moorage.agent.link import Link
-from moorage.agent.logs import Logs
+from moorage.agent.node import inventory, isolation, probe
+from moorage.agent.node.health import Caretaker
+from moorage.agent.output.logs import Logs
 from moorage.agent.stage import Node
-from moorage.agent.streams import Visits
 from moorage.agent.supply import Supply
 from moorage.agent.upkeep import Processes
+from moorage.agent.uplink.addresses import Addresses
+from moorage.agent.uplink.dialling import dial_stream
+from moorage.agent.uplink.download import Download
+from moorage.agent.uplink.lease import Lease
+from moorage.agent.uplink.link import Link
+from moorage.agent.uplink.streams import Visits
 from moorage.data.sources import Sources
 from moorage.protocol.agent import (
     CancelRead,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from moorage.agent import keeper
+from moorage.agent.keeper import main as keeper
 from moorage.agent.wire import Wire, dial
 from moorage.errors import Unavailable
 
@@ -47,7 +47,7 @@ _FORGET_WITHIN = 0.2  # seconds
 _FORGET_AT_ONCE = 64  # keys
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from moorage.agent.keeper import main; main(sys.argv[2])"
+    "from moorage.agent.keeper.main import main; main(sys.argv[2])"
 )
 
 
@@ -63,9 +63,9 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     cwd: str
     output: str
     mounts: list[list[Any]] | None = None
-    """Operations in order (see `sandbox.py`); None: no mount namespace."""
+    """Operations in order (see `sandbox/view.py`); None: no mount namespace."""
     container: dict[str, Any] | None = None
-    """What `container_root.py` needs; None: a process of the node."""
+    """What `sandbox/rootfs.py` needs; None: a process of the node."""
     engine: dict[str, Any] | None = None
     """Set where `argv` is a container engine, which makes the container and passes signals on:
     `cwd` of the job in it."""

@@ -20,12 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from moorage.agent.addresses import Addresses, websocket_url
 from moorage.agent.agent import Agent
-from moorage.agent.engines import NAMES
-from moorage.agent.link import ProtocolMismatch
-from moorage.agent.logs import DEFAULT_LIMIT
-from moorage.agent.tunnelend import TunnelEnd
+from moorage.agent.containers.engines import NAMES
+from moorage.agent.output.logs import DEFAULT_LIMIT
+from moorage.agent.uplink.addresses import Addresses, websocket_url
+from moorage.agent.uplink.link import ProtocolMismatch
+from moorage.agent.uplink.tunnel import TunnelEnd
 from moorage.errors import MoorageError, Unavailable
 
 EXIT_PROTOCOL = 6

@@ -1,7 +1,7 @@
 """SSH between the ranks of a job: keys, configurations and a wrapper round `ssh`, in the attempt's
 directory. All ranks are told the same, so none has to ask another.
 
-`peers/` is the job's, `gate/` the server's (`gate.py`). Both go with the job.
+`peers/` is the job's, `gate/` the server's (`visits/gate.py`). Both go with the job.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import shlex
 from pathlib import Path
 
-from moorage.agent import sshend
+from moorage.agent.visits import sshd
 from moorage.protocol.agent import Launch
 from moorage.protocol.peers import Peer, Peers
 
@@ -77,7 +77,7 @@ MaxStartups 1000
 
 def why_not() -> str | None:
     """Why other ranks cannot reach one here; None where they can."""
-    return None if sshend.find_server() else NO_SERVER
+    return None if sshd.find_server() else NO_SERVER
 
 
 def write(launch: Launch, directory: str, seen: str) -> bool:

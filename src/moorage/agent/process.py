@@ -12,12 +12,13 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from moorage.agent import family, hostfile, peers, script, words
+from moorage.agent import hostfile, peers, script, words
 from moorage.agent.claims import key_of
 from moorage.agent.gpus.devices import NONE, Devices, rules
-from moorage.agent.inventory import find_python
+from moorage.agent.keeper import family
 from moorage.agent.keeping import SpawnRequest
-from moorage.agent.mountpoints import remove_made
+from moorage.agent.node.inventory import find_python
+from moorage.agent.sandbox.mountpoints import remove_made
 from moorage.agent.verdict import outcome, usage
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch

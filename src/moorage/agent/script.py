@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from moorage.agent.launching import JOIN
+from moorage.agent.keeper.launching import JOIN
 
 CANNOT_JOIN = 125
 """The script's exit code when it cannot enter the job's control group; nothing ran then."""

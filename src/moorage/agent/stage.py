@@ -20,15 +20,16 @@ from types import TracebackType
 
 import msgspec
 
-from moorage.agent import container_spawn, mountpoints, peers, process, removal, verdict
+from moorage.agent import peers, process, removal, verdict
 from moorage.agent.claims import Claim
-from moorage.agent.containers import HELD, Containers
+from moorage.agent.containers.runtime import HELD, Containers
 from moorage.agent.gpus.devices import Devices
-from moorage.agent.images import Image
-from moorage.agent.job import SPAWNED
+from moorage.agent.images.store import Image
+from moorage.agent.keeper.job import SPAWNED
 from moorage.agent.keeping import Cause, ExitRecord, SpawnError, SpawnRequest, read_exit
-from moorage.agent.logs import Logs
-from moorage.agent.supply import Supply
+from moorage.agent.output.logs import Logs
+from moorage.agent.sandbox import mountpoints
+from moorage.agent.supply import Supply, home_of
 from moorage.agent.upkeep import Processes
 from moorage.data import stopping
 from moorage.data.base import Bind, Place, SourceError
@@ -379,13 +380,6 @@ class _Progress:
             self._claim.end(self._phase, self.detail, self.at, at_once=self._slow)
         elif isinstance(error, Exception):
             self._claim.end(self._phase, self.detail or reason(error))
-
-
-def home_of(launch: Launch) -> Path:
-    """What `~` means in the targets of a launch's mounts: `HOME` as the job sees it."""
-    if launch.container is not None:
-        return container_spawn.home_of(launch)
-    return Path(launch.env.get("HOME") or Path.home())
 
 
 def reason(error: Exception) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from moorage.agent.containers import requests
 from moorage.data.base import Bind, Handle, Place, SourceError
 from moorage.data.sources import Sources, in_order
+from moorage.protocol.agent import Launch
 from moorage.specs.mounts import Mount
 
 Numbered = tuple[int, Mount]
@@ -85,3 +88,10 @@ def _meets(mount: Mount, others: list[Numbered], place: Place) -> bool:
     target = place.target(mount.target)
     taken = [place.target(other.target) for _, other in others]
     return any(target.is_relative_to(path) or path.is_relative_to(target) for path in taken)
+
+
+def home_of(launch: Launch) -> Path:
+    """What `~` means in the targets of a launch's mounts: `HOME` as the job sees it."""
+    if launch.container is not None:
+        return requests.home_of(launch)
+    return Path(launch.env.get("HOME") or Path.home())

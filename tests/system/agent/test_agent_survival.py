@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from moorage.agent.claims import JOURNAL, Claims
-from moorage.agent.keeper import group_name
+from moorage.agent.keeper.main import group_name
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Forget, Launch, ReadLog, Stop, Welcome
 from moorage.specs.mounts import HostPath

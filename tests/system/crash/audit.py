@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moorage.agent.keeper import group_name
+from moorage.agent.keeper.main import group_name
 from moorage.agent.stage import NEVER_STARTED
 from moorage.protocol.agent import PHASES
 from system.crash.ledger import Line
@@ -156,7 +156,11 @@ def command(pid: int) -> str:
 
 def is_ours(line: str) -> bool:
     """A server, an agent or a keeper: one may just be starting."""
-    programs = ("moorage.server.main", "moorage.agent.main", "moorage.agent.keeper import main")
+    programs = (
+        "moorage.server.main",
+        "moorage.agent.main",
+        "moorage.agent.keeper.main import main",
+    )
     return not line or any(program in line for program in programs)
 
 

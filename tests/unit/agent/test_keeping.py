@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from moorage.agent import keeping
-from moorage.agent.keeper import PROTOCOL
+from moorage.agent.keeper.main import PROTOCOL
 from moorage.agent.keeping import Keeper
 from moorage.agent.upkeep import Processes
 from moorage.errors import Unavailable

@@ -10,7 +10,7 @@ import pytest
 
 from moorage.agent import removal
 from moorage.agent.claims import Claims
-from moorage.agent.logs import Logs
+from moorage.agent.output.logs import Logs
 from moorage.agent.stage import Attempt, Node
 from moorage.agent.supply import Supply
 from moorage.agent.upkeep import Processes

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.agent import programs, words
+from moorage.agent import words
+from moorage.agent.keeper import programs
 from moorage.agent.script import compose
 
 BASH = shutil.which("bash")

@@ -14,7 +14,7 @@ from moorage.agent.gpus.devices import Devices
 from moorage.agent.gpus.intel import Intel
 from moorage.agent.gpus.nvidia import Library, Tool
 from moorage.agent.gpus.tenstorrent import Tenstorrent
-from moorage.agent.job import boot_id
+from moorage.agent.keeper.job import boot_id
 
 PATIENCE = 20.0
 """Seconds for one question: NVIDIA's driver takes several when nothing keeps it awake."""

@@ -43,11 +43,11 @@ def _link(module):
 
 Patches(
     {
-        "moorage.agent.job": faultpoints.boot_id,
+        "moorage.agent.keeper.job": faultpoints.boot_id,
         "moorage.agent.claims": _claims,
         "moorage.agent.upkeep": _upkeep,
         "moorage.agent.keeping": _keeping,
-        "moorage.agent.link": _link,
+        "moorage.agent.uplink.link": _link,
     }
 )
 Counter("agent")

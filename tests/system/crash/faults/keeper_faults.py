@@ -23,9 +23,9 @@ def _keeper(module):
 
 Patches(
     {
-        "moorage.agent.job": _job,
-        "moorage.agent.spawning": _spawning,
-        "moorage.agent.keeper": _keeper,
+        "moorage.agent.keeper.job": _job,
+        "moorage.agent.keeper.spawning": _spawning,
+        "moorage.agent.keeper.main": _keeper,
     }
 )
 Counter("keeper")

@@ -127,7 +127,7 @@ def locked(directory: str) -> Iterator[None]:
 
 
 def group_name(home: str) -> str:
-    """What the agent in `home` calls its control groups; as in `moorage.agent.keeper`.
+    """What the agent in `home` calls its control groups; as in `moorage.agent.keeper.main`.
     No group's name where there is no home."""
     try:
         there = os.stat(home)

@@ -1,0 +1,115 @@
+"""Containers by podman, from the directory into which moorage has unpacked the image: its own
+storage below the agent's home holds nothing but what a container writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from moorage.agent.containers import engines
+from moorage.agent.containers.engines import Plan
+from moorage.agent.keeper.main import group_name
+from moorage.protocol.agent import Launch
+
+_PATIENCE = 60.0  # seconds
+_PROBE = "podman-probe"
+_USED = ("/usr", "/bin", "/lib", "/lib64", "/lib32")
+
+
+class Podman:
+    """For the agent in `home` (`$MOORAGE_HOME/agent`)."""
+
+    name = "podman"
+
+    def __init__(self, home: Path) -> None:
+        self._group = group_name(str(home))
+        self._place = home / "podman"
+        self.transient = Path("/run") / f"moorage-{self._group}"
+        """What must not outlive a boot; podman allows 50 characters."""
+        self._runtime = ""
+
+    def why_not(self) -> str:
+        """One container of the node's own programs; with runc where podman's choice fails."""
+        if os.geteuid() != 0:
+            return "moorage runs without root, and uses podman as root only"
+        if engines.installed(self.name) is None:
+            return "podman is not installed"
+        for runtime in ("", *(name for name in ("runc", "crun") if engines.installed(name))):
+            self._runtime = runtime
+            if not (said := self._try()):
+                break
+        engines.remove_group(self._group, _PROBE)
+        return said
+
+    def _try(self) -> str:
+        with tempfile.TemporaryDirectory(prefix="podman-", dir=self._place.parent) as empty:
+            words = [*self._podman(), "run", "--rm", *self._common(self._parent(_PROBE))]
+            for path in filter(os.path.isdir, _USED):
+                bind = engines.field("type=bind", f"src={path}", f"dst={path}", "ro=true")
+                words += ["--mount", bind]
+            code, said = _run([*words, "--rootfs", f"{empty}:O", "/usr/bin/env", "true"])
+        return f"podman cannot start containers here: {said}" if code else ""
+
+    def problem(self, launch: Launch) -> str:
+        image = launch.container.image if launch.container is not None else ""
+        if image.startswith("/") and not Path(image).is_dir():
+            return f"image: podman cannot run the image file {image}"
+        return ""
+
+    def command(self, plan: Plan) -> list[str]:
+        account = plan.account
+        words = [*self._podman(), "run", "--rm", "--name", self._container(plan.directory)]
+        words += self._common(self._parent(plan.key))
+        words += ["--user", f"{account.uid}:{account.gid}", "--workdir", plan.cwd]
+        for number in account.groups:
+            words += ["--group-add", str(number)]
+        words += ["--env-file", str(plan.variables), "--shm-size", str(plan.shm)]
+        for name in plan.through:
+            words += ["--env", name]
+        for source, target, read_only in plan.binds:
+            options = ["type=bind", f"src={source}", f"dst={target}"]
+            options += ["ro=true"] if read_only else []
+            words += ["--mount", engines.field(*options)]
+        for device in plan.devices:
+            words += ["--device", device]
+        words += ["--privileged"] if plan.privileged else []
+        return [*words, "--rootfs", f"{plan.image.root}:O", *plan.argv]
+
+    def remove(self, directory: Path) -> str:
+        name = self._container(directory)
+        code, said = _run([*self._podman(), "rm", "--force", "--ignore", "--time", "0", name])
+        engines.remove_group(self._group, directory.name)
+        return f"podman keeps container {name}: {said}" if code else ""
+
+    def _podman(self) -> list[str]:
+        words = [self.name, "--root", str(self._place), "--runroot", str(self.transient)]
+        words += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        return [*words, *(["--runtime", self._runtime] if self._runtime else [])]
+
+    def _common(self, group: str) -> list[str]:
+        """What holds for every container: it sees the node's network and processes, as those that
+        moorage starts itself; output goes where ours does."""
+        words = ["--cgroup-parent", group, "--network", "host", "--pid", "host", "--uts", "host"]
+        words += ["--log-driver", "passthrough", "--pids-limit", "-1", "--image-volume", "ignore"]
+        return [*words, "--security-opt", "label=disable", *engines.ceilings()]
+
+    def _parent(self, key: str) -> str:
+        return f"/moorage/{self._group}/{key}"
+
+    def _container(self, directory: Path) -> str:
+        return f"moorage-{self._group}-{directory.name}"
+
+
+def _run(words: list[str]) -> tuple[int, str]:
+    """The exit code, and the last line that it said."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, env=engines.surroundings(), timeout=_PATIENCE,
+            stdin=subprocess.DEVNULL, cwd="/",
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    said = (done.stderr or done.stdout).decode(errors="replace").strip()
+    return done.returncode, said.rpartition("\n")[2]

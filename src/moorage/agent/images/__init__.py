@@ -1,0 +1,1 @@
+"""Images of containers: read, fetched, and unpacked once a node."""

@@ -1,0 +1,1 @@
+"""What the node has, what it can do, and whether it is well."""

@@ -1,0 +1,1 @@
+"""What attempts print: watched, paged out, bounded."""

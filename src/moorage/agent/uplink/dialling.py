@@ -1,0 +1,53 @@
+"""How the agent connects to a server: never to another user's, never without its token."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from moorage.agent.uplink.addresses import LOOPBACK, Addresses, websocket_url
+from moorage.loopback import stranger
+from moorage.protocol import streams
+
+LARGEST = 16 * 1024 * 1024
+"""Bytes of a message of a stream."""
+_TIMEOUT = 10.0
+
+
+async def near(url: str, owner: int | None) -> socket.socket | None:
+    """A connection to a server on this machine, once it is known to be no other user's, who
+    could run jobs here otherwise; None for a server elsewhere. OSError."""
+    parts = urlsplit(url)
+    if parts.hostname not in LOOPBACK:
+        return None
+    place = (parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80))
+    found = await asyncio.to_thread(socket.create_connection, place, _TIMEOUT)
+    reason = stranger(found, owner)
+    if reason is not None:
+        found.close()
+        raise ConnectionRefusedError(f"{reason}, and is not told the token")
+    found.setblocking(False)
+    return found
+
+
+async def dial_stream(addresses: Addresses, token: Path, number: str) -> ClientConnection:
+    """Join the stream with that number at the present server. OSError, WebSocketException."""
+    parts = urlsplit(websocket_url(addresses.present))
+    path = parts.path.removesuffix("/v1/agent") + streams.AGENT_PATH.format(id=number)
+    url = parts._replace(path=path).geturl()
+    trusted = addresses.trust(url)
+    here = await near(url, addresses.owner)
+    return await connect(
+        url,
+        sock=here,
+        ssl=trusted,
+        additional_headers={"Authorization": f"Bearer {token.read_text().strip()}"},
+        compression=None,
+        max_size=LARGEST,
+        close_timeout=1,
+        proxy=None if here else True,
+    )
