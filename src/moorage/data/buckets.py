@@ -1,0 +1,134 @@
+"""Buckets in jobs, by the mode that the spec asks for: this module knows modes, never stores.
+
+A mode is an object with `prepare`, `flush` and `release`, called in threads:
+
+    fetch    prepare    once; what it returns is bound into the job
+    flush    flush      after the process, however it ended; what the job wrote must be in the
+                        bucket when it returns. Repeated by an agent that was started anew.
+    clean    release    always, also after a failed `prepare`, and possibly twice
+
+What a mode keeps of an attempt lies in `Use.directory`, which goes with the attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from moorage.data.base import Handle, Place, SourceError
+from moorage.specs.mounts import Bucket, BucketMode, Mount
+from moorage.specs.stores.record import Access
+
+AccessOf = Callable[[str, str], Access]
+"""By the name of a store and the key of an attempt that uses it. SourceError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One bucket of one attempt."""
+
+    bucket: Bucket
+    place: Place
+    number: int
+    """Its position in the launch."""
+    ask: AccessOf
+
+    @property
+    def directory(self) -> Path:
+        """What is kept of it; made by who needs it (0700), removed with the attempt."""
+        return self.place.directory / "mounts" / str(self.number)
+
+    @property
+    def target(self) -> Path:
+        """Where the job sees it."""
+        return self.place.target(self.bucket.target)
+
+    def access(self) -> Access:
+        """How to reach its store: asks the server. SourceError."""
+        return self.ask(self.bucket.store, self.place.directory.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How far a flush is, in bytes; `total` may grow, and is 0 where it is not known yet."""
+
+    done: int
+    total: int
+
+
+class NotFlushed(Exception):
+    """What the job wrote is not all in the bucket. `files` are paths below the target; the text
+    says why, in one line."""
+
+    def __init__(self, reason: str, files: list[str]) -> None:
+        super().__init__(reason)
+        self.files = files
+
+
+class Mode(Protocol):
+    """One of `BucketMode` on this node."""
+
+    def problems(self, bucket: Bucket) -> tuple[list[str], list[str]]:
+        """Why it cannot be had here, and what is worth saying; changes nothing."""
+
+    def prepare(self, use: Use) -> Handle:
+        """Make it ready for the job. SourceError."""
+
+    def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> None:
+        """Returns when all is in the bucket. `patience`: seconds without a single byte that
+        moves, after which it gives up. NotFlushed; what was not uploaded stays where it is."""
+
+    def release(self, use: Use) -> None:
+        """Undo `prepare`, as far as removing `use.directory` does not. SourceError."""
+
+
+class BucketSource:
+    """The `Source` of buckets."""
+
+    def __init__(self, modes: Mapping[BucketMode, Mode], access: AccessOf) -> None:
+        self._modes = modes
+        self._access = access
+
+    def problems(self, mount: Mount) -> tuple[list[str], list[str]]:
+        """See `data.base.Source`."""
+        assert isinstance(mount, Bucket)
+        mode = self._modes.get(mount.mode)
+        if mode is None:
+            return [f"{mount.target}: this node cannot provide buckets by mode {mount.mode}"], []
+        return mode.problems(mount)
+
+    def prepare(self, mount: Mount, place: Place, number: int) -> Handle:
+        """See `data.base.Source`."""
+        use = self._use(mount, place, number)
+        return self._mode(use.bucket).prepare(use)
+
+    def flush(
+        self,
+        mount: Mount,
+        place: Place,
+        number: int,
+        tell: Callable[[Moved], None],
+        patience: float,
+    ) -> None:
+        """See `Mode.flush`."""
+        use = self._use(mount, place, number)
+        self._mode(use.bucket).flush(use, tell, patience)
+
+    def release(self, mount: Mount, place: Place, number: int) -> None:
+        """See `data.base.Source`."""
+        use = self._use(mount, place, number)
+        self._mode(use.bucket).release(use)
+
+    def _use(self, mount: Mount, place: Place, number: int) -> Use:
+        assert isinstance(mount, Bucket)
+        return Use(mount, place, number, self._access)
+
+    def _mode(self, bucket: Bucket) -> Mode:
+        mode = self._modes.get(bucket.mode)
+        if mode is None:
+            raise SourceError(
+                f"{bucket.target}: this node cannot provide buckets by mode {bucket.mode}"
+            )
+        return mode
