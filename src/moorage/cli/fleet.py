@@ -22,6 +22,7 @@ from moorage.cli.session import (
 from moorage.protocol.fleets import TROUBLED, FleetPage, FleetView
 
 HEADERS = ("NAME", "STATE", "HOSTS", "READY", "FAILED", "JOBS", "CHANGED")
+DROP = ("CHANGED", "JOBS", "FAILED", "READY")
 
 
 @click.group()
@@ -58,7 +59,8 @@ def list_fleets(as_json: bool) -> None:
         return
     now = time.time()
     rows = [_row(view, now) for view in fleets]
-    print_lines(table(HEADERS, rows, style_of(sys.stdout)))
+    state = HEADERS.index("STATE")
+    print_lines(table(HEADERS, rows, style_of(sys.stdout), state=state, drop=DROP))
 
 
 def _row(view: FleetView, now: float) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from moorage.specs.places import locate
 from moorage.units import format_size
 
 HEADERS = ("NODE", "HOST", "STATE", "CPUS", "MEMORY", "GPU", "ROOT", "CONTAINERS", "CANNOT")
+DROP = ("MEMORY", "ROOT", "CPUS", "CONTAINERS", "CANNOT", "GPU", "HOST")
+"""What a narrow terminal does without, in this order; `fleet show` says in words what is not."""
 VERBS = {"add": "connect", "change": "connect again", "keep": "keep", "remove": "drain, remove"}
 SETTLED = frozenset({"host.ready", "host.removed", *(f"host.{state}" for state in TROUBLED)})
 """Events after which there is nothing more to wait for."""
@@ -153,7 +155,7 @@ class Progress:
 def hosts_table(fleet: FleetView, style: Style) -> list[str]:
     """What each host can and cannot do."""
     rows = [_row(host) for host in fleet.hosts]
-    return table(HEADERS, rows, style, state=HEADERS.index("STATE"))
+    return table(HEADERS, rows, style, state=HEADERS.index("STATE"), drop=DROP)
 
 
 def _row(host: HostView) -> tuple[str, ...]:

@@ -8,13 +8,15 @@ import time
 import click
 
 from moorage.cli.client import Client
-from moorage.cli.render import age, printable, say, style_of, table
+from moorage.cli.render import Style, age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
 from moorage.errors import Conflict, NotFound, those_known
 from moorage.protocol.api import NodePage, NodeView
 from moorage.units import format_size
 
 HEADERS = ("NAME", "FLEET", "HOST", "STATE", "CPUS", "MEMORY", "GPUS", "JOBS", "ISOLATION", "SEEN")
+DROP = ("ISOLATION", "HOST", "FLEET", "MEMORY", "SEEN", "JOBS", "GPUS", "CPUS")
+"""What a narrow terminal does without, in this order."""
 
 
 @click.group()
@@ -47,9 +49,13 @@ def list_nodes(as_json: bool) -> None:
     if not nodes:
         say("no node has ever been connected; see moorage server logs")
         return
-    now = time.time()
+    print_lines(listing(nodes, style_of(sys.stdout), time.time()))
+
+
+def listing(nodes: list[NodeView], style: Style, now: float) -> list[str]:
+    """The table of nodes."""
     rows = [_row(view, now) for view in nodes]
-    print_lines(table(HEADERS, rows, style_of(sys.stdout), state=HEADERS.index("STATE")))
+    return table(HEADERS, rows, style, state=HEADERS.index("STATE"), drop=DROP)
 
 
 @node.command("show")

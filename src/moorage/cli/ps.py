@@ -21,6 +21,8 @@ AT_MOST = 40
 limited by the machines."""
 HEADERS = ("ID", "NAME", "STATE", "NODE", "SUBMITTED", "LASTED", "REASON")
 STATE = HEADERS.index("STATE")
+DROP = ("SUBMITTED", "LASTED", "NODE", "REASON")
+"""What a narrow terminal does without, in this order."""
 REFRESH = 2.0
 """Seconds after which the ages of a live table are drawn anew."""
 CALM = 0.2
@@ -144,7 +146,9 @@ def hidden_note(shown: int, total: int, newest: int | None = None) -> str:
 
 def listing(runs: list[RunSummary], style: Style, now: float) -> list[str]:
     """The table of runs."""
-    return table(HEADERS, [_row(run, now) for run in runs], style, state=STATE) if runs else []
+    if not runs:
+        return []
+    return table(HEADERS, [_row(run, now) for run in runs], style, state=STATE, drop=DROP)
 
 
 def _row(run: RunSummary, now: float) -> tuple[str, ...]:

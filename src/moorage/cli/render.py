@@ -17,6 +17,10 @@ from moorage.units import format_duration
 GAP = "  "
 NARROWEST = 8
 """Columns below which a cell is no longer cut: it would say nothing."""
+READABLE = 20
+"""Columns to which names may be cut while other columns can still go."""
+SENTENCE = 16
+"""The same of the last column, which often is a sentence."""
 
 CODES = {
     "bold": "1",
@@ -134,36 +138,49 @@ def table(
     style: Style,
     *,
     state: int | None = None,
+    drop: Sequence[str] = (),
 ) -> list[str]:
-    """Lines of a table. The widest columns give way where the terminal is too narrow; `state` is
-    the column that is painted by its value."""
+    """Lines of a table; `state` is the column that is painted by its value, and never cut while
+    others can be. Where the terminal is too narrow, the widest columns give way as far as they
+    can still be read, and then those of `drop` are left out, one after the other."""
     clean = [[printable(cell) for cell in row] for row in rows]
     widths = [
         max([cells(header), *(cells(row[at]) for row in clean)])
         for at, header in enumerate(headers)
     ]
+    kept = list(range(len(headers)))
     if style.width is not None:
-        _fit(widths, style.width)
-    lines = [style.paint(_line(headers, widths), "bold")]
+        kept = _fit(widths, style.width, [headers.index(name) for name in drop], state)
+    painted = style if style.colours and state is not None else None
+    at = kept.index(state) if state is not None and state in kept else None
+    width = [widths[column] for column in kept]
+    lines = [style.paint(_line([headers[column] for column in kept], width), "bold")]
     for row in clean:
-        shown = list(row)
-        paint = style.colours and state is not None
-        line = _line(shown, widths, style if paint else None, state)
-        lines.append(line)
+        lines.append(_line([row[column] for column in kept], width, painted, at))
     return lines
 
 
-def _fit(widths: list[int], available: int) -> None:
-    """Take columns from the widest until the line fits or nothing more can be cut."""
-    excess = sum(widths) + len(GAP) * (len(widths) - 1) - available
-    while excess > 0:
-        widest = max(range(len(widths)), key=widths.__getitem__)
-        second = sorted(widths)[-2] if len(widths) > 1 else 0
-        if widths[widest] <= NARROWEST:
-            return
-        step = min(excess, max(1, widths[widest] - max(second, NARROWEST)))
-        widths[widest] -= step
-        excess -= step
+def _fit(widths: list[int], available: int, drop: Sequence[int], state: int | None) -> list[int]:
+    """The columns that are kept, their widths cut until the line fits or nothing more can be."""
+    kept, leaving = list(range(len(widths))), list(drop)
+    least = [min(width, READABLE) for width in widths]
+    least[-1] = min(widths[-1], SENTENCE)
+    if state is not None:
+        least[state] = widths[state]
+    while leaving and _total(least, kept) > available:
+        kept.remove(leaving.pop(0))
+    if _total(least, kept) > available:
+        least = [min(width, NARROWEST) for width in widths]
+    while _total(widths, kept) > available:
+        spare = [column for column in kept if widths[column] > least[column]]
+        if not spare:
+            break
+        widths[max(spare, key=widths.__getitem__)] -= 1
+    return kept
+
+
+def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
+    return sum(widths[column] for column in kept) + len(GAP) * (len(kept) - 1)
 
 
 def _line(

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from moorage.cli.node import describe
+import pytest
+
+from moorage.cli.node import describe, listing
+from moorage.cli.render import Style
 from moorage.protocol.agent import GpuDevice, Isolation, NodeResources
 from moorage.protocol.api import NodeView
 from moorage.protocol.health import GpuHealth
@@ -26,6 +29,23 @@ def test_gpus_are_shown_with_what_is_wrong_with_them() -> None:
     assert shown.endswith("0000:18:00.0, GPU-a, driver 550.1; failure: broken")
     assert "          GPUs (amd): amd-smi failed" in lines
     assert "isolation without GPUs apart (devices): no root" in lines
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (60, "NAME STATE CPUS MEMORY GPUS JOBS SEEN"),
+        (80, "NAME FLEET STATE CPUS MEMORY GPUS JOBS SEEN"),
+        (120, "NAME FLEET HOST STATE CPUS MEMORY GPUS JOBS ISOLATION SEEN"),
+    ],
+)
+def test_a_narrow_terminal_gets_names_and_states_whole(width: int, head: str) -> None:
+    one = view(name="cluster-gpu-14", fleet="cluster", hostname="gpu14.example.org", warning="hot")
+    lines = listing([one], Style(colours=False, width=width), 0)
+    assert lines[0].split() == head.split()
+    assert max(map(len, lines)) <= width
+    assert lines[1].split()[0] == "cluster-gpu-14"
+    assert "  warning  " in lines[1]
 
 
 def test_a_warning_is_a_state_of_its_own() -> None:

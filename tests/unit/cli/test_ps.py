@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from moorage.cli.ps import bounded, hidden_note, left_out, listing, select
 from moorage.cli.render import Style
 from moorage.protocol import api
@@ -104,3 +106,19 @@ def test_a_row_says_why(scripted):
     assert rows[2].endswith("is being stopped")
     assert rows[3].endswith("starts in 2h")
     assert "50s" in rows[2]
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (60, "ID NAME STATE NODE REASON"),
+        (80, "ID NAME STATE NODE SUBMITTED LASTED REASON"),
+        (120, "ID NAME STATE NODE SUBMITTED LASTED REASON"),
+    ],
+)
+def test_a_narrow_terminal_gets_names_and_states_whole(width, head):
+    one = run(12, 90, "succeeded", name="amber-godwit-56", node="lab-0", message="m" * 90)
+    lines = listing([one], Style(colours=False, width=width), NOW)
+    assert lines[0].split() == head.split()
+    assert lines[1].startswith("12  amber-godwit-56  succeeded  lab-0  ")
+    assert max(map(len, lines)) <= width

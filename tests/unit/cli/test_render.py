@@ -58,6 +58,31 @@ def test_a_table_on_a_terminal_fits_and_the_widest_column_gives_way():
     assert lines[1].endswith("…")
 
 
+@pytest.mark.parametrize(
+    ("width", "kept"),
+    [
+        (60, "NAME STATE REASON"),
+        (80, "NAME STATE NODE LASTED REASON"),
+        (120, "NAME STATE NODE AGE LASTED REASON"),
+    ],
+)
+def test_what_matters_less_goes_first_and_the_state_stays_whole(width, kept):
+    headers = ["NAME", "STATE", "NODE", "AGE", "LASTED", "REASON"]
+    row = ["n" * 30, "running (node lost)", "gpu-1", "13d ago, maybe", "1h32m", "r" * 200]
+    style = Style(colours=False, width=width)
+    head, line = table(headers, [row], style, state=1, drop=["AGE", "LASTED", "NODE"])
+    assert head.split() == kept.split()
+    assert cells(line) == width
+    assert line.startswith("n" * 19)
+    assert "  running (node lost)  " in line
+
+
+def test_without_columns_to_drop_all_give_way():
+    style = Style(colours=False, width=30)
+    lines = table(["A", "STATE"], [["a" * 40, "s" * 25]], style, state=1)
+    assert max(map(cells, lines)) == 30
+
+
 def test_columns_that_say_nothing_when_cut_stay_whole():
     style = Style(colours=False, width=10)
     assert table(["A", "B"], [["12345678", "12345678"]], style)[1] == "12345678  12345678"
