@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import MappingProxyType
 
 from moorage.core.job import Job
@@ -32,7 +33,7 @@ def environment(run: Run, job: Job, claim: Reservation, team: Team) -> dict[str,
     if "dstack" in run.task.compat:
         own |= _dstack(run, job, own)
     if "skypilot" in run.task.compat:
-        own |= _skypilot(own)
+        own |= _skypilot(run, own)
     return own
 
 
@@ -65,10 +66,20 @@ def _dstack(run: Run, job: Job, own: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _skypilot(own: dict[str, str]) -> dict[str, str]:
+def _skypilot(run: Run, own: dict[str, str]) -> dict[str, str]:
+    cluster = {"cluster_name": run.name, "cloud": "moorage", "region": None, "zone": None}
+    ranks = {
+        "NODE_IPS": own["MOORAGE_NODE_IPS"],
+        "NODE_RANK": own["MOORAGE_RANK"],
+        "NUM_GPUS_PER_NODE": own["MOORAGE_GPUS_PER_NODE"],
+    }
     return {
-        "SKYPILOT_NODE_IPS": own["MOORAGE_NODE_IPS"],
+        **{f"SKYPILOT_{name}": value for name, value in ranks.items()},
+        # The commands before `run` see the same under names of their own.
+        **{f"SKYPILOT_SETUP_{name}": value for name, value in ranks.items()},
         "SKYPILOT_NUM_NODES": own["MOORAGE_NODES"],
-        "SKYPILOT_NODE_RANK": own["MOORAGE_RANK"],
-        "SKYPILOT_NUM_GPUS_PER_NODE": own["MOORAGE_GPUS_PER_NODE"],
+        "SKYPILOT_TASK_ID": f"moorage-{own['MOORAGE_RUN_ID']}-{run.name}",
+        "SKYPILOT_INTERNAL_JOB_ID": own["MOORAGE_JOB_ID"],
+        "SKYPILOT_USER": own["MOORAGE_USER"],
+        "SKYPILOT_CLUSTER_INFO": json.dumps(cluster),
     }

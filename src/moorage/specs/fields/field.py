@@ -14,7 +14,7 @@ from moorage.specs.values import Rejected, Value, cut, suggestion
 Schema = Mapping[str, Any]
 Reader = Callable[[Value], Any]
 
-Origin = Literal["dstack", "dstack profile", "moorage"]
+Origin = Literal["dstack", "dstack profile", "moorage", "skypilot"]
 _FEW = 12
 """Names that an error about an unknown one lists; more are no help in one line."""
 
