@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import re
 
-from moorage.specs.stores import embedded, s3
+from moorage.specs.stores import (
+    azure,
+    coreweave,
+    directory,
+    embedded,
+    gcs,
+    hf,
+    ibm,
+    nebius,
+    oci,
+    r2,
+    s3,
+    vastdata,
+)
 from moorage.specs.stores.addresses import BadAddress, plain, scheme_of
 from moorage.specs.stores.record import Address, StoreKind
 
-KINDS: tuple[StoreKind, ...] = (s3.KIND, embedded.KIND)
+KINDS: tuple[StoreKind, ...] = (
+    s3.KIND,
+    gcs.KIND,
+    azure.KIND,
+    r2.KIND,
+    ibm.KIND,
+    oci.KIND,
+    nebius.KIND,
+    coreweave.KIND,
+    vastdata.KIND,
+    hf.KIND,
+    directory.KIND,
+    embedded.KIND,
+)
 _STORE = r"[a-z][a-z0-9-]{0,40}"
 
 
@@ -22,6 +48,8 @@ def kind(word: str) -> StoreKind | None:
 def of_uri(text: str) -> StoreKind | None:
     """The kind that an address belongs to; None where it may be a declared store's."""
     scheme = scheme_of(text)
+    if scheme == "https" and azure.is_host(text.partition("://")[2].partition("/")[0]):
+        return azure.KIND
     return next((one for one in KINDS if scheme in one.schemes), None)
 
 

@@ -54,7 +54,10 @@ def rclone(access: Access, provider: str, endpoint: str = "") -> Mapping[str, st
 def obstore(
     access: Access, bucket: str, endpoint: str = "", *, path_style: bool = False
 ) -> tuple[Engine, Mapping[str, str]]:
-    """obstore's S3Store. Where the bucket is part of the host name, its endpoint must say so."""
+    """obstore's S3Store. Where the bucket is part of the host name, its endpoint must say so.
+
+    Whether plain HTTP is allowed is an option of the client, not of the store, and not said here.
+    """
     by_path = access.path_style or path_style or "." in bucket
     place = access.endpoint or endpoint
     config = {
@@ -65,9 +68,15 @@ def obstore(
         "skip_signature": "true" if access.anonymous else "",
         **_keys(access),
     }
-    if place.startswith("http://"):
-        config["allow_http"] = "true"
     return "s3", {name: text for name, text in config.items() if text}
+
+
+def required(access: Access, kind: str) -> str:
+    """The endpoint, of a kind that has none of its own. ValueError where it was not declared."""
+    if access.endpoint:
+        return access.endpoint
+    fix = f"declare the store: moorage store add NAME --type {kind} --endpoint URL"
+    raise ValueError(f"nothing says where this store is; {fix}")
 
 
 def _keys(access: Access) -> dict[str, str]:
