@@ -25,6 +25,7 @@ from moorage.core.job import (
 from moorage.core.node import Node
 from moorage.core.run import Run
 from moorage.core.shape import shapes_of
+from moorage.core.storage import LiveStorage, LiveStore
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Held, Isolation, NodeResources, Outcome, Phase, Usage
 from moorage.specs.fleet import Fleet, Host
@@ -45,6 +46,8 @@ def restore(
     fleets: Iterable[Row] = (),
     hosts: Iterable[Row] = (),
     node_places: Iterable[Row] = (),
+    stores: Iterable[Row] = (),
+    storages: Iterable[Row] = (),
 ) -> Cluster:
     """From the rows of the queries of these names (`ids`: of `max_ids`).
 
@@ -54,6 +57,8 @@ def restore(
     for row in nodes:
         cluster.add_node(_node(row))
     _place_nodes(cluster, fleets, hosts, node_places)
+    cluster.stores = {row["name"]: _store(row) for row in stores}
+    cluster.storages = {row["name"]: _storage(row) for row in storages}
     for row in dropped_logs:
         cluster.nodes[NodeId(row["node_id"])].dropped_logs[row["attempt"]] = None
     for row in runs:
@@ -99,6 +104,17 @@ def _place_nodes(
         cluster.hosts_by_node[host.name] = host
         if host.node is not None:
             cluster.nodes[host.node].split(host.spec.blocks)
+
+
+def _store(row: Row) -> LiveStore:
+    flags = {name: bool(row[name]) for name in ("path_style", "anonymous")}
+    return LiveStore(**{**row, **flags})
+
+
+def _storage(row: Row) -> LiveStorage:
+    flags = {name: bool(row[name]) for name in ("made", "persistent")}
+    unflushed = msgspec.json.decode(row["unflushed"], type=set[str])
+    return LiveStorage(**{**row, **flags, "unflushed": unflushed})
 
 
 def timers(cluster: Cluster) -> list[Effect]:

@@ -26,6 +26,7 @@ from moorage.core.node import Node, Reservation
 from moorage.core.queue import Queue
 from moorage.core.run import Run
 from moorage.core.shape import Shape
+from moorage.core.storage import LiveStorage, LiveStore, Place, places_of
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Hello
 from moorage.protocol.api import FINAL_STATES, RunState
@@ -59,6 +60,12 @@ class Cluster:
     """Hosts of all fleets, by the names of their nodes."""
     draining: set[NodeId] = field(default_factory=set)
     """Nodes that drain and are not empty yet."""
+    stores: dict[str, LiveStore] = field(default_factory=dict)
+    """Object stores that were declared, by name."""
+    storages: dict[str, LiveStorage] = field(default_factory=dict)
+    """Buckets with a name, by it."""
+    bucket_users: dict[Place, set[RunId]] = field(default_factory=dict)
+    """Live runs by the buckets that they name."""
     secret: bytes = field(default=b"", repr=False, compare=False)
     """Makes the keys of jobs with several ranks; none without it."""
     restored_jobs: int = 0
@@ -85,6 +92,8 @@ class Cluster:
         self.runs[run.id] = run
         self.names[run.name] = run.id
         self.counts[run.state] += 1
+        for place in places_of(run.task.mounts):
+            self.bucket_users.setdefault(place, set()).add(run.id)
 
     def add_job(self, job: Job, *claims: Reservation) -> None:
         """A queued job, or, of the store, one that holds `claims`: one for each rank."""
@@ -136,6 +145,10 @@ class Cluster:
         """Its state is final: only the store knows it from now on."""
         self._count(run.state, -1)
         del self.runs[run.id], self.names[run.name]
+        for place in places_of(run.task.mounts):
+            self.bucket_users[place].discard(run.id)
+            if not self.bucket_users[place]:
+                del self.bucket_users[place]
 
     def node_for(self, hello: Hello, now: float) -> Node:
         """The node that greets, as it is now; a new one if its name is new."""

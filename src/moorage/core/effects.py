@@ -68,4 +68,11 @@ class Stir:
     again: bool = False
 
 
-Effect = Write | Emit | Send | Arm | Wake | Stir
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Buckets may be there that should go: look at them. `again` as in `Stir`."""
+
+    again: bool = False
+
+
+Effect = Write | Emit | Send | Arm | Wake | Stir | Tidy

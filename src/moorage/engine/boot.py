@@ -69,6 +69,8 @@ def recall(store: Store) -> Cluster:
         fleets=store.read("fleets"),
         hosts=store.read("hosts"),
         node_places=store.read("node_places"),
+        stores=store.read("stores"),
+        storages=store.read("storages"),
     )
     cluster.secret = b"".join(bytes.fromhex(row["value"]) for row in store.read("meta", _SECRET))
     if jobs := _number(store, "restored_jobs"):

@@ -21,7 +21,7 @@ import msgspec
 
 from moorage.core import reactor
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Send, Timer, Wake
+from moorage.core.effects import Effect, Send, Stir, Tidy, Timer, Wake
 from moorage.engine.batches import Batch, call_all, refuse, retrieve
 from moorage.engine.feed import Feed
 from moorage.engine.leases import LEASE, Leases
@@ -101,6 +101,8 @@ class Engine:
         self._requests = Reading("requests", REQUESTS)
         self.stirred = Stirred()
         """Rung when hosts of fleets may be other than they should be."""
+        self.untidy = Stirred()
+        """Rung when there may be buckets that should go."""
         self.feed = Feed(self._read_events, self._newest_event)
 
     # What users ask for
@@ -146,7 +148,7 @@ class Engine:
     async def _accept(self, parts: Iterator[reactor.Submitted]) -> list[RunRef]:
         """Others are served between two parts, but nothing is scheduled once runs are there that
         were not handed to the store: all parts are one batch."""
-        whole = Wanted(self.links.send, self.stirred.stir)
+        whole = Wanted(self.links.send, self._stir)
         runs, held = list[RunRef](), False
         try:
             while part := self._decide(partial(next, parts, None)):
@@ -236,7 +238,7 @@ class Engine:
         was replaced must not keep alive what its successor gives up."""
         if self.links.is_present(link):
             self.leases.heard(link.node)
-            wanted = Wanted(self.links.send, self.stirred.stir)
+            wanted = Wanted(self.links.send, self._stir)
             wanted.add([Send(link.node, Beaten(number))], self.clock())
             self._hand_over(wanted, proven=True)
 
@@ -296,6 +298,9 @@ class Engine:
                 self._decide(partial(reactor.on_timer, self.cluster, timer, self.clock()))
             )
 
+    def _stir(self, effect: Stir | Tidy) -> None:
+        (self.stirred if isinstance(effect, Stir) else self.untidy).stir(effect.again)
+
     def _wake(self) -> None:
         if not self._awake:
             self._awake = True
@@ -327,7 +332,7 @@ class Engine:
     ) -> asyncio.Future[None]:
         """Hand the writes to the store, and do the rest. The future is done when all is durable
         and what it says was sent, `first` before the rest."""
-        wanted = Wanted(self.links.send, self.stirred.stir)
+        wanted = Wanted(self.links.send, self._stir)
         if first is not None:
             wanted.after.append(first)
         wanted.add(effects, self.clock())

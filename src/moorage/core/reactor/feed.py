@@ -8,6 +8,7 @@ from moorage.core import rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit
 from moorage.core.job import Ending, Final, Job, Live, Prefilled, Queued
+from moorage.core.reactor.storages import let_go
 from moorage.core.run import Run
 
 
@@ -33,6 +34,7 @@ def settle(cluster: Cluster, run: Run, now: float) -> list[Effect]:
         data: dict[str, Any] = {"state": run.state}
         effects.append(Emit("run.ended", run.id, data=data | _told(run.last or rows.NO_ENDING)))
         cluster.drop_run(run)
+        effects += let_go(cluster, run, now)
     return effects
 
 

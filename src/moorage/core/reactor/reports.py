@@ -17,6 +17,7 @@ from moorage.core.progress import began, lasted, newer, outcome_of
 from moorage.core.reactor import ranks
 from moorage.core.reactor.ends import end
 from moorage.core.reactor.feed import job_event, settle
+from moorage.core.reactor.storages import left_over
 from moorage.core.reactor.turns import leave_line, take_place
 from moorage.ids import NodeId
 from moorage.protocol.agent import Ack, Forget, Held, Outcome, OutcomeKind, Report, Stop
@@ -41,7 +42,9 @@ def absorb(
     for claim in sorted(held, key=_not_over):
         job = cluster.attempt(claim.key, node)
         if job is not None:
+            run = cluster.runs[job.run]
             effects += _advance(cluster, job, node, claim, now)
+            effects += left_over(cluster, run, job, claim)
         elif claim.state not in (
             "done",
             "retracted",
@@ -71,8 +74,9 @@ def lose(
     if report is not None and report.state == "done":
         return []
     phases = [] if report is None else report.phases
-    outcome = Outcome(kind, message=message)
-    return _advance(cluster, job, node, Held(job.rank_key(rank), "done", phases, outcome), now)
+    held = Held(job.rank_key(rank), "done", phases, Outcome(kind, message=message))
+    run = cluster.runs[job.run]
+    return [*_advance(cluster, job, node, held, now), *left_over(cluster, run, job, held)]
 
 
 def _advance(cluster: Cluster, job: Job, node: NodeId, held: Held, now: float) -> list[Effect]:

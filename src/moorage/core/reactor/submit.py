@@ -15,6 +15,7 @@ from moorage.core.effects import Arm, Effect, Emit, Timer, Wake
 from moorage.core.explain import fits_ever
 from moorage.core.launch import check_references
 from moorage.core.reactor.feed import job_event
+from moorage.core.reactor.storages import in_use
 from moorage.core.reactor.timers import add_job
 from moorage.core.run import Run
 from moorage.errors import Conflict, InvalidInput, Problem
@@ -153,7 +154,8 @@ def _add(cluster: Cluster, run: Run, request: RunRequest) -> list[Effect]:
     blobs = [rows.insert_run_blob(run, digest, kind) for digest, kind in blobs_of(run.task)]
     data = {"name": run.name, "user": run.user, "state": run.state}
     told = Emit("run.submitted", run.id, data=data)
-    return [rows.insert_run(run, request), *blobs, told, *after]
+    buckets = in_use(cluster, run, run.submitted_at)
+    return [rows.insert_run(run, request), *blobs, *buckets, told, *after]
 
 
 def blobs_of(task: Task) -> list[tuple[str, str]]:
