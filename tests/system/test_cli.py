@@ -76,6 +76,15 @@ def test_run_needs_no_file(moorage):
     assert moorage("run", "--", "sh", "-c", "kill -9 $$").code == 137
 
 
+def test_a_run_needs_a_command_or_an_image(moorage):
+    result = moorage("run")
+    assert (result.code, result.err) == (
+        2,
+        "moorage: error: --: there is no command; write it after --, or name an --image that has "
+        "one\n",
+    )
+
+
 def test_a_detached_run_is_listed_shown_waited_for_and_deleted(moorage):
     started = moorage("run", "-d", "-n", "shy", "--", "sh", "-c", "echo out; exit 4")
     assert started.code == 0
@@ -182,6 +191,11 @@ def test_what_stands_against_a_run_is_said_with_its_node_or_its_line(moorage, tm
         "known: local (moorage fleet ls)"
     )
     node = json.loads(moorage("node", "ls", "--json").out)["nodes"][0]["name"]
+    path.write_text("type: task\ncommands: [true]\nvolumes:\n- /:/all:ro\n- /none/x:/x:ro\n")
+    said = moorage("apply", "-y", "-f", str(path)).err.splitlines()[-1]
+    assert said.startswith(
+        f"moorage: error: {path}:5:3: volumes[1]: on {node}: /none/x does not exist on this node"
+    )
     said = moorage("run", "-v", "/none/x:/x:ro", "--", "true").err
     assert said.startswith(f"moorage: error: on {node}: /none/x does not exist on this node")
     for verb in ("show", "drain"):

@@ -44,6 +44,8 @@ def archive(tmp_path: Path) -> str:
 def test_run_and_apply(moorage: Command, archive: str, tmp_path: Path) -> None:
     done = moorage("run", "--image", archive, "-u", "ann", "--", "sh", "-c", "id -un; pwd; exit 4")
     assert (done.code, done.out) == (4, "ann\n/made\n")
+    done = moorage("run", "--image", archive)
+    assert (done.code, done.out) == (0, "by default\n"), done.err
     work = tmp_path / "work"
     work.mkdir()
     (work / "mine.txt").write_text("my file\n")
@@ -56,7 +58,7 @@ def test_run_and_apply(moorage: Command, archive: str, tmp_path: Path) -> None:
     (work / "b.yml").write_text(f"type: task\nimage: {archive}\n")
     done = moorage("apply", "-y", "-f", "b.yml", cwd=work)
     assert (done.code, done.out) == (0, "by default\n"), done.err
-    shown = moorage("show", "3").out
+    shown = moorage("show", "4").out
     assert f"image: {archive}" in shown
     assert "containers" in moorage("node", "show", "1").out
 
@@ -64,7 +66,7 @@ def test_run_and_apply(moorage: Command, archive: str, tmp_path: Path) -> None:
 def test_what_cannot_be(moorage: Command, archive: str, tmp_path: Path) -> None:
     done = moorage("run", "--image", "docker-archive:/none.tar", "--", "true")
     assert done.code == 2
-    assert "image: /none.tar does not exist on this node" in done.err
+    assert ": /none.tar does not exist on this node" in done.err
     done = moorage("run", "--image", "Bad Name", "--", "true")
     assert (done.code, "--image: 'Bad Name' is not an image" in done.err) == (2, True)
     done = moorage("run", "--image", archive, "-u", "eve", "--", "true")

@@ -54,6 +54,25 @@ def test_a_signal_is_told_apart(tmp_path: Path, isolation: Isolation) -> None:
     play(tmp_path / "agent", isolation, scenario)
 
 
+def test_a_job_ignores_no_signal_because_whoever_started_the_keeper_did(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    async def scenario(house: House) -> None:
+        for number, command in enumerate(("grep SigIgn /proc/self/status", "true; {}"), 1):
+            command = command.format("grep SigIgn /proc/self/status")
+            _, output = await house.run(number, command)
+            ignored = int(output.split()[-1], 16)
+            assert not [number for number in numbers if ignored >> (number - 1) & 1]
+
+    numbers = (signal.SIGUSR1, signal.SIGHUP, signal.SIGTSTP, signal.SIGRTMIN)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        play(tmp_path / "agent", isolation, scenario)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 def test_a_plain_command_may_make_a_group_and_signal_it(
     tmp_path: Path, isolation: Isolation
 ) -> None:

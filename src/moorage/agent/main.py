@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # The library's own lines repeat, in more words, what the link says.
     logging.getLogger("websockets").setLevel(logging.ERROR)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody would have use for it
+    # Not ignored: that would be inherited by what this starts, a handler is not.
+    for number in (signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, _take_no_notice)  # SIGUSR1: until somebody would have use for it
     home = options.home.absolute() / "agent"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,7 +118,6 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     leaving = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leaving.set)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     agent = Agent(
         _addresses(options, home),
         home,
@@ -141,6 +142,10 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     finally:
         await agent.leave()
     return 0
+
+
+def _take_no_notice(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def _addresses(options: argparse.Namespace, home: Path) -> Addresses:

@@ -74,6 +74,12 @@ class Prepared:
         return Problem(message, fix, name, self.file, line, column)
 
 
+def without_mount(text: str) -> str:
+    """What the server says of a mount, without its number."""
+    found = _MOUNT.fullmatch(text)
+    return text if found is None else found[2]
+
+
 def read_file(
     path: str,
     *,

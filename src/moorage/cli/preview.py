@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moorage.cli.prepare import Prepared
+from moorage.cli.prepare import Prepared, without_mount
 from moorage.cli.render import Style, printable
 from moorage.errors import Problem
 from moorage.protocol.api import RunRequest
@@ -104,7 +104,7 @@ def _nodes(nodes: list[PlanNode], ranks: int, style: Style) -> list[str]:
         elif node.fits:
             state = style.paint("when it is free", "yellow")
         else:
-            reason = "; ".join(node.problems) or "too small"
+            reason = "; ".join(map(without_mount, node.problems)) or "too small"
             state = style.paint(printable(f"cannot: {reason}"), "red")
         lines.append(f"{printable(node.node)}: {state}")
     if len(lines) > SHOWN_NODES:

@@ -31,7 +31,7 @@ from moorage.specs.options import task_from_command
 @resource_options
 @click.option("-n", "--name", help="Name of the run; the server picks one otherwise.")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait; print its number.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     volumes: tuple[str, ...], env: tuple[str, ...], image: str | None, user: str | None,
     name: str | None, detach: bool, command: tuple[str, ...], **resources: str | None,
@@ -39,13 +39,15 @@ def run(
     """Run one command, without a file.
 
     It starts in an empty directory of its own; -v lets it see yours. The output comes here, and
-    the exit code is the command's. Ctrl-C asks whether to detach or to stop it.
+    the exit code is the command's. Ctrl-C asks whether to detach or to stop it. Without a command,
+    an image runs its own.
 
     \b
     Examples:
       moorage run -- echo hello
       moorage run -v .:/code --cpu 4 --memory 8GB -- python3 /code/train.py
       moorage run --image python:3.12 -- python -V
+      moorage run --image hello-world            what the image runs by itself
       moorage run -d -n nightly -e TOKEN -v /data:/data:ro -- /data/report.sh
     """
     task = task_from_command(

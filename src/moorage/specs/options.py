@@ -90,15 +90,17 @@ def task_from_command(
     max_duration: str | None = None,
     priority: int | None = None,
 ) -> Task:
-    """A task that runs one command, as it is: nothing in it is read as a reference."""
+    """A task that runs one command, as it is: nothing in it is read as a reference. Without one,
+    what the image says is run."""
     options = _Options()
-    if not argv:
-        options.problems.append(Problem("there is no command", "write it after --", "--"))
+    if not argv and not image:
+        fix = "write it after --, or name an --image that has one"
+        options.problems.append(Problem("there is no command", fix, "--"))
     mounts = [options.read("--volume", _volume, text) for text in volumes]
     found = [mount for mount in mounts if mount is not None]
     options.problems += [Problem(message, field="--volume") for _, _, message in clashes(found)]
     task = Task(
-        commands=[interpolate.escape(shlex.join(argv))],
+        commands=[interpolate.escape(shlex.join(argv))] if argv else [],
         mounts=list(found),
         image=options.read("--image", container.check_image, image) if image else None,
         user=options.read("--user", container.check_user, user) if user else None,

@@ -79,7 +79,7 @@ def test_every_problem_names_its_option() -> None:
             priority=101,
         )
     assert [str(problem) for problem in caught.value.problems] == [
-        "--: there is no command; write it after --",
+        "--: there is no command; write it after --, or name an --image that has one",
         "--volume: '/a' is not a volume; write /path/on/node:/path/in/job, with :ro to read only",
         "--volume: 'a:/b' is not an absolute path on the node; begin it with /",
         "--volume: two mounts have the target /x",
@@ -93,3 +93,8 @@ def test_every_problem_names_its_option() -> None:
         "--max-duration: 'soon' is not a duration such as 90s, 45m, 1h30m or 2d, or off",
         "--priority: '101' is not a priority from 0 to 100",
     ]
+
+
+def test_an_image_has_a_command_of_its_own():
+    task = task_from_command([], image="hello-world")
+    assert (task.commands, task.image) == ([], "hello-world")

@@ -319,9 +319,18 @@ def _take_over_output(home: str) -> None:
     os.close(log)
 
 
+def _heed_signals() -> None:
+    """What those who started this ignore, jobs would ignore too. Python's own two stay: what it
+    starts gets them back."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main(home: str) -> None:
     """Run the keeper of the agent whose directory is `home`. Its standard output is a pipe on
     which `ready` says that the socket answers."""
+    _heed_signals()
     _detach()
     pid_file = os.open(os.path.join(home, PID), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     signal.alarm(10)  # one that is just leaving holds the lock for a moment, no longer

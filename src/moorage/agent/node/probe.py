@@ -23,9 +23,9 @@ def probe(
     """Problems that would end the attempt, and notes worth reading. May block on a slow disk."""
     problems: list[str] = []
     notes: list[str] = []
-    for mount in launch.mounts:
+    for number, mount in enumerate(launch.mounts):
         wrong, worth_saying = supply.problems(mount)
-        problems += wrong
+        problems += [f"mounts[{number}]: {text}" for text in wrong]  # so that its line is found
         notes += worth_saying
     if launch.container is not None:  # what else there is, only the image knows
         problems += containers.problems(launch) if containers is not None else []
@@ -58,10 +58,11 @@ def _directory_problems(launch: Launch, place: Place) -> list[str]:
         return []
     wanted = place.target(launch.working_dir)
     covered = [mount for mount in launch.mounts if wanted.is_relative_to(_target(mount, place))]
-    if wanted.is_relative_to(place.workdir) or not all(isinstance(m, HostPath) for m in covered):
+    seen = [mount for mount in covered if isinstance(mount, HostPath)]
+    if wanted.is_relative_to(place.workdir) or len(seen) < len(covered):
         return []
-    if covered:
-        mount = max(covered, key=lambda mount: len(_target(mount, place).parts))
+    if seen:
+        mount = max(seen, key=lambda mount: len(_target(mount, place).parts))
         wanted = Path(mount.source or "/") / wanted.relative_to(_target(mount, place))
         if not Path(mount.source or "/").exists():
             return []  # the mount's own problem, or made for the job
