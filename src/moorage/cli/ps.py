@@ -9,7 +9,7 @@ import time
 import click
 
 from moorage.cli.client import Client
-from moorage.cli.render import Style, age, lasted, say, style_of, table
+from moorage.cli.render import Style, age, lasted, say, state_of, style_of, table
 from moorage.cli.session import WholeNumber, connect, json_option, print_json, print_lines
 from moorage.errors import InvalidInput, MoorageError, Problem
 from moorage.protocol.api import COUNTED, FINAL_STATES, RunPage, RunSummary
@@ -157,12 +157,15 @@ def _row(run: RunSummary, now: float) -> tuple[str, ...]:
         reason = "is being stopped"
     elif run.state == "scheduled" and run.next_at is not None:
         reason = f"starts {age(run.next_at, now)}"
+    elif run.away is not None:
+        since = "" if run.away.since is None else f"; last heard of {age(run.away.since, now)}"
+        reason = f"no contact with {run.away.node}{since}"
     elif run.waits_for:
         reason = f"waits for {run.waits_for}"
     return (
         str(run.id),
         run.name,
-        run.state,
+        state_of(run.state, run.away),
         run.node or "-",
         age(run.submitted_at, now),
         lasted(run.started_at, run.ended_at, now),

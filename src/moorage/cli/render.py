@@ -9,10 +9,13 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 from unicodedata import combining, east_asian_width
 
 from moorage.units import format_duration
+
+if TYPE_CHECKING:
+    from moorage.protocol.api import Away
 
 GAP = "  "
 NARROWEST = 8
@@ -69,7 +72,14 @@ class Style(NamedTuple):
 
     def state(self, state: str) -> str:
         """The name of a state in its colour."""
-        return self.paint(state, STATE_COLOURS.get(state))
+        return self.paint(state, STATE_COLOURS.get(state, "red" if "(" in state else None))
+
+
+def state_of(state: str, away: Away | None) -> str:
+    """`running`, or `running (node lost)` and `running (no contact)` where nobody knows."""
+    if away is None:
+        return state
+    return f"{state} ({'node lost' if away.state == 'lost' else 'no contact'})"
 
 
 def style_of(stream: IO[str]) -> Style:

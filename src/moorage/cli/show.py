@@ -8,10 +8,10 @@ import time
 import click
 
 from moorage.cli.outcome import why
-from moorage.cli.render import Style, age, lasted, printable, style_of
+from moorage.cli.render import Style, age, lasted, printable, state_of, style_of
 from moorage.cli.session import connect, json_option, naming, print_json, print_lines, run_argument
 from moorage.cli.timeline import timeline
-from moorage.protocol.api import FINAL_STATES, AttemptView, JobView, RunSummary, RunView
+from moorage.protocol.api import FINAL_STATES, AttemptView, Away, JobView, RunSummary, RunView
 from moorage.specs.show import dump
 from moorage.units import format_duration, format_size
 
@@ -55,9 +55,11 @@ def _field(label: str, value: str) -> str:
 
 
 def _summary(run: RunSummary, style: Style, now: float) -> list[str]:
-    state = style.state(run.state)
+    state = style.state(state_of(run.state, run.away))
     if run.stopping and run.state not in FINAL_STATES:
         state += " (is being stopped)"
+    if run.away is not None:
+        state += f": {_contact(run.away, now)}"
     lines = [
         _field("run", f"{style.paint(run.name, 'bold')} ({run.id}) of {printable(run.user)}"),
         _field("state", state),
@@ -79,6 +81,11 @@ def _summary(run: RunSummary, style: Style, now: float) -> list[str]:
     return lines
 
 
+def _contact(away: Away, now: float) -> str:
+    since = "" if away.since is None else f" since {_moment(away.since, now)}"
+    return f"no contact with {printable(away.node)}{since}"
+
+
 def _moment(at: float, now: float) -> str:
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     return f"{clock} ({age(at, now)})"
@@ -87,10 +94,13 @@ def _moment(at: float, now: float) -> str:
 def _job(job: JobView, run: RunSummary, style: Style, now: float, *, alone: bool) -> list[str]:
     lines = []
     if not alone:
-        lines += ["", f"{style.paint(f'job {job.index}', 'bold')} {style.state(job.state)}"]
+        state = style.state(state_of(job.state, job.away))
+        lines += ["", f"{style.paint(f'job {job.index}', 'bold')} {state}"]
         if reason := why(job.reason, job.message):
             lines.append(_field("reason", reason))
-    if job.waits_for:
+    if job.away is not None and not alone:
+        lines.append(_field("contact", _contact(job.away, now)))
+    if job.waits_for and job.away is None:
         lines.append(_field("waits for", printable(job.waits_for)))
     if job.warning:
         lines.append(_field("warning", printable(job.warning)))

@@ -21,6 +21,7 @@ from moorage.core.node import Node
 from moorage.core.progress import began
 from moorage.core.shape import GpuShape, Shape, shapes_of
 from moorage.errors import Problem
+from moorage.protocol.api import Away
 from moorage.specs.task import Task
 from moorage.units import format_duration, format_size
 
@@ -39,14 +40,15 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
     on a node that is away, nor one of whose ranks some have not started. `brief` does not count
     who is ahead, which takes as long as the queue is."""
     state = job.state
-    if isinstance(state, Live) and (away := _away(cluster, state, now)):
-        return away
+    if (found := away(cluster, job)) is not None:
+        since = "" if found.since is None else _ago(now - found.since)
+        return f"node {found.node}, which is {found.state}{since}"
     if isinstance(state, Starting) and job.gang:
         return f"all of its ranks to start: {_begun(state)}/{len(job.gang)} ranks run"
     if isinstance(state, Prefilled):
         node = cluster.nodes[state.node]
-        away = "" if node.up else ", which is not connected"
-        return f"its turn: it is in line on node {node.name}{away}"
+        apart = "" if node.up else ", which is not connected"
+        return f"its turn: it is in line on node {node.name}{apart}"
     if not isinstance(state, Queued):
         return ""
     if state.not_before is not None and state.not_before > now:
@@ -71,15 +73,14 @@ def broken_gpus(cluster: Cluster, job: Job) -> str:
     return "; ".join(found)
 
 
-def _away(cluster: Cluster, state: Live, now: float) -> str:
+def away(cluster: Cluster, job: Job) -> Away | None:
     """Of the nodes that it is on, the first without a connection."""
-    for rank in ranks_of(state):
+    for rank in ranks_of(job.state) if isinstance(job.state, Live) else ():
         node = cluster.nodes[rank.node]
         over = rank.report is not None and rank.report.state == "done"
         if not (node.up or over):
-            since = "" if node.last_seen is None else _ago(now - node.last_seen)
-            return f"node {node.name}, which is {node.state}{since}"
-    return ""
+            return Away(node.name, node.state, node.last_seen)
+    return None
 
 
 def _ago(seconds: float) -> str:

@@ -75,6 +75,20 @@ class SubmitReply(Struct, frozen=True):
     runs: list[RunRef]
 
 
+NodeState = Literal["up", "down", "lost"]
+"""`down`: without a connection; `lost`: for longer than its lease."""
+
+
+class Away(Struct, frozen=True, omit_defaults=True):
+    """A node on which something of a job is, and which is not connected: what it does there now,
+    nobody knows."""
+
+    node: str
+    state: NodeState
+    since: float | None = None
+    """When it was heard of last."""
+
+
 class AttemptView(Struct, frozen=True, omit_defaults=True):
     """One rank of an attempt."""
 
@@ -101,6 +115,7 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     """One line for people."""
     exit_code: int | None = None
     waits_for: str = ""
+    away: Away | None = None
     warning: str = ""
     """GPUs of it that failed while it runs."""
     stopping: bool = False
@@ -131,6 +146,7 @@ class RunSummary(Struct, frozen=True, omit_defaults=True):
     """When the schedule fires next."""
     waits_for: str = ""
     """In a list, for the newest that are queued: why."""
+    away: Away | None = None
     tags: dict[str, str] = {}
 
 
@@ -162,10 +178,6 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """`abort` kills without grace."""
 
     abort: bool = False
-
-
-NodeState = Literal["up", "down", "lost"]
-"""`down`: without a connection; `lost`: for longer than its lease."""
 
 
 class NodeView(Struct, frozen=True, omit_defaults=True):

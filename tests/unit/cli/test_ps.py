@@ -122,3 +122,14 @@ def test_a_narrow_terminal_gets_names_and_states_whole(width, head):
     assert lines[0].split() == head.split()
     assert lines[1].startswith("12  amber-godwit-56  succeeded  lab-0  ")
     assert max(map(len, lines)) <= width
+
+
+def test_what_nobody_can_know_at_present_is_not_called_running():
+    away = api.Away("lab-0", "lost", NOW - 40)
+    one = run(2, 90, "running", node="lab-0", away=away, waits_for="node lab-0, which is lost")
+    two = run(1, 90, "running", node="lab-1", away=api.Away("lab-1", "down"))
+    lines = listing([one, two], PIPE, NOW)
+    assert "  running (node lost)   lab-0  " in lines[1]
+    assert lines[1].endswith("no contact with lab-0; last heard of 40s ago")
+    assert "  running (no contact)  lab-1  " in lines[2]
+    assert lines[2].endswith("no contact with lab-1")

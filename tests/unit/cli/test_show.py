@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from moorage.cli.node import describe as describe_node
 from moorage.cli.outcome import exit_code, sentence, why
 from moorage.cli.render import Style
@@ -34,6 +36,20 @@ def view(state: str = "failed", outcome: Outcome | None = None, **fields: object
     )
     job = api.JobView(id=1, index=0, state=state, attempts=[attempt], **fields)
     return api.RunView(summary, Task(commands=["true"], env={"TOKEN": "secret"}), [job])
+
+
+def test_contact_that_was_lost_is_told_with_its_moment():
+    away = api.Away("lab-0", "down", 100.0)
+    shown = view("running", waits_for="node lab-0, which is down", away=away)
+    summary = msgspec.structs.replace(shown.summary, away=away)
+    shown = msgspec.structs.replace(shown, summary=summary)
+    lines = describe(shown, PIPE, 140.0)
+    [state] = [line for line in lines if line.startswith("state")]
+    assert state.startswith("state     running (no contact): no contact with lab-0 since ")
+    assert state.endswith(" (40s ago)")
+    assert not any(line.startswith("waits for") for line in lines)
+    several = msgspec.structs.replace(shown, jobs=[*shown.jobs, *shown.jobs])
+    assert "job 0 running (no contact)" in describe(several, PIPE, 140.0)
 
 
 def test_the_exit_code_is_the_job_s_then_the_signal_s_then_1():

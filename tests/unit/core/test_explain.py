@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from moorage.core.explain import explain, fits_ever, waits_for
+from moorage.core.explain import away, explain, fits_ever, waits_for
 from moorage.protocol.agent import GpuDevice
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
@@ -162,3 +162,13 @@ def test_no_gpu_anywhere(desk):
     desk.hello()
     problems = fits_ever(desk.cluster, Task(resources=Resources(gpu=Gpu())))
     assert str(problems[0]).endswith("needs 1 GPU, no node has a GPU")
+
+
+def test_a_node_without_contact_is_told_apart_from_what_a_job_waits_for(desk):
+    desk.started()
+    assert away(desk.cluster, desk.job()) is None
+    desk.down()
+    gone = away(desk.cluster, desk.job())
+    assert gone is not None
+    assert (gone.node, gone.state) == ("box", "down")
+    assert why(desk, 1).startswith("node box, which is down")

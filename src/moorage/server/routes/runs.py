@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from moorage.core.explain import broken_gpus, explain
+from moorage.core.explain import away, broken_gpus, explain
 from moorage.core.job import Queued
 from moorage.engine.loop import Engine
 from moorage.errors import InvalidInput, NotFound, Problem
@@ -94,8 +94,8 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
     told: dict[object, str] = {}
     if len(queued) > EXPLAINED:
         queued = queued[: EXPLAINED // 2] + queued[-EXPLAINED // 2 :]
-    away = any(not node.up for node in engine.cluster.nodes.values())
-    states = ("starting", "running", "finishing") if away else ("starting",)
+    apart = any(not node.up for node in engine.cluster.nodes.values())
+    states = ("starting", "running", "finishing") if apart else ("starting",)
     live = [n for n, run in enumerate(page.runs) if run.state in states]
     for number in queued + live:
         page.runs[number] = _waiting(engine, page.runs[number], told)
@@ -114,7 +114,7 @@ def _waiting(engine: Engine, run: RunSummary, told: dict[object, str]) -> RunSum
         reason = explain(engine.cluster, job, engine.clock(), brief=True)
     if alike:
         told[job.gang or job.shape] = reason
-    return msgspec.structs.replace(run, waits_for=reason)
+    return msgspec.structs.replace(run, waits_for=reason, away=away(engine.cluster, job))
 
 
 async def show_run(call: Call[RunPath, NoBody]) -> RunView:
@@ -179,9 +179,13 @@ async def view(engine: Engine, ref: str) -> RunView:
             return job
         waits = explain(engine.cluster, live, now)
         sick = broken_gpus(engine.cluster, live)
-        return msgspec.structs.replace(job, waits_for=waits, warning=sick)
+        gone = away(engine.cluster, live)
+        return msgspec.structs.replace(job, waits_for=waits, warning=sick, away=gone)
 
-    return msgspec.structs.replace(found, jobs=[explained(job) for job in found.jobs])
+    jobs = [explained(job) for job in found.jobs]
+    gone = next((job.away for job in jobs if job.away is not None), None)
+    summary = msgspec.structs.replace(found.summary, away=gone)
+    return msgspec.structs.replace(found, summary=summary, jobs=jobs)
 
 
 ROUTES: tuple[AnyRoute, ...] = (
