@@ -1,0 +1,292 @@
+"""One bucket: list, head, get, put, delete, copy; every error a `StoreProblem` with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from moorage.data.objects.errors import StoreProblem, problem_of
+from moorage.specs.stores import registry
+from moorage.specs.stores.record import Access, Address, Engine
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+PIECE = 256 * 1024
+"""Bytes handed over at once while reading: small enough to stay in the processor's cache."""
+PART = 8 * 1024 * 1024
+"""Of multipart uploads; grows for objects that would need more parts than a store takes."""
+_MOST_PARTS = 10_000
+_MEMORY = 128 * 1024 * 1024
+"""Bytes that one upload in parts may hold."""
+_PARALLEL = 8
+"""Parts of one object on the way at once."""
+_PAGE = 1000
+_SILENCE = timedelta(seconds=60)
+"""After which a store that sends nothing is given up (and asked again)."""
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LONGEST = timedelta(minutes=15)
+"""For sending one part: obstore counts all of it, so that slow lines need a generous limit."""
+
+
+class Found(NamedTuple):
+    """An object, as a listing says."""
+
+    key: str
+    size: int
+    modified: float
+    """Unix time, by the store's clock."""
+    etag: str = ""
+    """As the store says it, mostly in quotes."""
+
+
+class Bucket:
+    """A bucket of a store. Thread-safe. `shown` is its address for people."""
+
+    def __init__(
+        self, reads: ObjectStore, writes: ObjectStore, shown: str, access: Access, name: str
+    ) -> None:
+        self._reads = reads
+        self._writes = writes
+        self.shown = shown
+        self.access = access
+        self.name = name
+
+    def at(self, key: str) -> str:
+        """The address of an object, for people."""
+        return f"{self.shown.rstrip('/')}/{key}" if key else self.shown
+
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[list[Found]]:
+        """Everything below `prefix`, in pages; the object of that very key is not below it."""
+        import obstore
+
+        with self._problems(prefix, whole_bucket=True):
+            pages = obstore.list(
+                self._reads, prefix or None, offset=after or None, chunk_size=_PAGE
+            )
+            for page in pages:
+                yield [_found(one) for one in page]
+
+    def check(self) -> None:
+        """StoreProblem where the bucket is not there or may not be listed."""
+        next(self.list(), None)
+
+    def head(self, key: str) -> Found:
+        """One object."""
+        import obstore
+
+        with self._problems(key):
+            return _found(obstore.head(self._reads, key))
+
+    def get(self, key: str) -> bytes:
+        """All of an object, for small ones."""
+        import obstore
+
+        with self._problems(key):
+            return bytes(obstore.get(self._reads, key).bytes())
+
+    def buffer(self, key: str, etag: str = "") -> tuple[memoryview, Found]:
+        """A small object without a copy, if it still has that etag."""
+        import obstore
+
+        options: Any = {"if_match": etag} if etag else {}
+        with self._problems(key):
+            answer = obstore.get(self._reads, key, options=options)
+            return memoryview(answer.bytes()), _found(answer.meta)
+
+    def pieces(self, key: str, start: int, end: int, etag: str = "") -> Iterator[bytes]:
+        """The bytes from `start` up to `end`, piece by piece, if it still has that etag."""
+        import obstore
+
+        options: Any = {"range": (start, end)}
+        if etag:
+            options["if_match"] = etag
+        with self._problems(key):
+            answer = obstore.get(self._reads, key, options=options)
+            yield from answer.stream(min_chunk_size=PIECE)
+
+    def put(self, key: str, content: bytes | memoryview) -> str:
+        """Store bytes in one request; the etag."""
+        import obstore
+
+        with self._problems(key):
+            done = obstore.put(self._writes, key, content, use_multipart=False)
+        return done["e_tag"] or ""
+
+    def put_file(self, key: str, path: str, size: int) -> str:
+        """Store a file in parts; the etag."""
+        from pathlib import Path
+
+        return self.put_stream(key, Path(path), size)
+
+    def put_stream(self, key: str, content: Any, size: int) -> str:
+        """Store a file's Path, or pieces that an iterator gives, in parts; the etag. At most
+        128 MiB are held (or two parts, of objects beyond 600 GB)."""
+        import obstore
+
+        part = part_size(size)
+        with self._problems(key):
+            done = obstore.put(
+                self._writes,
+                key,
+                content,
+                use_multipart=True,
+                chunk_size=part,
+                max_concurrency=max(2, min(_PARALLEL, _MEMORY // part)),
+            )
+        return done["e_tag"] or ""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are not there already are no error."""
+        import obstore
+
+        for begin in range(0, len(keys), _PAGE):
+            some = list(keys[begin : begin + _PAGE])
+            try:
+                with self._problems(some[0] if len(some) == 1 else ""):
+                    obstore.delete(self._writes, some)
+            except StoreProblem as error:
+                if error.reason != "no-object" or len(some) == 1:
+                    if error.reason == "no-object":
+                        continue
+                    raise
+                for key in some:  # where one that is gone ends the whole request
+                    self.delete([key])
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object inside the store, without its bytes coming here."""
+        import obstore
+
+        with self._problems(source):
+            obstore.copy(self._writes, source, target)
+
+    @contextmanager
+    def _problems(self, key: str, *, whole_bucket: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except StoreProblem:
+            raise
+        except GeneratorExit:
+            raise
+        except _engine_errors() as error:
+            raise problem_of(error, self.at(key), whole_bucket=whole_bucket) from None
+
+
+def part_size(size: int) -> int:
+    """Bytes of a part of an object of that size, so that it has at most 10,000."""
+    step = 1024 * 1024
+    needed = -(-size // _MOST_PARTS)
+    return max(PART, -(-needed // step) * step)
+
+
+def open_bucket(access: Access, name: str, *, patience: float = 120.0) -> Bucket:
+    """A bucket of the store. `patience`: seconds for which a store that does not answer, or
+    answers 5xx, is asked again. StoreProblem where this kind cannot be worked with."""
+    kind = registry.kind(access.kind)
+    if kind is None:
+        raise StoreProblem("not-possible", access.kind, "there is no such kind of store")
+    shown = _shown(access, name)
+    _require_engine(shown)
+    from moorage.data.objects.chains import completed
+
+    access = completed(access)
+    try:
+        engine, config = kind.obstore(access, name)
+    except ValueError as error:
+        raise StoreProblem("not-possible", shown, str(error)) from None
+    try:
+        reads = _store(engine, config, access, patience, writing=False)
+        writes = reads if engine == "local" else _store(engine, config, access, patience)
+    except _engine_errors() as error:
+        raise problem_of(error, shown) from None
+    return Bucket(reads, writes, shown, access, name)
+
+
+def _store(
+    engine: Engine,
+    config: Mapping[str, str],
+    access: Access,
+    patience: float,
+    *,
+    writing: bool = True,
+) -> ObjectStore:
+    from obstore import store as stores
+
+    if engine == "local":
+        return stores.LocalStore(config["prefix"])
+    if engine == "http":
+        return stores.HTTPStore.from_url(config["url"])
+    settings: Any = dict(config)  # obstore declares one type a store, of which none is a str
+    client: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
+    client |= {"timeout": _LONGEST} if writing else {"read_timeout": _SILENCE}
+    settings.pop("allow_http", None)
+    client["allow_http"] = access.endpoint.startswith("http://")
+    retry: Any = {
+        "max_retries": 10 if patience > 30 else 3,
+        "retry_timeout": timedelta(seconds=patience),
+    }
+    if engine == "s3":
+        settings |= _s3_settings(settings)
+        keys = _keys_of(settings)
+        return stores.S3Store(
+            config=settings, client_options=client, retry_config=retry, credential_provider=keys
+        )
+    if engine == "gcs":
+        return stores.GCSStore(config=settings, client_options=client, retry_config=retry)
+    return stores.AzureStore(config=settings, client_options=client, retry_config=retry)
+
+
+def _keys_of(settings: dict[str, Any]) -> Callable[[], Any] | None:
+    """The declared keys as a provider: with plain settings, obstore would add what the process's
+    environment has beside them, such as another account's AWS_SESSION_TOKEN."""
+    if "access_key_id" not in settings:
+        return None
+    keys = {
+        "access_key_id": settings.pop("access_key_id"),
+        "secret_access_key": settings.pop("secret_access_key", ""),
+        "token": settings.pop("session_token", None),
+        "expires_at": None,
+    }
+    return lambda: keys
+
+
+def _s3_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Where TLS or the loopback protects the content, its SHA-256 is left out of the signature:
+    that was half of what an upload cost here."""
+    endpoint = urlsplit(str(settings.get("endpoint", "")))
+    private = endpoint.scheme != "http" or endpoint.hostname in _LOOPBACK
+    return {"unsigned_payload": "true"} if private else {}
+
+
+def _shown(access: Access, name: str) -> str:
+    kind = registry.kind(access.kind)
+    assert kind is not None
+    try:
+        return kind.write(Address(name, region=access.region, account=access.account))
+    except ValueError:
+        return f"{access.kind}://{name}"
+
+
+def _require_engine(shown: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("obstore") is None:
+        raise StoreProblem(
+            "not-possible", shown, "the package obstore is not installed",
+            "pip install 'moorage[storage]'",
+        )  # fmt: skip
+
+
+def _engine_errors() -> tuple[type[Exception], ...]:
+    from obstore import exceptions
+
+    return (exceptions.BaseError, OSError, ValueError)
+
+
+def _found(meta: Any) -> Found:
+    return Found(
+        meta["path"], meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or ""
+    )
