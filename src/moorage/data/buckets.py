@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from moorage.data.base import Handle, Place, SourceError
 from moorage.specs.mounts import Bucket, BucketMode, Mount
@@ -84,6 +84,15 @@ class Mode(Protocol):
         """Undo `prepare`, as far as removing `use.directory` does not. SourceError."""
 
 
+@runtime_checkable
+class Attended(Protocol):
+    """A mode whose mounts may break while the job runs."""
+
+    def attend(self, use: Use, tell: Callable[[str], None]) -> None:
+        """Watch it from now until `release`, mend it where it breaks, and tell of that, on any
+        thread. Once more by an agent that was started anew."""
+
+
 class BucketSource:
     """The `Source` of buckets."""
 
@@ -103,6 +112,13 @@ class BucketSource:
         """See `data.base.Source`."""
         use = self._use(mount, place, number)
         return self._mode(use.bucket).prepare(use)
+
+    def attend(self, mount: Mount, place: Place, number: int, tell: Callable[[str], None]) -> None:
+        """See `Attended.attend`."""
+        use = self._use(mount, place, number)
+        mode = self._mode(use.bucket)
+        if isinstance(mode, Attended):
+            mode.attend(use, tell)
 
     def flush(
         self,

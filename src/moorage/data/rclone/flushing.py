@@ -1,0 +1,87 @@
+"""Wait until all that was written through a mount is in its bucket."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from moorage.data.buckets import Moved, NotFlushed
+from moorage.data.rclone import fuse
+from moorage.data.rclone.mount import RcloneMount
+from moorage.data.rclone.rc import Control, Queued, Unreachable
+from moorage.data.stopping import breaking
+
+_FIRST, _LAST = 0.005, 0.5
+"""Seconds between two questions, growing: rclone tells nobody when its queue is empty."""
+LISTED = 100
+"""Files that an error names."""
+
+
+class Broken(Exception):
+    """The waiting was broken off; nothing is known."""
+
+
+class Flush:
+    """One. What an rclone that was killed had not uploaded, its successor uploads."""
+
+    def __init__(self, mount: RcloneMount, cached: bool) -> None:
+        self._mount = mount
+        self._cached = cached
+        self._hurried: set[int] = set()
+        self._total = 0
+
+    def wait(self, tell: Callable[[Moved], None], patience: float) -> None:
+        """Returns when all is there. NotFlushed after `patience` seconds in which not a byte
+        moved; Broken where the work is to end."""
+        stopped = threading.Event()
+        pause, since, mark = _FIRST, time.monotonic(), None
+        with breaking(stopped.set):
+            while True:
+                left = self._left()
+                if left == 0 and not self._mount.dirty(1):
+                    return
+                now = time.monotonic()
+                if left != mark:
+                    mark, since = left, now
+                    self._tell(left, tell)
+                elif now - since >= patience:
+                    raise NotFlushed(self._reason(), self._mount.dirty(LISTED))
+                if stopped.wait(pause):
+                    raise Broken
+                pause = min(pause * 1.5, _LAST)
+
+    def _tell(self, left: int, tell: Callable[[Moved], None]) -> None:
+        if left > 0:
+            self._total = max(self._total, left)
+            tell(Moved(self._total - left, self._total))
+
+    def _left(self) -> int:
+        """Bytes, and where that is unknown what is negative; 0: nothing."""
+        control = self._mount.control
+        try:
+            device = self._mount.device()
+            # First of all: a file that is being released is in no queue yet.
+            asked = fuse.waiting(device) if device is not None else None
+            moving = {one.name: one.bytes for one in control.transfers()}
+            if not self._cached:
+                return -1 - sum(moving.values()) if moving or asked else 0
+            queue = control.queue()
+            self._hurry(control, queue)
+            left = sum(max(0, one.size - moving.get(one.name, 0)) for one in queue)
+            return left or (-1 if asked or queue else 0)
+        except Unreachable:
+            return -1
+
+    def _hurry(self, control: Control, queue: list[Queued]) -> None:
+        for one in queue:
+            if not one.uploading and one.id not in self._hurried:
+                self._hurried.add(one.id)
+                control.hurry(one)
+
+    def _reason(self) -> str:
+        try:
+            said = self._mount.control.last_error()
+        except Unreachable as error:
+            said = str(error)
+        return said or self._mount.last_line() or "nothing moves, and rclone does not say why"

@@ -1,0 +1,177 @@
+"""Modes `mount` and `cached` of buckets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from moorage.data.base import Bind, Handle, SourceError
+from moorage.data.buckets import Moved, NotFlushed, Use
+from moorage.data.rclone import options, program
+from moorage.data.rclone.flushing import Flush
+from moorage.data.rclone.mount import How, RcloneMount
+from moorage.data.rclone.watching import Tell, Watch
+from moorage.specs.mounts import Bucket
+from moorage.specs.stores import registry
+from moorage.specs.stores.record import Access
+from moorage.units import format_progress
+
+_PATIENCE = 60.0  # seconds for a store to say what a path is
+
+
+class Mounted:
+    """Both modes. `unflushed` is a directory on the file system of the attempts, which keeps what
+    could not be uploaded."""
+
+    def __init__(self, unflushed: Path) -> None:
+        self._unflushed = unflushed
+        self._lock = threading.Lock()
+        self._watches: dict[Path, Watch] = {}
+
+    def problems(self, bucket: Bucket) -> tuple[list[str], list[str]]:
+        """See `buckets.Mode`."""
+        why = program.why_not()
+        return ([f"{bucket.target}: {why}"] if why else []), []
+
+    def prepare(self, use: Use) -> Handle:
+        """See `buckets.Mode`."""
+        bucket = use.bucket
+        if why := program.why_not():
+            raise SourceError(f"{bucket.target}: {why}")
+        mount = RcloneMount(use.directory)
+        try:
+            name = self._set_up(mount, bucket, use.access())
+            mount.start()
+        except SourceError as error:
+            raise SourceError(f"{bucket.target}: {error}") from None
+        source = mount.place / name if name else mount.place
+        detail = f"{bucket.target}: {options.shown(bucket).partition(':')[2]} mounted"
+        return Handle([Bind(source, use.target, bucket.read_only)], detail)
+
+    def _set_up(self, mount: RcloneMount, bucket: Bucket, access: Access) -> str:
+        """The object's name where it is one."""
+        variables = options.variables(bucket, _options(access))
+        path, name = bucket.path, ""
+        if _is_object(bucket, variables):
+            path, _, name = path.rpartition("/")
+        words = options.arguments(bucket, options.remote(bucket, path), mount.mountpoint, name)
+        mount.set_up(How(words, variables, bucket.mode == "cached"))
+        return name
+
+    def attend(self, use: Use, tell: Tell) -> None:
+        """See `buckets.Mode`."""
+        self._watch(RcloneMount(use.directory), tell)
+
+    def _watch(self, mount: RcloneMount, tell: Tell | None = None) -> None:
+        with self._lock:
+            known = self._watches.get(mount.directory)
+            if known is None and mount.how() is not None:
+                self._watches[mount.directory] = Watch(mount, tell or _silent)
+            elif known is not None and tell is not None:
+                known.tell = tell
+
+    def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> None:
+        """See `buckets.Mode`."""
+        mount, bucket = RcloneMount(use.directory), use.bucket
+        if bucket.read_only or mount.how() is None:
+            return
+        # What is dead or was rebooted away is started again by its supervisor.
+        self._watch(mount)
+        Flush(mount, bucket.mode == "cached").wait(tell, patience)
+
+    def release(self, use: Use) -> None:
+        """See `buckets.Mode`."""
+        self.put_away(use.directory, use.place.directory.name)
+
+    def put_away(self, directory: Path, key: str) -> None:
+        """End a mount, whatever its state, knowing no more than its directory; what is not in the
+        bucket is kept. SourceError."""
+        with self._lock:
+            watch = self._watches.pop(directory, None)
+        if watch is not None:
+            watch.stop()
+        if not directory.is_dir():
+            return
+        mount = RcloneMount(directory)
+        mount.end()
+        if mount.dirty(1):
+            self._keep(mount, self._unflushed / key / directory.name)
+
+    def _keep(self, mount: RcloneMount, place: Path) -> None:
+        how = mount.how()
+        if how is not None:  # without its secrets
+            mount.set_up(How(how.words, {}, how.cached))
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mount.directory.rename(place)
+
+
+def resume(directory: Path, variables: dict[str, str], patience: float,
+           tell: Callable[[Moved], None]) -> None:  # fmt: skip
+    """Upload what a directory below `unflushed` keeps, and remove it. NotFlushed, SourceError."""
+    mount = RcloneMount(directory)
+    how = mount.how()
+    if how is None:
+        raise SourceError(f"{directory} does not say what is to be uploaded where")
+    mount.set_up(How(how.words, variables, how.cached))
+    try:
+        mount.start()
+        Flush(mount, how.cached).wait(tell, patience)
+    finally:
+        mount.end()
+        mount.set_up(How(how.words, {}, how.cached))
+    shutil.rmtree(directory)
+
+
+def _silent(_text: str) -> None:
+    """Where nobody wants to know."""
+
+
+def _options(access: Access) -> dict[str, str]:
+    kind = registry.kind(access.kind)
+    if kind is None:
+        raise SourceError(f"this node does not know stores of kind {access.kind}; upgrade it")
+    if not kind.mountable:
+        raise SourceError(f"{kind.title} cannot be mounted; use mode: COPY")
+    try:
+        return dict(kind.rclone(access))
+    except ValueError as error:
+        raise SourceError(str(error)) from None
+
+
+def _is_object(bucket: Bucket, variables: dict[str, str]) -> bool:
+    """Whether its path is that of one object. SourceError where the bucket, or what is to be read,
+    is not there, or may not be read."""
+    what = options.remote(bucket, bucket.path)
+    words = [str(program.find()), "lsjson", "--stat", "--no-modtime", "--no-mimetype"]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RCLONE_")}
+    try:
+        done = subprocess.run(
+            [*words, "--retries", "1", "--low-level-retries", "3", what],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env={**kept, **variables},
+            timeout=_PATIENCE,
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError("the store does not answer") from None
+    if done.returncode == 0:
+        return not json.loads(done.stdout)["IsDir"]
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    why = said.partition("Failed to lsjson: ")[2] or said
+    if "directory not found" in why:
+        raise SourceError(f"there is no bucket {bucket.bucket}; create it, or correct the name")
+    raise SourceError(f"bucket {bucket.bucket} cannot be used: {why}")
+
+
+def progress(moved: Moved) -> str:
+    """`flushing 3.1 of 9.4 GB`."""
+    return f"flushing {format_progress(moved.done, moved.total)}"
+
+
+__all__ = ["Mounted", "NotFlushed", "progress", "resume"]

