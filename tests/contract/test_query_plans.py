@@ -45,6 +45,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "attempts_of_job": {"job_id": MIDDLE, "rank": 0},
     "events_since": {"since": 7 * MIDDLE, "limit": PAGE},
     "run_events_since": {"run": MIDDLE, "since": 0, "limit": PAGE},
+    "newest_events": {"limit": PAGE},
+    "newest_run_events": {"run": MIDDLE, "limit": PAGE},
     "events_trimmed": {},
     "max_seq": {},
     "max_ids": {},

@@ -106,6 +106,35 @@ def test_a_detached_run_is_listed_shown_waited_for_and_deleted(moorage):
     assert moorage("show", "shy").code == 3
 
 
+def test_a_run_that_has_ended_is_tried_again_with_the_files_of_then(moorage, tmp_path):
+    (tmp_path / "in.txt").write_text("of then")
+    file = tmp_path / "again.yml"
+    file.write_text(
+        "type: task\nname: again\nfiles: [in.txt]\nenv: [SECRET]\ncommands:\n"
+        "- cat in.txt; echo $SECRET; exit 5\n"
+    )
+    first = moorage("apply", "-y", "-f", str(file), "-e", "SECRET=mine")
+    assert (first.code, first.out) == (5, "of thenmine\n"), first.err
+    (tmp_path / "in.txt").unlink()
+    again = moorage("retry", "again")
+    assert (again.code, again.out) == (5, "of thenmine\n"), again.err
+    other = moorage("retry", "-d", "-n", "other", "again")
+    view = json.loads(moorage("show", "other", "--json").out)
+    assert view["summary"]["id"] == int(other.out)
+    assert view["source"] == file.read_text()
+    assert moorage("wait", "other").code == 5
+    assert moorage("retry", "agian").code == 3
+    assert "name" in moorage("retry", "again", "-n", "No Good").err
+
+
+def test_a_run_that_goes_on_is_not_tried_again(moorage):
+    number = moorage("run", "-d", "--", "sleep", "600").out.strip()
+    refused = moorage("retry", number)
+    assert refused.code == 2
+    assert f"({number}) has not ended; moorage stop {number} ends it" in refused.err
+    moorage("stop", "-y", "-x", number)
+
+
 def test_of_several_runs_those_that_exist_are_deleted(moorage):
     ended = [moorage("run", "-d", "--", "true").out.strip() for _ in range(2)]
     moorage("wait", *ended)
@@ -378,6 +407,14 @@ def test_events_are_listed_and_watched(moorage):
         screen.expect("later")
         screen.interrupt()
         assert screen.end() == 0
+
+
+def test_the_last_events_are_asked_for(moorage):
+    number = moorage("run", "-d", "--", "true").out.strip()
+    moorage("wait", number)
+    every = moorage("events", "--run", number, "--json").out.splitlines()
+    assert moorage("events", "--run", number, "--json", "-n", "2").out.splitlines() == every[-2:]
+    assert len(moorage("events", "-n", "3").out.splitlines()) == 3
 
 
 def test_nodes_are_listed_and_shown(moorage):

@@ -25,6 +25,7 @@ from moorage.protocol.api import (
     Info,
     NodePage,
     NodeView,
+    RetryRequest,
     RunPage,
     RunRef,
     RunRequest,
@@ -166,6 +167,14 @@ class Client:
         body = StopRequest(abort)
         return self.transport.call("POST", path, RunSummary, body=body, again=True)
 
+    def retry(self, ref: Ref, *, name: str | None = None) -> RunRef:
+        """Submit a run that has ended once more, with the files that were uploaded for it; `name`
+        instead of the one that was written. Conflict while it has not ended."""
+        number = self.run(ref).summary.id  # a name would mean the new run, if this is repeated
+        body = RetryRequest(os.urandom(16).hex(), name)
+        path = f"/v1/runs/{number}/retry"
+        return self.transport.call("POST", path, RunRef, body=body, again=True)
+
     def delete(self, ref: Ref) -> RunSummary:
         """Delete a run that has ended, with its output. Conflict while it has not."""
         return self.transport.call("DELETE", f"/v1/runs/{segment(ref)}", RunSummary)
@@ -231,6 +240,11 @@ class Client:
             if len(page.events) < PAGE:
                 return
             since = page.events[-1].seq
+
+    def newest_events(self, number: int, run: Ref | None = None) -> list[Event]:
+        """The last events of one run or of all, at most 1,000, oldest first."""
+        query = {"last": number, "run": run}
+        return self.transport.call("GET", "/v1/events", EventPage, query=query).events
 
     def nodes(self) -> list[NodeView]:
         """The machines that run jobs."""

@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "proxy": "Connect ssh to a run, on stdin and stdout.",
     "wait": "Wait until runs have ended.",
     "stop": "Stop runs.",
+    "retry": "Submit a run that has ended once more.",
     "delete": "Delete finished runs and their output.",
     "events": "List what happened, or watch it.",
     "node": "The machines that run jobs.",
@@ -42,9 +43,9 @@ VERBS: dict[str, str] = {
     "completion": "Print the completion script of a shell.",
 }
 EXIT_CODES = """\
-Exit codes: `apply`, `run`, `wait` and `logs -f` end with the job's own code (128 + N after signal
-N); otherwise 0 done, 1 failed, 2 bad input, 3 not found, 4 no permission, 5 no server answers,
-130 interrupted."""
+Exit codes: `apply`, `run`, `retry`, `wait` and `logs -f` end with the job's own code (128 + N
+after signal N); otherwise 0 done, 1 failed, 2 bad input, 3 not found, 4 no permission, 5 no server
+answers, 130 interrupted."""
 ENVIRONMENT = """\
 Environment: MOORAGE_HOME (default ~/.moorage) holds the server of this machine, which the first
 command starts; MOORAGE_URL and MOORAGE_TOKEN name another one; NO_COLOR turns colours off;

@@ -89,6 +89,13 @@ class Away(Struct, frozen=True, omit_defaults=True):
     """When it was heard of last."""
 
 
+class RetryRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`name`: of the new run, instead of the one that was written."""
+
+    request_id: str
+    name: str | None = None
+
+
 class AttemptView(Struct, frozen=True, omit_defaults=True):
     """One rank of an attempt."""
 

@@ -21,6 +21,7 @@ from moorage.protocol.api import (
     EventPage,
     JobView,
     RunPage,
+    RunRequest,
     RunState,
     RunSummary,
     RunView,
@@ -119,6 +120,12 @@ class History:
         spec = without_password(_spec(row["spec"]))
         return RunView(_summary(row), spec, jobs, row["source"], row["dialect"])
 
+    def request(self, ref: str) -> RunRequest:
+        """The run as it was submitted, to be submitted again; with its password, if it has one, so
+        for no reply. NotFound."""
+        row = self._row(ref)
+        return RunRequest(_spec(row["spec"]), row["source"], row["dialect"])
+
     def ranks(self, ref: str) -> int:
         """On how many nodes the jobs of a run run; NotFound."""
         return ranks(_spec(self._row(ref)["spec"]))
@@ -153,6 +160,16 @@ class History:
         if run is None and found and found[0].seq == since + 1:
             return EventPage(found)
         return EventPage([*self._removed(since, run, found), *found][:limit])
+
+    def newest_events(self, limit: int, run: int | None = None) -> EventPage:
+        """The last events of one run or of all, oldest first."""
+        wanted = {"limit": max(1, min(limit, LARGEST_PAGE))}
+        if run is None:
+            rows = self._store.read("newest_events", wanted)
+        else:
+            run = min(run, _LARGEST_NUMBER)
+            rows = self._store.read("newest_run_events", {**wanted, "run": run})
+        return EventPage([_event(row) for row in reversed(rows)])
 
     def _removed(self, since: int, run: int | None, found: list[Event]) -> list[Event]:
         """What stands for the events after `since` that retention removed, if it removed any."""

@@ -193,4 +193,6 @@ def test_events(store: Store, history: History) -> None:
     assert [event.seq for event in history.events(since=1, run=1).events] == [3]
     assert [event.seq for event in history.events(limit=1).events] == [1]
     assert history.events(since=2**70).events == []
+    assert [event.seq for event in history.newest_events(2).events] == [2, 3]
+    assert [event.seq for event in history.newest_events(1, 1).events] == [3]
     assert history.events(run=2**70).events == []

@@ -30,6 +30,9 @@ class EventFilter(Struct, frozen=True, forbid_unknown_fields=True):
     since: Since | None = None
     run: Annotated[Ref, Meta(description="Only of this run (number or name)")] | None = None
     limit: Limit = 100
+    last: Annotated[Limit | None, Meta(description="The newest so many instead, oldest first")] = (
+        None
+    )
     follow: Annotated[Flag, Meta(description="1: server-sent events without end")] = 0
 
 
@@ -40,6 +43,9 @@ async def events(call: Call[EventFilter, NoBody]) -> Response:
     run = None
     if asked.run is not None:
         run = RunId((await engine.view(partial(engine.history.summary, asked.run))).id)
+    if asked.last is not None and not asked.follow:
+        page = await engine.view(partial(engine.history.newest_events, asked.last, run))
+        return json_reply(EventPage(page.events))
     if not asked.follow:
         find = partial(engine.history.events, since=asked.since or 0, run=run, limit=asked.limit)
         page = await engine.view(find)

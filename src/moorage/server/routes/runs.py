@@ -12,12 +12,14 @@ from msgspec import Meta, Struct
 from moorage.core.explain import away, broken_gpus, explain
 from moorage.core.job import Queued
 from moorage.engine.loop import Engine
-from moorage.errors import InvalidInput, NotFound, Problem
+from moorage.errors import Conflict, InvalidInput, NotFound, Problem
 from moorage.ids import JobId, RunId
 from moorage.protocol.api import (
     FINAL_STATES,
     JobView,
+    RetryRequest,
     RunPage,
+    RunRef,
     RunState,
     RunSummary,
     RunView,
@@ -25,7 +27,7 @@ from moorage.protocol.api import (
     SubmitReply,
     SubmitRequest,
 )
-from moorage.server.checks import checker, require_sound
+from moorage.server.checks import checker, problems_of, require_sound
 from moorage.server.parameters import Flag, Limit, Ref, RunPath
 from moorage.server.stream import unless_gone
 from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
@@ -74,6 +76,26 @@ async def submit(call: Call[NoParams, SubmitRequest]) -> SubmitReply:
         request.runs, call.user, request.request_id, checker(call.services.blobs)
     )
     return SubmitReply(runs)
+
+
+async def retry_run(call: Call[RunPath, RetryRequest]) -> RunRef:
+    """Only of a run that has ended: with what was uploaded for it then."""
+    engine, body = call.services.engine, call.body
+    if not 1 <= len(body.request_id) <= 128:
+        raise InvalidInput(Problem("must have 1 to 128 characters", field="request_id"))
+    found = await summary(engine, call.params.ref)
+    if found.state not in FINAL_STATES:
+        fix = f"moorage stop {found.id} ends it"
+        raise Conflict(Problem(f"run {found.name} ({found.id}) has not ended", fix))
+    request = await engine.view(partial(engine.history.request, str(found.id)))
+    if body.name is not None:
+        spec = msgspec.structs.replace(request.spec, name=body.name)
+        request = msgspec.structs.replace(request, spec=spec)
+    if problems := problems_of(request.spec):
+        raise InvalidInput(*problems)
+    blobs = call.services.blobs
+    [ref] = await engine.submit([request], call.user, body.request_id, checker(blobs))
+    return ref
 
 
 async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
@@ -229,6 +251,16 @@ ROUTES: tuple[AnyRoute, ...] = (
         body_optional=True,
         reply=RunSummary,
         errors=(404,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/runs/{ref}/retry",
+        summary="Submit a run that has ended once more, as it was. request_id as in a submit",
+        handler=retry_run,
+        params=RunPath,
+        body=RetryRequest,
+        reply=RunRef,
+        errors=(404, 409, 422),
     ),
     Route(
         method="DELETE",
