@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import moorage
 from moorage.data.base import SourceError
 
 OLDEST = (1, 70)
@@ -62,7 +61,7 @@ def _candidates() -> Iterator[Path]:
         yield Path(found)
     yield Path(sysconfig.get_path("scripts")) / "rclone"
     # In the bundle of a host, what wheels put into `bin` lies beside the packages.
-    yield Path(moorage.__file__).parents[1] / "bin" / "rclone"
+    yield Path(__file__).parents[3] / "bin" / "rclone"
 
 
 @lru_cache(maxsize=8)
