@@ -116,6 +116,16 @@ class Bucket:
             done = obstore.put(self._writes, key, content, use_multipart=False)
         return done["e_tag"] or ""
 
+    def put_if(self, key: str, content: bytes | memoryview, etag: str | None) -> str:
+        """Like `put`, but only where the object still has that etag, or, with None, where there is
+        no such object; else a StoreProblem with the reason `changed`. Stores that know no
+        conditions say `not-possible`."""
+        import obstore
+
+        mode: Any = "create" if etag is None else {"e_tag": etag}
+        with self._problems(key):
+            return obstore.put(self._writes, key, content, mode=mode)["e_tag"] or ""
+
     def put_file(self, key: str, path: str, size: int) -> str:
         """Store a file in parts; the etag."""
         from pathlib import Path

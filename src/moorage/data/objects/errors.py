@@ -61,11 +61,13 @@ def problem_of(error: Exception, place: str, *, whole_bucket: bool = False) -> S
         return StoreProblem("no-bucket", place, "there is no such bucket")
     if isinstance(error, FileNotFoundError):
         return StoreProblem("no-object", place, "there is no such object")
-    if name == "PreconditionError" or code == "PreconditionFailed":
+    if name in ("PreconditionError", "AlreadyExistsError") or code == "PreconditionFailed":
         return StoreProblem("changed", place, "the object has changed meanwhile")
     if name in ("PermissionDeniedError", "UnauthenticatedError") or code in _DENIED_CODES:
         detail = f" ({code})" if code else ""
         return StoreProblem("denied", place, f"access denied{detail}")
+    if name == "NotSupportedError" or "NotImplemented" in text:
+        return StoreProblem("not-possible", place, "the store cannot do that")
     if name == "InvalidPathError" or "Could not parse path" in text:
         why = "its key has an empty part, '.', '..' or a control character"
         return StoreProblem("not-possible", place, why, "rename it in the store")
