@@ -1,3 +1,3 @@
 """What moorage's processes say to each other; `VERSION` rises with every incompatible change."""
 
-VERSION = 4
+VERSION = 5

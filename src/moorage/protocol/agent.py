@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from moorage.protocol.container import Container
+from moorage.protocol.flush import Flush, Flushed
 from moorage.protocol.health import CheckHealth, Health
 from moorage.protocol.peers import Peers
 from moorage.protocol.streams import Purpose
@@ -358,10 +359,11 @@ class OpenStream(Struct, frozen=True, tag="open-stream"):
     purpose: Purpose
 
 
-ToServer = Health | Hello | Report | LogData | ProbeResult | Swept | Dropped | Beat
+ToServer = Health | Hello | Report | LogData | ProbeResult | Swept | Dropped | Beat | Flushed
 ToAgent = (
     Welcome
     | CheckHealth
+    | Flush
     | Start
     | Stop
     | Retract
