@@ -10,7 +10,7 @@ from moorage import interpolate
 from moorage.errors import InvalidInput, Problem
 from moorage.specs.container import RegistryAuth
 from moorage.specs.gang import NodeGroup
-from moorage.specs.mounts import HostPath, Mount, Repo
+from moorage.specs.mounts import Bucket, HostPath, Mount, Repo
 from moorage.specs.task import Task
 
 
@@ -107,4 +107,7 @@ class _Filler:
                 branch=self.optional(mount.branch, "repos"),
                 hash=self.optional(mount.hash, "repos"),
             )
+        if isinstance(mount, Bucket):
+            path = self.fill(mount.path, "file_mounts")
+            return structs.replace(mount, target=target, path=path)
         return structs.replace(mount, target=target)

@@ -18,10 +18,12 @@ from moorage import interpolate
 from moorage.errors import InvalidInput, Problem
 from moorage.specs import container
 from moorage.specs.checks import check_name, check_variable, clashes
+from moorage.specs.dialects.skypilot.document import is_skypilot, read_document
 from moorage.specs.fields import gang
 from moorage.specs.fields.field import read_table
 from moorage.specs.fields.mounts import Written
 from moorage.specs.fields.task import TASK
+from moorage.specs.mounts import Bucket, Files, HostPath, Repo
 from moorage.specs.nodes import Map, Text, compose, places_of
 from moorage.specs.places import ELSEWHERE, Places
 from moorage.specs.task import Task
@@ -29,7 +31,8 @@ from moorage.specs.values import Context, Value, suggestion
 from moorage.units import BadValue
 
 DSTACK_NAMES = (".dstack.yml", ".dstack.yaml")
-MOUNT_FIELDS = ("workdir", "files", "repos", "volumes")
+MOUNT_FIELDS = ("workdir", "files", "repos", "volumes", "file_mounts")
+MOUNT_ORDER = (Files, Repo, HostPath, Bucket)
 
 
 class Loaded(Struct, frozen=True):
@@ -68,14 +71,15 @@ def load(
     context.args = None if args is None else shlex.join(args)
     context.overrides = _overrides(overrides, context)
     context.env.update(context.overrides)
-    given = _read(Value(root, "", context), root)
+    sky = is_skypilot(root)
+    given = read_document(root, context) if sky else _read(Value(root, "", context), root)
     if name is not None:
         given["name"] = _option_name(name, context)
     _require_use(args, context)
     written = _mounts(given, context)
     if context.problems:
         raise InvalidInput(*sorted(context.problems, key=lambda p: (p.line, p.column)))
-    dialect = _dialect(root, context, given)
+    dialect = "skypilot" if sky else _dialect(root, context, given)
     given["mounts"] = [item.mount for item in written]
     return Loaded(
         _task(given, context.overrides),
@@ -126,6 +130,7 @@ def _read(document: Value, root: Map) -> dict[str, Any]:
 def _mounts(given: dict[str, Any], context: Context) -> list[Written]:
     """The mounts of all fields in the order of `Task.mounts`, clashes recorded."""
     written: list[Written] = [item for field in MOUNT_FIELDS for item in given.pop(field, [])]
+    written.sort(key=lambda item: MOUNT_ORDER.index(type(item.mount)))
     for later, earlier, message in clashes([item.mount for item in written]):
         place = written[earlier].value.node.place
         fix = f"the other is on line {place.line}; give each a target of its own"

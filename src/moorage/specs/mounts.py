@@ -80,7 +80,8 @@ class Bucket(Struct, frozen=True, omit_defaults=True, tag="bucket", forbid_unkno
     """A declared store's name or a kind's; empty: the server's default store."""
     bucket: str = ""
     path: str = ""
-    """An object or a prefix; no slash at either end."""
+    """An object or a prefix; no slash at either end. A template until the job is launched, as
+    `target` is."""
     region: str = ""
     account: str = ""
     mode: BucketMode = "mount"

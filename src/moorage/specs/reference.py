@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from moorage.interpolate import ARGS, JOB_NAMES, RUN_NAMES
+from moorage.specs.buckets import MODE_WORDS
 from moorage.specs.fields import fleet
 from moorage.specs.fields.field import Field, Table
 from moorage.specs.fields.task import NESTED, OTHER_TYPES, TASK
+from moorage.specs.stores.record import Address
+from moorage.specs.stores.registry import KINDS
 
 _HEADER = """# Fields of a task file
 
@@ -55,6 +61,38 @@ and deleted files. A repository named by `url` is cloned by the node, without su
 Files that land in a volume are added to what is there. All else is removed when the job ends.
 """
 
+_BUCKETS = """
+## Buckets
+
+`file_mounts` maps where something appears to where it comes from, as in SkyPilot:
+
+- a local path: uploaded, as with `files`;
+- an address, `s3://bucket`, `s3://bucket/prefix` or `s3://bucket/object`: copied to the node
+  before the job starts;
+- a mapping: a bucket with a `mode` ({modes}), given by `source`, or by
+  `name`, which is made where it is missing and may be filled from a local `source`.
+
+Words are the same in upper and lower case. A target is a path in the job: absolute, `~/...`, or
+relative to the working directory. Sizes are rclone's: `64M`, `10G`, a plain number is KiB; and
+ours, `64MB`. No address and no target ends with a slash, no two buckets or volumes lie in each
+other, and nothing is uploaded into a bucket's target. Credentials never stand in a file: see
+`moorage store add`. `${{{{ ... }}}}` may stand in targets, and after the bucket in addresses.
+
+{kinds}
+
+A store that was declared as `NAME` has addresses `NAME://bucket/path`.
+"""
+
+_PLACE = Address("BUCKET", "PATH")
+_EXAMPLES: Mapping[str, tuple[Address, ...]] = MappingProxyType(
+    {
+        "azure": (_PLACE, Address("CONTAINER", "PATH", account="ACCOUNT")),
+        "ibm": (Address("BUCKET", "PATH", region="REGION"),),
+        "oci": (_PLACE, Address("BUCKET", "PATH", account="NAMESPACE")),
+        "hf": (Address("NAMESPACE/NAME@REVISION", "PATH"), Address("datasets/NAMESPACE/NAME")),
+        "file": (Address("DIRECTORY", "PATH"),),
+    }
+)
 
 _FLEET_HEADER = """# Fields of a fleet file
 
@@ -66,6 +104,16 @@ with what this version makes of it, as in [task files](fields.md).
 
 `${{ env.NAME }}` may stand in every text: your environment when the file is applied.
 """
+
+
+def _kinds() -> str:
+    lines = ["| `store` | service | addresses | |", "|---|---|---|---|"]
+    for one in KINDS:
+        words = ", ".join(f"`{word}`" for word in dict.fromkeys((one.name, *one.aliases)))
+        where = ", ".join(f"`{one.write(place)}`" for place in _EXAMPLES.get(one.name, (_PLACE,)))
+        limits = "" if one.mountable else "`COPY` only, read-only"
+        lines.append(f"| {words} | {one.title} | {where} | {limits} |")
+    return "\n".join(lines)
 
 
 def fleet_page() -> str:
@@ -85,13 +133,14 @@ def page() -> str:
     for origin, title in (
         ("dstack", "## Fields of the run"),
         ("dstack profile", "## Fields that dstack also allows in profiles"),
+        ("skypilot", "## Fields of SkyPilot"),
         ("moorage", "## Fields of moorage"),
     ):
         rows = sorted((row for row in TASK if row.origin == origin), key=lambda row: row.name)
         parts.append(f"\n{title}\n\n{_table(rows)}")
     for name, table in NESTED.items():
         parts.append(f"\n## `{name}`\n\n{_table(table)}")
-    parts.append(_UPLOADS)
+    parts += [_UPLOADS, _BUCKETS.format(modes=", ".join(MODE_WORDS.values()), kinds=_kinds())]
     run = ", ".join(f"`{name}`" for name in sorted(RUN_NAMES))
     job = ", ".join(f"`{name}`" for name in sorted(JOB_NAMES))
     parts.append(_VARIABLES.format(args=ARGS, run=run, job=job))

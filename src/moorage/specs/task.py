@@ -55,7 +55,8 @@ class Task(
     working_dir: str | None = None
     env: dict[str, str] = {}
     mounts: list[Mount] = []
-    """`files`, `repos` and `volumes` of the document, in that order."""
+    """`files`, `repos`, `volumes` and buckets of the document, in that order; what `file_mounts`
+    uploads is beside `files`."""
     resources: Resources = Resources()
     nodes: int = 1
     """Ranks, each on a node of its own; of a task with groups see `gang.ranks`."""

@@ -3,6 +3,8 @@ read before whatever may refer to it."""
 
 from __future__ import annotations
 
+from moorage.specs.fields.bucketcache import CONFIG, MOUNT, MOUNT_CACHED
+from moorage.specs.fields.buckets import BUCKET, FILE_MOUNTS_FIELD
 from moorage.specs.fields.container import AUTH, CONTAINER
 from moorage.specs.fields.field import Field, Table
 from moorage.specs.fields.gang import GANG, GROUP
@@ -83,6 +85,7 @@ TASK: Table = (
     FILES_FIELD,
     REPOS_FIELD,
     VOLUMES_FIELD,
+    FILE_MOUNTS_FIELD,
     Field(
         "resources",
         "What must be free on a node for the job to start.",
@@ -116,6 +119,10 @@ NESTED: dict[str, Table] = {
     "files[]": FILES,
     "repos[]": REPO,
     "volumes[]": VOLUME,
+    "file_mounts.*": BUCKET,
+    "file_mounts.*.config": CONFIG,
+    "file_mounts.*.config.mount": MOUNT,
+    "file_mounts.*.config.mount_cached": MOUNT_CACHED,
     "registry_auth": AUTH,
     "retry": RETRY,
     "schedule": SCHEDULE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 
@@ -39,6 +38,8 @@ def _read(text: str) -> Address:
     if not rest or not region:
         raise BadAddress("the region of the bucket is missing", _FIX)
     if region not in REGIONS:
+        import difflib  # only wrong addresses pay for it
+
         close = difflib.get_close_matches(region[:40].lower(), REGIONS, n=1)
         if close or not _REGION.fullmatch(region):
             meant = f"; did you mean '{close[0]}'?" if close else ""

@@ -54,9 +54,42 @@ def of_uri(text: str) -> StoreKind | None:
 
 
 def is_store_name(word: str) -> bool:
-    """Whether a declared store may be called so: not as a kind is, nor as its addresses begin."""
-    known = any(word in (one.name, *one.aliases, *one.schemes) for one in KINDS)
-    return re.fullmatch(_STORE, word) is not None and not known and word not in _OTHERS
+    """Whether a declared store may be called so: not as a kind is, nor as its addresses begin,
+    nor as either with a slip of the finger."""
+    good = re.fullmatch(_STORE, word) is not None and word not in (*_words(), *_OTHERS)
+    return good and not meant(word)
+
+
+def meant(word: str) -> str:
+    """The kind's word that differs from this one by a slip of the finger: `s3` for `s4`; empty
+    where none does."""
+    word = word.lower()
+    known = _words()
+    return "" if word in known else next((one for one in known if _slip(word, one)), "")
+
+
+def _words() -> list[str]:
+    """Names of kinds, their other names, and what their addresses begin with."""
+    return [
+        word for one in KINDS for word in dict.fromkeys((one.name, *one.aliases, *one.schemes))
+    ]
+
+
+def _slip(word: str, known: str) -> bool:
+    """Two letters exchanged, one wrong, one too few or doubled. Of two letters every word is
+    close to another, so there only digits are mistaken for each other."""
+    start = next((n for n, (a, b) in enumerate(zip(word, known, strict=False)) if a != b), None)
+    if start is None:
+        return len(known) > 3 and len(word) == len(known) - 1
+    mine, other = word[start:], known[start:]
+    if len(mine) == len(other):
+        if mine[1::-1] == other[:2] and mine[2:] == other[2:]:
+            return True
+        wrong = mine[1:] == other[1:]
+        return wrong and (len(known) > 2 or (mine[0] + other[0]).isdigit())
+    if len(known) < 4:
+        return False
+    return mine == other[1:] or (mine[1:] == other and mine[0] == word[start - 1])
 
 
 def locate(text: str) -> tuple[str, Address]:
