@@ -34,13 +34,13 @@ def same_content(path: str, size: int, etag: str) -> bool | None:
     if found is None:
         return None
     if found[1] is None:
-        return _digest(path, [size]) == wanted
+        return _digests(path, [size])[0].hex() == wanted
     count = int(found[1][1:])
     sizes = [part for part in dict.fromkeys((part_size(size), *_USUAL_PARTS)) if part]
     fitting = [part for part in sizes if -(-size // part) == count]
     if not fitting:
         return None
-    if any(_digest(path, _parts(size, part)) == wanted for part in fitting):
+    if any(_of_parts(_digests(path, _parts(size, part))) == wanted for part in fitting):
         return True
     return None  # its parts may have had other sizes
 
@@ -49,17 +49,18 @@ def _parts(size: int, part: int) -> list[int]:
     return [min(part, size - begin) for begin in range(0, size, part)]
 
 
-def _digest(path: str, parts: Sequence[int]) -> str:
-    """As S3 names an object that was sent in these parts; one part: sent whole."""
-    fd = open_regular(path)
-    try:
-        digests = [_read(fd, part) for part in parts]
-    finally:
-        os.close(fd)
-    if len(digests) == 1 and len(parts) == 1:
-        return digests[0].hex()
+def _of_parts(digests: Sequence[bytes]) -> str:
+    """As S3 names an object that came in these parts."""
     whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
     return f"{whole}-{len(digests)}"
+
+
+def _digests(path: str, parts: Sequence[int]) -> list[bytes]:
+    fd = open_regular(path)
+    try:
+        return [_read(fd, part) for part in parts]
+    finally:
+        os.close(fd)
 
 
 def _read(fd: int, left: int) -> bytes:

@@ -1,0 +1,127 @@
+"""Carries out what a comparison found."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from moorage.data.transfer import between, download, upload
+from moorage.data.transfer.between import Between
+from moorage.data.transfer.compare import Options, Plan, compare
+from moorage.data.transfer.counting import Counter, Tell
+from moorage.data.transfer.download import Download
+from moorage.data.transfer.etags import bare
+from moorage.data.transfer.listing import listing
+from moorage.data.transfer.places import Local, Place, Remote
+from moorage.data.transfer.pool import Pool
+from moorage.data.transfer.upload import Upload
+from moorage.errors import Problem, Unavailable
+
+_FEW = 5
+
+
+@dataclass(slots=True)
+class Report:
+    """What was moved."""
+
+    files: int = 0
+    bytes: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    links: int = 0
+    """Symbolic links that were left out."""
+    others: int = 0
+    seconds: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
+    """What could not be moved; everything else was."""
+
+    def require_all(self) -> None:
+        """Unavailable where something could not be moved, with the first of them."""
+        if self.problems:
+            lines = [str(problem) for problem in self.problems[:_FEW]]
+            more = len(self.problems) - _FEW
+            lines += [f"and {more} more"] if more > 0 else []
+            raise Unavailable("\n".join(lines))
+
+
+def transfer(
+    source: Place, target: Place, options: Options | None = None, tell: Tell | None = None
+) -> Report:
+    """Make the target have what the source has. MoorageError where a place cannot be worked
+    with; what concerns single files is in the report. Call it again after an interruption."""
+    return carry_out(compare(source, target, options), tell)
+
+
+def carry_out(plan: Plan, tell: Tell | None = None) -> Report:
+    """Move what the plan says, see whether it arrived, then delete. Errors as `transfer`."""
+    began = time.monotonic()
+    counter = Counter(len(plan.moves), plan.size, tell)
+    report = Report(unchanged=plan.unchanged, links=plan.links, others=plan.others)
+    report.problems += plan.problems
+    pools: list[Pool] = []
+
+    def pool(threads: int) -> Pool:
+        pools.append(Pool(threads))
+        return pools[-1]
+
+    if plan.moves:
+        try:
+            _move(plan, pool, counter)
+        finally:
+            for one in pools:
+                report.problems += one.problems
+            report.files, report.bytes = counter.files, counter.bytes
+    if plan.deletions and not report.problems:
+        report.deleted = _delete(plan)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _move(plan: Plan, pool: Callable[[int], Pool], counter: Counter) -> None:
+    source, target, threads = plan.source, plan.target, plan.options.threads
+    if isinstance(target, Local):
+        if isinstance(source, Local):
+            raise Unavailable("both are on this machine; use cp or rsync")
+        one = pool(min(threads or download.THREADS, max(1, plan.size // 2**20 + len(plan.moves))))
+        Download(source, target.path, one, counter).run(plan.moves)
+    elif isinstance(source, Local):
+        work = Upload(source, target, pool, counter)
+        work.run(plan.moves, threads or upload.THREADS)
+        if len(plan.moves) > 1 or plan.moves[0].name:
+            _verify(plan, work, pool(1))
+    else:
+        Between(source, target, pool, counter).run(plan.moves, threads or between.THREADS)
+
+
+def _verify(plan: Plan, work: Upload, pool: Pool) -> None:
+    """Ask the store what it has now of what it said it took."""
+    there = listing(plan.target, missing_ok=True).entries
+    for name, (size, etag) in work.sent.items():
+        found = there.get(name)
+        place = f"{plan.target.shown}/{name}"
+        if found is None or found.size != size:
+            pool.problem(place, "the store took it, but does not have it", "try again")
+        elif etag and found.etag and bare(etag) != bare(found.etag):
+            pool.problem(place, "somebody else wrote it meanwhile", "try again")
+
+
+def _delete(plan: Plan) -> int:
+    target = plan.target
+    if isinstance(target, Remote):
+        target.bucket.delete([target.at(name) for name in plan.deletions])
+        return len(plan.deletions)
+    for name in plan.deletions:
+        path = target.at(name)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        parent = os.path.dirname(name)
+        while parent:  # what is empty now
+            try:
+                os.rmdir(target.at(parent))
+            except OSError:
+                break
+            parent = os.path.dirname(parent)
+    return len(plan.deletions)
