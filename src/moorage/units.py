@@ -63,6 +63,13 @@ def format_size(size: float) -> str:
     return f"{size:.{digits}f} {UNITS[power]}"
 
 
+def format_progress(done: float, total: float) -> str:
+    """So much of all, for people: `3.1 of 9.4 GB`, `214 MB of 9.4 GB`."""
+    begun, _, unit = format_size(done).partition(" ")
+    whole = format_size(total)
+    return f"{begun} of {whole}" if whole.endswith(f" {unit}") else f"{begun} {unit} of {whole}"
+
+
 def parse_duration(text: str) -> float:
     """Seconds of `90`, `90s`, `1h30m`, `1.5h`, `2d`, `1w`; larger units come first."""
     if re.fullmatch(rf"\s*{_NUMBER}\s*", text):
