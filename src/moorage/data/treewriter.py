@@ -21,7 +21,7 @@ from moorage.data.base import SourceError
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
-_FICLONE = 0x40049409
+FICLONE = 0x40049409
 _COPY_STEP = 1 << 30
 
 
@@ -186,17 +186,18 @@ def _remove_quietly(name: str, parent: int) -> None:
 
 def _write(fd: int, content: bytes | int) -> None:
     if isinstance(content, int):
-        _copy(content, fd)
+        copy_content(content, fd)
         return
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def _copy(source: int, target: int) -> None:
-    """Share blocks (FICLONE), else copy inside the kernel, else by sendfile."""
+def copy_content(source: int, target: int) -> None:
+    """Give the new file `target` the content of `source` (both open): share blocks (FICLONE), else
+    copy inside the kernel, else by sendfile. OSError."""
     try:
-        fcntl.ioctl(target, _FICLONE, source)
+        fcntl.ioctl(target, FICLONE, source)
         return
     except OSError:
         pass  # not this filesystem, or not the same one
