@@ -146,6 +146,9 @@ def _options(bucket: Bucket) -> Iterator[Fault]:
     if bucket.read_only and (bucket.preset or "").endswith("-rw"):
         fix = "remove read_only, or write the type that ends with RO"
         yield Fault("read_only", "the type is one for writing", fix)
+    if not bucket.read_only and (bucket.preset or "").endswith("-ro"):
+        fix = "remove read_only, or write the type that ends with RW"
+        yield Fault("read_only", "the type is one for reading", fix)
     if bucket.read_only and bucket.durable == "fsync":
         yield Fault("durable", "what is read-only has nothing to upload", "remove one")
     if bucket.flush_timeout is not None and not writes(bucket):

@@ -6,16 +6,18 @@ The single checks return the value in its normal form, or raise `BadValue`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from msgspec import structs
 
 from moorage.errors import Problem
 from moorage.specs import container
+from moorage.specs.buckets import faults
 from moorage.specs.gang import ranks
-from moorage.specs.mounts import Files, HostPath, Mount
+from moorage.specs.mounts import Bucket, Files, HostPath, Mount, Repo
 from moorage.specs.resources import Resources
 from moorage.specs.task import Task
 from moorage.units import BadValue
@@ -156,26 +158,55 @@ def check_target(text: str) -> str:
 
 
 def clashes(mounts: Sequence[Mount]) -> list[tuple[int, int, str]]:
-    """Pairs of mounts that cannot both have their target, the later one first, with the reason."""
+    """Pairs of mounts that cannot both have their target, the later one first, with the reason.
+
+    Volumes and buckets are mounted, and do not lie in each other. Files and repositories are
+    written: where no bucket is, and into what a mount of another kind shows.
+    """
     found = []
-    at: dict[tuple[type, PurePosixPath], int] = {}
+    at: dict[tuple[str, PurePosixPath], int] = {}
     above: dict[PurePosixPath, int] = {}
     for number, mount in enumerate(mounts):
-        kind, path = type(mount), _seen(mount.target)
+        kind, path = _GROUPS[type(mount)], _seen(mount.target)
         if (kind, path) in at:
             message = f"two mounts have the target {mount.target}"
             found.append((number, at[kind, path], message))
             continue
         at[kind, path] = number
-        if kind is not HostPath:
+        if kind != _MOUNTED:
             continue
         hidden = [at[kind, parent] for parent in path.parents if (kind, parent) in at]
         for earlier in hidden or ([above[path]] if path in above else []):
-            other = mounts[earlier].target
-            message = f"the volumes at {other} and {mount.target} lie in each other"
-            found.append((number, earlier, message))
+            found.append((number, earlier, _nested(mounts[earlier], mount)))
         for parent in path.parents:
             above.setdefault(parent, number)
+    return found + _into_buckets(mounts)
+
+
+_MOUNTED = "mounted"
+_GROUPS: Mapping[type[Mount], str] = MappingProxyType(
+    {Files: "files", Repo: "repo", HostPath: _MOUNTED, Bucket: _MOUNTED}
+)
+
+
+def _nested(one: Mount, other: Mount) -> str:
+    kinds = {type(one), type(other)}
+    what = {HostPath: "volumes", Bucket: "buckets"}.get(kinds.pop()) if len(kinds) == 1 else None
+    return f"the {what or 'mounts'} at {one.target} and {other.target} lie in each other"
+
+
+def _into_buckets(mounts: Sequence[Mount]) -> list[tuple[int, int, str]]:
+    """Files and repositories whose target is a bucket's, or lies in one."""
+    buckets = {_seen(m.target): n for n, m in enumerate(mounts) if isinstance(m, Bucket)}
+    found = []
+    for number, mount in enumerate(mounts) if buckets else ():
+        if isinstance(mount, HostPath | Bucket):
+            continue
+        path = _seen(mount.target)
+        for other in (buckets[place] for place in (path, *path.parents) if place in buckets):
+            bucket = mounts[other].target
+            message = f"{mount.target} would be written into the bucket at {bucket}"
+            found.append((max(number, other), min(number, other), message))
     return found
 
 
@@ -201,6 +232,9 @@ def check_task(task: Task) -> list[Problem]:
             source = [] if kept else [mount.source]
             singles.append(("volumes", check_volume_source, source))
             singles.append(("volumes", check_volume_target, [mount.target]))
+        elif isinstance(mount, Bucket):
+            singles.append(("file_mounts", check_target, [mount.target]))
+            problems += [Problem(f.message, f.fix, "file_mounts") for f in faults(mount)]
         else:
             field = "files" if isinstance(mount, Files) else "repos"
             singles.append((field, check_target, [mount.target]))

@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from moorage.interpolate import references
+from moorage.specs import bucketshow
 from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import Bucket, Files, HostPath, Repo
 from moorage.specs.quantities import cpu_text, number_range_text, size_range_text
@@ -97,15 +98,10 @@ def _mounts(task: Task) -> dict[str, Any]:
         elif isinstance(mount, Repo):
             found["repos"].append(_repo(mount))
         elif isinstance(mount, Bucket):
-            found["file_mounts"][mount.target] = _bucket(mount)
+            found["file_mounts"][mount.target] = bucketshow.written(mount)
         else:
             found["volumes"].append(_volume(mount))
     return {field: entries for field, entries in found.items() if entries}
-
-
-def _bucket(mount: Bucket) -> dict[str, Any]:
-    written = {name: getattr(mount, name) for name in ("store", "bucket", "path", "mode")}
-    return {key: value for key, value in written.items() if value}
 
 
 def _repo(repo: Repo) -> dict[str, Any]:

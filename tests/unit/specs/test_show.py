@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moorage.interpolate import escape
 from moorage.specs.load import load
-from moorage.specs.mounts import Files, HostPath, Repo
+from moorage.specs.mounts import Bucket, CacheOptions, Files, HostPath, Repo
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
 from moorage.specs.schedule import Schedule
@@ -121,6 +121,67 @@ RESOURCES = st.builds(
 )
 
 
+def several(low: int, high: int) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(low, high)
+
+
+SHARE = st.none() | SECONDS
+CACHES = st.builds(
+    CacheOptions,
+    transfers=several(1, 64),
+    buffer_size=several(0, 2**40),
+    cache_size=several(0, 2**50),
+    cache_age=SHARE,
+    read_ahead=several(0, 2**30),
+    chunk_size=several(0, 2**30),
+    chunk_streams=several(0, 32),
+    write_back=SHARE,
+)
+PLACES = st.sampled_from(
+    [
+        {"store": "s3", "bucket": "buck.et", "path": "a b/é"},
+        {"store": "azure", "bucket": "cont", "account": "acct", "path": "x"},
+        {"store": "azure", "bucket": "cont"},
+        {"store": "ibm", "bucket": "buck", "region": "us-east"},
+        {"store": "oci", "bucket": "buck", "account": "space"},
+        {"store": "file", "bucket": "data $${{", "path": "x/${{ run.name }}"},
+        {"store": "hf", "bucket": "datasets/a/b@v1", "mode": "copy"},
+        {"store": "minio", "bucket": "b_1", "path": "$${{ x }}"},
+        {"bucket": "buck", "managed": True, "path": "a/${{ moorage.job_index }}"},
+        {"store": "gcs", "bucket": "buck", "managed": True, "persistent": False},
+        {"bucket": "buck", "managed": True, "sources": ["./a", "~/b c"], "listed": True},
+        {"bucket": "buck", "managed": True, "sources": ["a$${{"]},
+    ]
+)
+
+
+@st.composite
+def buckets(draw: st.DrawFn, target: str) -> Bucket:
+    place = draw(PLACES)
+    mode = place.get("mode") or draw(st.sampled_from(["mount", "cached", "copy"]))
+    cached = mode == "cached"
+    preset = draw(st.none() | st.sampled_from(["dataset-ro", "dataset-rw"])) if cached else None
+    read_only = preset == "dataset-ro" or (preset is None and draw(st.booleans()))
+    may_write = place.get("store") != "hf" and not read_only
+    must_write = mode == "copy" and bool(place.get("managed")) and not place.get("sources")
+    sync_back = mode == "copy" and (must_write or (may_write and draw(st.booleans())))
+    read_only = read_only and not must_write
+    writes = sync_back if mode == "copy" else not read_only
+    return Bucket(
+        target,
+        **{key: value for key, value in place.items() if key != "mode"},
+        mode=mode,
+        read_only=read_only,
+        preset=preset,
+        cache=draw(CACHES) if cached else CacheOptions(),
+        sync_back=sync_back,
+        durable=draw(st.sampled_from(["background", "fsync"]))
+        if cached and not read_only
+        else "background",
+        flush_timeout=draw(SHARE) if writes else None,
+    )
+
+
 @st.composite
 def mounts(draw: st.DrawFn) -> list[Any]:
     names = draw(st.lists(WORD, unique=True, max_size=6))
@@ -138,7 +199,8 @@ def mounts(draw: st.DrawFn) -> list[Any]:
         HostPath(draw(st.sampled_from(["/a b", "kept"])), f"/v/{name}", draw(flags), draw(flags))
         for name in names[4:]
     ]
-    return [*files, *repos, *volumes]
+    own = draw(st.none() | buckets(draw(st.sampled_from(["/b", "~/b c", "b/${{ run.id }}"]))))
+    return [*files, *repos, *volumes, *([own] if own else [])]
 
 
 TASKS = st.builds(

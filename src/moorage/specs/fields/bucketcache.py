@@ -135,12 +135,6 @@ _OPTIONS: Mapping[str, str] = {
 """SkyPilot's names and those of `CacheOptions`."""
 
 
-def written_options(cache: CacheOptions) -> dict[str, Any]:
-    """The other way round, by SkyPilot's names: numbers and seconds as they are."""
-    found = {theirs: getattr(cache, ours) for theirs, ours in _OPTIONS.items()}
-    return {name: number for name, number in found.items() if number is not None}
-
-
 def read_config(value: Value) -> Config:
     """The whole mapping."""
     given = require_table(value, CONFIG)
