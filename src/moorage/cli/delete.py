@@ -23,7 +23,8 @@ from moorage.errors import Conflict, MoorageError, NotFound
 def delete(runs: tuple[str, ...], yes: bool) -> int:
     """Delete finished runs and their output.
 
-    What they wrote to volumes stays. A run that has not ended is refused: stop it first.
+    What they wrote to volumes stays. A run that has not ended is refused: stop it first. Asks on
+    a terminal; in a script or a pipe it deletes at once.
 
     \b
     Examples:

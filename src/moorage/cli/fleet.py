@@ -116,7 +116,8 @@ def delete_fleet(name: str, force: bool, detach: bool, yes: bool) -> int:
     """Delete a fleet: its hosts drain, then the agent and its files are removed from them.
 
     Waits for the jobs that run there, however long they take; Ctrl-C stops the waiting, not the
-    deletion. The output that jobs left on the hosts is lost.
+    deletion. The output that jobs left on the hosts is lost. Asks on a terminal; in a script or a
+    pipe it deletes at once.
 
     \b
     Examples:

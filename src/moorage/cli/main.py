@@ -7,6 +7,7 @@ the verbs' own.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -50,6 +51,7 @@ ENVIRONMENT = """\
 Environment: MOORAGE_HOME (default ~/.moorage) holds the server of this machine, which the first
 command starts; MOORAGE_URL and MOORAGE_TOKEN name another one; NO_COLOR turns colours off;
 MOORAGE_DEBUG=1 shows where an error comes from."""
+_TOO_MANY = re.compile(r"Got unexpected extra arguments? \((.*)\)")
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -186,10 +188,25 @@ def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "moorage"
     message = " ".join(error.format_message().split()).rstrip(".")
-    if not message.startswith("Got"):
-        message = message[:1].lower() + message[1:]
+    found = _TOO_MANY.fullmatch(message)
+    if found is not None and context is not None:
+        message = _too_many(context, found[1])
+    message = message[:1].lower() + message[1:]
     _complain(f"{message}; see {path} --help")
     return 2
+
+
+def _too_many(context: click.Context, words: str) -> str:
+    """What to say of words that a verb has no use for: options without their dash, or a value
+    that the shell took apart."""
+    arguments = [
+        param.make_metavar(context)
+        for param in context.command.params
+        if isinstance(param, click.Argument)
+    ]
+    taken = f"takes {' '.join(arguments)} alone" if arguments else "takes options only"
+    fix = "put quotes around a value with spaces"
+    return f"{words!r}: nothing was expected there: {context.command_path} {taken}; {fix}"
 
 
 def _complain(line: str) -> None:

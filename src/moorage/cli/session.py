@@ -198,4 +198,6 @@ run_argument = click.argument("run", type=RunName(), shell_complete=complete_run
 runs_argument = click.argument(
     "runs", nargs=-1, required=True, type=RunName(), shell_complete=complete_runs
 )
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option(
+    "-y", "--yes", is_flag=True, help="Do not ask; without a terminal, nothing asks."
+)

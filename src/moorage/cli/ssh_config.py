@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from moorage.cli import sshfiles
+from moorage.cli.render import say
 from moorage.cli.session import connect
 
 
@@ -14,7 +17,8 @@ def ssh_config(install: bool) -> None:
     """Let ssh, scp and rsync know runs by name.
 
     Writes the settings of all runs that are there to `ssh/config` in MOORAGE_HOME, which one line
-    in your ~/.ssh/config includes. Run it again when new runs are there.
+    in your ~/.ssh/config includes (of the account's home, which is where ssh looks, whatever HOME
+    says). Run it again when new runs are there.
 
     \b
     Examples:
@@ -26,10 +30,13 @@ def ssh_config(install: bool) -> None:
         sshfiles.public_key(client.home)
         entries = sshfiles.write_config(client)
         path = sshfiles.directory(client.home) / sshfiles.CONFIG
-        added = install and sshfiles.install(client.home)
+        own = sshfiles.own_config()
+        added = install and sshfiles.install(client.home, own)
     if not install:
-        click.echo(f"# put this first in ~/.ssh/config (--install does):\nInclude {path}")
+        click.echo(f"# put this first in {own} (--install does):\nInclude {path}")
     elif added:
-        click.echo(f"~/.ssh/config includes {path} now")
+        click.echo(f"{own} includes {path} now")
+    if own.resolve() != (other := Path("~/.ssh/config").expanduser()).resolve():
+        say(f"note: ssh reads {own}, of the account's home, and not {other}, of HOME")
     names = " ".join(entry.name for entry in entries)
     click.echo(f"# known at present: {names or 'no run'}")

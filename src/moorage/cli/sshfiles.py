@@ -4,6 +4,7 @@ each run as its node shows it. All in `ssh/` of MOORAGE_HOME, for this user alon
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import subprocess
@@ -153,11 +154,20 @@ def proxy_command(home: Path, entry: Entry) -> str:
     return shlex.join(["env", *given, *program, "proxy", *rank, entry.run])
 
 
-def install(home: Path) -> bool:
-    """Let the user's own settings include ours; False where they do. InvalidInput."""
-    place = Path("~/.ssh").expanduser()
+def own_config() -> Path:
+    """The user's own settings: ssh looks for them in the home of the account, whatever HOME
+    says."""
+    try:
+        account = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # as in some containers, where ssh does not run either
+        account = str(Path.home())
+    return Path(account) / ".ssh" / "config"
+
+
+def install(home: Path, path: Path) -> bool:
+    """Let the user's own settings, at `path`, include ours; False where they do. InvalidInput."""
+    place = path.parent
     line = f"Include {quoted(directory(home) / CONFIG)}\n"
-    path = place / "config"
     try:
         place.mkdir(mode=0o700, exist_ok=True)
         text = path.read_text() if path.exists() else ""

@@ -25,7 +25,7 @@ def stop(runs: tuple[str, ...], abort: bool, yes: bool) -> int:
     """Stop runs.
 
     The job gets SIGTERM, and SIGKILL after its `stop_duration`. Returns at once; a run that has
-    ended already is left as it is.
+    ended already is left as it is. Asks on a terminal; in a script or a pipe it stops at once.
 
     \b
     Examples:

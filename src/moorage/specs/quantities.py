@@ -88,7 +88,10 @@ def parse_gpu(text: str) -> Gpu:
         part = _gpu_part(token.strip(), text)
         (kind,) = part
         if kind in seen:
-            raise BadValue(text, "a GPU request", f"it gives the {kind} twice")
+            fix = f"it gives the {kind} twice"
+            if kind == "name":
+                fix = f"'{token.strip()[:20]}' is no count and no size; names have commas between"
+            raise BadValue(text, "a GPU request such as H100:2 or A100,H100:80GB:1", fix)
         seen.add(kind)
         gpu = structs.replace(gpu, **part)
     return gpu

@@ -187,6 +187,16 @@ def test_a_reader_that_left_is_no_error():
     [
         (["stpo"], "there is no verb 'stpo' (did you mean 'stop'?); see moorage --help"),
         (["qqq"], "there is no verb 'qqq'; see moorage --help"),
+        (
+            ["show", "my", "run"],
+            "'run': nothing was expected there: moorage show takes RUN alone; put quotes around a "
+            "value with spaces; see moorage show --help",
+        ),
+        (
+            ["ps", "a", "b"],
+            "'a b': nothing was expected there: moorage ps takes options only; put quotes around "
+            "a value with spaces; see moorage ps --help",
+        ),
         (["show", " "], "invalid value for 'RUN': the name of a run is empty; see moorage show"),
         (["ps", "-n", "x"], "'x' is not a valid whole number; see moorage ps --help"),
         (["completion"], "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish; see"),

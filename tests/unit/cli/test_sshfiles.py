@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -57,17 +59,24 @@ def test_no_token_is_among_the_arguments(tmp_path: Path, monkeypatch: pytest.Mon
     assert "hidden" not in text
 
 
-def test_the_line_is_added_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_the_line_is_added_first_and_once(tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     mine = tmp_path / ".ssh/config"
     mine.write_text("Host other\n    User bob\n")
     mine.chmod(0o640)
     home = tmp_path / "my home"
-    assert sshfiles.install(home)
-    assert not sshfiles.install(home)
+    assert sshfiles.install(home, mine)
+    assert not sshfiles.install(home, mine)
     assert mine.read_text() == f'Include "{home}/ssh/config"\nHost other\n    User bob\n'
     assert mine.stat().st_mode & 0o777 == 0o640
+
+
+def test_ssh_reads_the_home_of_the_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    account = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    assert sshfiles.own_config() == account / ".ssh/config"
 
 
 @pytest.mark.parametrize(("user", "kept"), [("ann", "ann"), ("-oProxyCommand=x", ""), ("a b", "")])

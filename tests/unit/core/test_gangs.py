@@ -10,7 +10,17 @@ import pytest
 from moorage.core import gang
 from moorage.core.effects import Send
 from moorage.core.explain import explain
-from moorage.core.job import Failed, Job, Live, Queued, Running, Starting, Succeeded, ranks_of
+from moorage.core.job import (
+    Cancelled,
+    Failed,
+    Job,
+    Live,
+    Queued,
+    Running,
+    Starting,
+    Succeeded,
+    ranks_of,
+)
 from moorage.core.reactor import on_cancel, on_report
 from moorage.core.reactor.ranks import start
 from moorage.errors import InvalidInput
@@ -236,7 +246,8 @@ def test_a_stop_of_a_user_goes_to_all(three: Any) -> None:
     ]
     for rank in range(3):
         ranks.report(rank, "done", Outcome("stopped", signal=15), ran=False)
-    assert ranks.job.state.name == "cancelled"
+    assert isinstance(ranks.job.state, Cancelled)
+    assert ranks.job.state.ending.message == "a user stopped it"
 
 
 def test_every_rank_is_told_of_the_others(desk: Any) -> None:

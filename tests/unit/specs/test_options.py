@@ -88,7 +88,8 @@ def test_every_problem_names_its_option() -> None:
         "--env: '1A' is not a variable name; use letters, digits and _, not first a digit",
         "--cpu: 'many' is not a CPU request such as 4, 2..8 or arm:8..",
         "--memory: '8XB' is not a size such as 512MB, 24GB or 1.5TB",
-        "--gpu: 'A:B' is not a GPU request; it gives the name twice",
+        "--gpu: 'A:B' is not a GPU request such as H100:2 or A100,H100:80GB:1; 'B' is no count "
+        "and no size; names have commas between",
         "--disk: '..' is not a range; write at least one bound: 2.., ..8 or 2..8",
         "--max-duration: 'soon' is not a duration such as 90s, 45m, 1h30m or 2d, or off",
         "--priority: '101' is not a priority from 0 to 100",

@@ -10,7 +10,7 @@ from moorage.specs.nodes import Map
 from moorage.specs.retry import OnNodeLoss, Retry, RetryEvent
 from moorage.specs.schedule import Schedule
 from moorage.specs.schemas import DURATION, FLAG, LIMIT, NAME, mapping, one_or_many, words
-from moorage.specs.values import Value
+from moorage.specs.values import FALSE, TRUE, Value
 from moorage.units import parse_duration, parse_limit
 
 EVENTS: tuple[str, ...] = get_args(RetryEvent)
@@ -64,6 +64,9 @@ def read_retry(value: Value) -> Retry | None:
     """True for all events and an hour, false for none, or a mapping."""
     if isinstance(value.node, Map):
         return Retry(**require_table(value, RETRY))
+    if value.text().lower() not in TRUE + FALSE:
+        fix = "write one, or what is tried again: {on_events: [error], duration: 1h}"
+        value.reject(f"'{value.shown}' is neither true nor false", fix)
     return Retry() if value.flag() else None
 
 
