@@ -16,6 +16,7 @@ from moorage.agent.attempts import Attempts
 from moorage.agent.claims import Claims
 from moorage.agent.containers.engines import NAMES
 from moorage.agent.containers.runtime import Containers
+from moorage.agent.flushing import Leftovers
 from moorage.agent.gpus.devices import NONE
 from moorage.agent.gpus.discovery import discover
 from moorage.agent.node import inventory, isolation, probe
@@ -29,6 +30,7 @@ from moorage.agent.uplink.dialling import dial_stream
 from moorage.agent.uplink.download import Download
 from moorage.agent.uplink.lease import Lease
 from moorage.agent.uplink.link import Link
+from moorage.agent.uplink.stores import StoreDesk
 from moorage.agent.uplink.streams import Visits
 from moorage.data.sources import Sources
 from moorage.protocol.agent import (
@@ -47,6 +49,7 @@ from moorage.protocol.agent import (
     Sweep,
     ToAgent,
 )
+from moorage.protocol.flush import Flush
 from moorage.protocol.health import CheckHealth
 
 log = logging.getLogger("moorage.agent")
@@ -74,7 +77,9 @@ class Agent:
         self._claims = Claims(home / "attempts")
         self._processes = Processes(home)
         self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
-        self._supply = Supply(Sources(home, Download(addresses, home / "token")))
+        desk = StoreDesk(addresses, home / "token")
+        self._sources = Sources(home, Download(addresses, home / "token"), access=desk)
+        self._supply = Supply(self._sources)
         self._lease = Lease(self._processes.renew, lambda: self._attempts.fall())
         self._link = Link(
             addresses,
@@ -109,6 +114,9 @@ class Agent:
             self._processes,
             partial(dial_stream, addresses, home / "token"),
         )
+        self._leftovers = Leftovers(
+            self._supply.buckets, lambda told: self._link.answer(lambda: told)
+        )
         self._greeting: Hello | None = None
         self._probing: set[asyncio.Task[None]] = set()
 
@@ -119,6 +127,7 @@ class Agent:
         left = self._claims.read()
         self._visits.tidy()
         await asyncio.to_thread(self._containers.images.tidy)
+        await asyncio.to_thread(self._sources.tidy, {claim.key for claim in left})
         self._devices = await asyncio.to_thread(discover, self._home)
         for note in self._devices.notes:
             log.warning("%s", note)
@@ -187,6 +196,8 @@ class Agent:
                 self._aside(self._visits.serve(message))
             case CheckHealth():
                 self._caretaker.check(message)
+            case Flush():
+                self._aside(self._leftovers.flush(message))
             case Sweep():
                 self._aside(self._sweep(message))
             case Probe():

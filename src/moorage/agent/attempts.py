@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from moorage.agent.claims import Claim, Claims, key_of
 from moorage.agent.lines import Lines
-from moorage.agent.stage import Attempt, Node, reason
+from moorage.agent.progress import reason
+from moorage.agent.stage import Attempt, Node
 from moorage.protocol.agent import Held, Launch, Outcome
 
 log = logging.getLogger("moorage.agent")

@@ -10,30 +10,32 @@ the next agent cannot finish or undo.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
 from moorage.agent import peers, process, removal, verdict
 from moorage.agent.claims import Claim
 from moorage.agent.containers.runtime import HELD, Containers
+from moorage.agent.flushing import Flushing, buckets
 from moorage.agent.gpus.devices import Devices
 from moorage.agent.images.store import Image
 from moorage.agent.keeper.job import SPAWNED
 from moorage.agent.keeping import Cause, ExitRecord, SpawnError, SpawnRequest, read_exit
 from moorage.agent.output.logs import Logs
+from moorage.agent.progress import Progress, Stopped, reason
 from moorage.agent.sandbox import mountpoints
 from moorage.agent.supply import Supply, home_of
 from moorage.agent.upkeep import Processes
 from moorage.data import stopping
 from moorage.data.base import Bind, Place, SourceError
+from moorage.data.sources import MOUNTS
 from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
+from moorage.specs.mounts import Bucket
 
 log = logging.getLogger("moorage.agent")
 
@@ -66,10 +68,6 @@ class _Wish:
     task: asyncio.Task[None] | None = None
 
 
-class _Stopped(Exception):
-    """The wish came before the process."""
-
-
 class Attempt:
     """One claim on its way. `walk` and `resume` never raise but for cancellation, which leaves
     everything to the next agent. `ended` is called when nothing of it is left. What is `fenced`
@@ -88,10 +86,14 @@ class Attempt:
         self._wish: _Wish | None = None
         self._stopper = stopping.Stopper()
         self._image: Image | None = None
+        self._buckets = [] if launch is None else buckets(launch.mounts)
+        self._flushing: Flushing | None = None
 
     def let_go(self) -> None:
         """End what is being fetched, after the walk was cancelled; the next agent undoes it."""
         self._stopper.stop()
+        if self._flushing is not None:
+            self._flushing.let_go()
 
     def stop(self, grace: float | None, abort: bool) -> None:
         """End it; where it has no process yet, at the next step. A later call may be sterner."""
@@ -141,7 +143,7 @@ class Attempt:
         """The outcome of the way forward; one that no exit record will repeat is written down."""
         try:
             return await way()
-        except _Stopped:
+        except Stopped:
             outcome = verdict.without_process(self._wish.cause if self._wish else "stopped")
         except SpawnError as error:
             outcome = verdict.not_spawned(error)
@@ -175,7 +177,7 @@ class Attempt:
             await self._node.processes.spawn(request)
             return await self._run(progress)
 
-    async def _fetch(self, progress: _Progress) -> list[Bind]:
+    async def _fetch(self, progress: Progress) -> list[Bind]:
         launch = self._launch
         if not launch.mounts and launch.container is None:
             return []
@@ -192,7 +194,7 @@ class Attempt:
             raise
         return binds
 
-    async def _pull(self, launch: Launch, progress: _Progress) -> None:
+    async def _pull(self, launch: Launch, progress: Progress) -> None:
         containers, loop = self._node.containers, asyncio.get_running_loop()
         if containers is None:
             raise SourceError("this node runs no containers")
@@ -226,16 +228,36 @@ class Attempt:
                 self._launch, claim.directory, binds, output, isolation, devices
             )
 
-    async def _run(self, progress: _Progress) -> Outcome:
+    async def _run(self, progress: Progress) -> Outcome:
         """From a process that was started to its outcome."""
         claim = self._claim
         claim.state = "running"
         self._node.changed(claim.key, True)
         if self._wish is not None:
             self._carry(self._wish)
+        self._attend(progress)
         record = await self._node.processes.wait(claim.key)
         progress.at = record.ended
         return self._outcome(record)
+
+    def _attend(self, progress: Progress) -> None:
+        """Have what breaks of its buckets mended while it runs, and told."""
+        loop, broken = asyncio.get_running_loop(), dict[str, str]()
+
+        def show(target: str, text: str) -> None:
+            broken[target] = f"{target} {text}"
+            progress.detail = "; ".join(broken.values())
+            if self._phase == "run":
+                self._say(progress.detail)
+
+        def attend(number: int, bucket: Bucket) -> None:
+            def tell(text: str) -> None:  # on a thread
+                loop.call_soon_threadsafe(show, bucket.target, text)
+
+            self._node.supply.buckets.attend(bucket, self._place, number, tell)
+
+        for number, bucket in self._buckets:
+            attend(number, bucket)
 
     async def _settle(self, running: bool) -> Outcome:
         """What became of an attempt that an earlier agent began."""
@@ -276,10 +298,20 @@ class Attempt:
 
     async def _backward(self) -> None:
         if self._claim.ended("run"):
-            with self._in("flush"):
-                pass  # no mount of this version holds anything back: volumes write through
+            with self._in("flush") as progress:
+                if self._buckets and not progress.known:
+                    await self._flush(progress)
         await self._undo("unmount", self._unmount)
         await self._undo("clean", self._clean)
+
+    async def _flush(self, progress: Progress) -> None:
+        """What the job wrote must be in its buckets, however it ended."""
+        claim = self._claim
+        self._flushing = Flushing(self._node.supply.buckets, self._place, self._say)
+        wrong = await self._flushing.run(self._buckets)
+        if wrong is not None and claim.outcome is not None:
+            progress.detail = wrong.message
+            claim.decide(verdict.not_flushed(claim.outcome, wrong))
 
     async def _undo(self, phase: PhaseName, step: Callable[[], Awaitable[list[str]]]) -> None:
         """One phase back. Whatever goes wrong in it, the attempt must come to its end."""
@@ -314,13 +346,16 @@ class Attempt:
         if launch is None or launch.container is not None:
             names = (*names, HELD)
         names += peers.OWNED if launch is None or launch.peers is not None else ()
+        if launch is None or self._buckets:
+            left += await asyncio.to_thread(self._node.supply.put_away, claim.directory)
+            names = (*names, MOUNTS)
         directory = str(claim.directory)
         return left + await removal.remove([f"{directory}/{name}" for name in names])
 
-    def _in(self, phase: PhaseName) -> _Progress:
+    def _in(self, phase: PhaseName) -> Progress:
         """Record a phase."""
         self._phase = phase
-        return _Progress(self._claim, self._node, phase, self._slow)
+        return Progress(self._claim, self._node.changed, phase, self._slow)
 
     @property
     def _asked(self) -> bool:
@@ -343,52 +378,9 @@ class Attempt:
 
     def _unless_stopped(self) -> None:
         if self._wish is not None:
-            raise _Stopped
+            raise Stopped
 
     def _carry(self, wish: _Wish) -> None:
         wish.task = asyncio.create_task(
             self._node.processes.stop(self._claim.key, wish.grace, wish.cause)
         )
-
-
-class _Progress:
-    """A phase under way; `detail` is for the timeline, `at` when it ended if not just now. An
-    agent that leaves in its middle does not end it."""
-
-    __slots__ = ("_claim", "_known", "_node", "_phase", "_slow", "at", "detail")
-
-    def __init__(self, claim: Claim, node: Node, phase: PhaseName, slow: bool) -> None:
-        self._claim, self._node, self._phase, self._slow = claim, node, phase, slow
-        self._known = False
-        self.detail = ""
-        self.at: float | None = None
-
-    def __enter__(self) -> _Progress:
-        self._known = self._claim.ended(self._phase)  # an earlier agent came further
-        if not self._known:
-            self._claim.begin(self._phase, at_once=self._slow or self._phase == "run")
-            if self._slow:
-                self._node.changed(self._claim.key, False)
-        return self
-
-    def __exit__(
-        self, _kind: object, error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        if self._known:
-            return
-        if error is None:
-            self._claim.end(self._phase, self.detail, self.at, at_once=self._slow)
-        elif isinstance(error, Exception):
-            self._claim.end(self._phase, self.detail or reason(error))
-
-
-def reason(error: Exception) -> str:
-    """An error in one line for the user."""
-    if isinstance(error, _Stopped):
-        return "stopped"
-    if not isinstance(error, OSError) or error.strerror is None:
-        return str(error) or type(error).__name__
-    place = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{place}the node's disk is full; make room on it and try again"
-    return f"{place}{error.strerror}"

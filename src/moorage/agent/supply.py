@@ -9,6 +9,7 @@ from pathlib import Path
 
 from moorage.agent.containers import requests
 from moorage.data.base import Bind, Handle, Place, SourceError
+from moorage.data.buckets import BucketSource
 from moorage.data.sources import Sources, in_order
 from moorage.protocol.agent import Launch
 from moorage.specs.mounts import Mount
@@ -59,6 +60,15 @@ class Supply:
                 raise result
             handles.append(result)
         return handles
+
+    @property
+    def buckets(self) -> BucketSource:
+        """What provides buckets."""
+        return self._sources.buckets
+
+    def put_away(self, directory: Path) -> list[str]:
+        """See `Sources.put_away`. Blocks."""
+        return self._sources.put_away(directory)
 
     def release(self, mounts: Sequence[Mount], place: Place) -> list[str]:
         """Undo `prepare`, in whatever state it is; what could not be undone. Blocks."""

@@ -69,6 +69,12 @@ def not_spawned(error: SpawnError) -> Outcome:
     return Outcome("phase-failed", phase=phase, message=str(error))
 
 
+def not_flushed(before: Outcome, wrong: Outcome) -> Outcome:
+    """What it wrote could not be saved; how its process ended is told too."""
+    ended = f"{wrong.message}; before that, {before.message}" if before.message else wrong.message
+    return Outcome("not-flushed", before.exit_code, before.signal, "flush", ended)
+
+
 def usage(record: ExitRecord) -> Usage:
     """What the process tree consumed."""
     return Usage(record.cpu_seconds, record.memory_peak)

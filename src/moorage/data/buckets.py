@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from moorage.data.base import Handle, Place, SourceError
 from moorage.specs.mounts import Bucket, BucketMode, Mount
 from moorage.specs.stores.record import Access
@@ -93,12 +95,47 @@ class Attended(Protocol):
         thread. Once more by an agent that was started anew."""
 
 
-class BucketSource:
-    """The `Source` of buckets."""
+@runtime_checkable
+class Resumable(Protocol):
+    """A mode that keeps what it could not upload: `release` moves it to `kept_place` and calls
+    `note_kept` there."""
 
-    def __init__(self, modes: Mapping[BucketMode, Mode], access: AccessOf) -> None:
+    def resume(
+        self,
+        bucket: Bucket,
+        directory: Path,
+        access: Access,
+        tell: Callable[[Moved], None],
+        patience: float,
+    ) -> None:
+        """Upload what `directory` keeps, and remove it. NotFlushed, SourceError: it stays."""
+
+
+NOTE = "bucket"
+"""In a directory of what was kept: the mount that it belongs to."""
+
+
+def kept_place(unflushed: Path, key: str, number: int | str) -> Path:
+    """Where an attempt's mount keeps what it could not upload; its parent exists then."""
+    place = unflushed / key / str(number)
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
+def note_kept(directory: Path, bucket: Bucket) -> None:
+    """Write down whose it is, for `BucketSource.resume`."""
+    (directory / NOTE).write_bytes(msgspec.json.encode(bucket))
+
+
+class BucketSource:
+    """The `Source` of buckets. `unflushed` is where modes keep what they could not upload."""
+
+    def __init__(
+        self, modes: Mapping[BucketMode, Mode], access: AccessOf, unflushed: Path
+    ) -> None:
         self._modes = modes
         self._access = access
+        self._unflushed = unflushed
 
     def problems(self, mount: Mount) -> tuple[list[str], list[str]]:
         """See `data.base.Source`."""
@@ -136,6 +173,25 @@ class BucketSource:
         """See `data.base.Source`."""
         use = self._use(mount, place, number)
         self._mode(use.bucket).release(use)
+
+    def resume(self, key: str, tell: Callable[[Moved], None], patience: float) -> None:
+        """Upload what an attempt left. FileNotFoundError: nothing; NotFlushed, SourceError."""
+        top = self._unflushed / key
+        missing: list[str] = []
+        why = ""
+        for directory in sorted(top.iterdir()):
+            bucket = msgspec.json.decode((directory / NOTE).read_bytes(), type=Bucket)
+            mode = self._mode(bucket)
+            if not isinstance(mode, Resumable):
+                raise SourceError(f"{bucket.target}: mode {bucket.mode} cannot go on here")
+            try:
+                mode.resume(bucket, directory, self._access(bucket.store, key), tell, patience)
+            except NotFlushed as error:
+                why = f"{bucket.target}: {error}"
+                missing += [f"{bucket.target}/{name}" for name in error.files]
+        if why:
+            raise NotFlushed(why, missing)
+        top.rmdir()
 
     def _use(self, mount: Mount, place: Place, number: int) -> Use:
         assert isinstance(mount, Bucket)

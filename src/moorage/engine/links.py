@@ -23,12 +23,13 @@ from moorage.protocol.agent import (
     bundle,
     encode,
 )
+from moorage.protocol.flush import Flushed
 
 _FRAME = 262_144
 """Bytes after which a frame takes no further message."""
 _MESSAGES = 1000
 
-Reply = LogData | ProbeResult | Swept
+Reply = LogData | ProbeResult | Swept | Flushed
 T = TypeVar("T")
 
 

@@ -24,14 +24,14 @@ from moorage.protocol.api import ErrorBody, FetchRequest
 _PATH = "/v1/blobs/fetch"
 _PIECE = 1024 * 1024
 _TIMEOUT = 60.0  # seconds without a single byte
-_PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
+PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between the first rounds among the servers; the last one is repeated."""
 PATIENCE = 900.0
 """Seconds without a byte after which a job's files count as out of reach: a server that is
 restarted, or upgraded, must not fail the jobs whose data is on its way."""
 
 
-class _Broken(Exception):
+class Broken(Exception):
     """This server will not do; another may."""
 
 
@@ -60,24 +60,24 @@ class Download:
                             given += len(piece)
                             yield piece
                         return
-                    except (_Broken, OSError, http.client.HTTPException) as error:
+                    except (Broken, OSError, http.client.HTTPException) as error:
                         reason = str(error) or type(error).__name__
                     if given > before:
                         rounds, since = 0, time.monotonic()
                 if stopped.is_set() or time.monotonic() - since >= self._patience:
                     raise SourceError(f"files cannot be fetched from {url}: {reason}")
-                stopped.wait(_PAUSES[min(rounds, len(_PAUSES) - 1)])
+                stopped.wait(PAUSES[min(rounds, len(PAUSES) - 1)])
                 rounds += 1
 
     def _pieces(self, url: str, body: bytes, skip: int) -> Iterator[bytes]:
-        """What one server gives, after the first `skip` bytes. _Broken, OSError, HTTPException
+        """What one server gives, after the first `skip` bytes. Broken, OSError, HTTPException
         where another one may do better."""
         parts = urlsplit(url)
-        connection = _connect(parts, self._addresses.trust(url))
+        connection = connect(parts, self._addresses.trust(url))
         try:
             connection.connect()
-            _recognize(connection, parts, self._addresses.owner)
-            with breaking(lambda: _shut(connection)):
+            recognize(connection, parts, self._addresses.owner)
+            with breaking(lambda: shut(connection)):
                 response = self._ask(connection, parts.path, body)
                 while piece := response.read1(_PIECE):
                     fresh = piece[skip:]
@@ -85,7 +85,7 @@ class Download:
                     if fresh:
                         yield fresh
                 if response.length:  # announced, but cut off: read1 does not call it an error
-                    raise _Broken("the connection broke")
+                    raise Broken("the connection broke")
         finally:
             connection.close()
 
@@ -100,36 +100,36 @@ class Download:
         response = connection.getresponse()
         if response.status == 200:
             return response
-        message = _message(response.read(65536))
+        message = message_of(response.read(65536))
         if response.status == 503:
-            raise _Broken(f"it says: {message}")
+            raise Broken(f"it says: {message}")
         raise SourceError(
             f"the server refuses the job's files (status {response.status}): {message}"
         )
 
 
-def _connect(parts: SplitResult, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
+def connect(parts: SplitResult, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     if tls is not None:
         return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=tls)
     return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
 
 
-def _recognize(
+def recognize(
     connection: http.client.HTTPConnection, parts: SplitResult, owner: int | None
 ) -> None:
-    """_Broken where the port of a server on this machine is another user's by now."""
+    """Broken where the port of a server on this machine is another user's by now."""
     if parts.hostname in LOOPBACK and (reason := stranger(connection.sock, owner)) is not None:
-        raise _Broken(f"{reason}, and is not told the token")
+        raise Broken(f"{reason}, and is not told the token")
 
 
-def _shut(connection: http.client.HTTPConnection) -> None:
+def shut(connection: http.client.HTTPConnection) -> None:
     """Wake whoever reads from it."""
     with suppress(OSError, AttributeError):
         connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-def _message(body: bytes) -> str:
+def message_of(body: bytes) -> str:
     """What an error's body says to people."""
     try:
         return msgspec.json.decode(body, type=ErrorBody).message

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from moorage.data import scratch
 from moorage.data.base import Bind, Handle, SourceError
-from moorage.data.buckets import Moved, NotFlushed, Use
+from moorage.data.buckets import Moved, Use, kept_place, note_kept
 from moorage.data.rclone import options, program
 from moorage.data.rclone.flushing import Flush
 from moorage.data.rclone.mount import How, RcloneMount
@@ -19,7 +19,6 @@ from moorage.data.rclone.watching import Tell, Watch
 from moorage.specs.mounts import Bucket
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access
-from moorage.units import format_progress
 
 _PATIENCE = 60.0  # seconds for a store to say what a path is
 
@@ -60,7 +59,7 @@ class Mounted:
         if _is_object(bucket, variables):
             path, _, name = path.rpartition("/")
         words = options.arguments(bucket, options.remote(bucket, path), mount.mountpoint, name)
-        mount.set_up(How(words, variables, bucket.mode == "cached"))
+        mount.set_up(How(words, variables, bucket))
         return name
 
     def attend(self, use: Use, tell: Tell) -> None:
@@ -100,31 +99,36 @@ class Mounted:
         mount = RcloneMount(directory)
         mount.end()
         if mount.dirty(1):
-            self._keep(mount, self._unflushed / key / directory.name)
+            self._keep(mount, kept_place(self._unflushed, key, directory.name))
 
     def _keep(self, mount: RcloneMount, place: Path) -> None:
-        how = mount.how()
-        if how is not None:  # without its secrets
-            mount.set_up(How(how.words, {}, how.cached))
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (how := mount.how()) is not None:
+            mount.set_up(How(how.words, {}, how.bucket))  # without its secrets
+            note_kept(mount.directory, how.bucket)
         mount.directory.rename(place)
 
-
-def resume(directory: Path, variables: dict[str, str], patience: float,
-           tell: Callable[[Moved], None]) -> None:  # fmt: skip
-    """Upload what a directory below `unflushed` keeps, and remove it. NotFlushed, SourceError."""
-    mount = RcloneMount(directory)
-    how = mount.how()
-    if how is None:
-        raise SourceError(f"{directory} does not say what is to be uploaded where")
-    mount.set_up(How(how.words, variables, how.cached))
-    try:
-        mount.start()
-        Flush(mount, how.cached).wait(tell, patience)
-    finally:
-        mount.end()
-        mount.set_up(How(how.words, {}, how.cached))
-    shutil.rmtree(directory)
+    def resume(
+        self,
+        bucket: Bucket,
+        directory: Path,
+        access: Access,
+        tell: Callable[[Moved], None],
+        patience: float,
+    ) -> None:
+        """See `buckets.Resumable`."""
+        mount = RcloneMount(directory)
+        how = mount.how()
+        if how is None:
+            raise SourceError(f"{directory} does not say what is to be uploaded where")
+        variables = options.variables(bucket, _options(access))
+        mount.set_up(How(how.words, variables, bucket))
+        try:
+            mount.start()
+            Flush(mount, cached=True).wait(tell, patience)
+        finally:
+            mount.end()
+            mount.set_up(How(how.words, {}, bucket))
+        scratch.remove(directory)
 
 
 def _silent(_text: str) -> None:
@@ -167,11 +171,3 @@ def _is_object(bucket: Bucket, variables: dict[str, str]) -> bool:
     if "directory not found" in why:
         raise SourceError(f"there is no bucket {bucket.bucket}; create it, or correct the name")
     raise SourceError(f"bucket {bucket.bucket} cannot be used: {why}")
-
-
-def progress(moved: Moved) -> str:
-    """`flushing 3.1 of 9.4 GB`."""
-    return f"flushing {format_progress(moved.done, moved.total)}"
-
-
-__all__ = ["Mounted", "NotFlushed", "progress", "resume"]

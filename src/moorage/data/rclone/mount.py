@@ -29,6 +29,7 @@ from msgspec import Struct
 from moorage.data.base import SourceError
 from moorage.data.rclone import fuse, options, program
 from moorage.data.rclone.rc import Control, Unreachable
+from moorage.specs.mounts import Bucket
 
 READY_WITHIN = 60.0
 """Seconds from start to mount: a good part of a second even on a busy machine."""
@@ -44,7 +45,12 @@ class How(Struct, frozen=True):
 
     words: list[str]
     variables: dict[str, str]
-    cached: bool = False
+    bucket: Bucket
+
+    @property
+    def cached(self) -> bool:
+        """Whether anything is kept on the node."""
+        return self.bucket.mode == "cached"
 
 
 class RcloneMount:
