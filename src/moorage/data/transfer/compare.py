@@ -126,7 +126,7 @@ def _same(plan: Plan, new: Entry, old: Entry) -> bool:
         return _same_objects(new, old, plan.options.checksum)
     if isinstance(plan.target, Local):
         path, obj, file = plan.target.at(old.name), new, old
-        timely = file.identity is not None and file.identity[1] // 10**9 == int(obj.modified)
+        timely = file.identity is not None and _at_once(file.identity[1], obj.modified)
         doubtful = False
     else:
         path, obj, file = plan.source.at(new.name), old, new
@@ -137,6 +137,11 @@ def _same(plan: Plan, new: Entry, old: Entry) -> bool:
     if doubtful and file.size <= _CHEAP:
         return _same_file(path, obj)
     return timely
+
+
+def _at_once(nanoseconds: int, seconds: float) -> bool:
+    """Has the file the time that a download gave it?"""
+    return abs(nanoseconds - seconds * 1e9) < 1e6
 
 
 def _same_file(path: str, obj: Entry) -> bool:
