@@ -22,6 +22,7 @@ async def chores(services: Services, site: Site, reach: Reach) -> AsyncIterator[
     tasks = [
         asyncio.ensure_future(Growth(services).run()),
         asyncio.ensure_future(tend_hosts(services.engine, site, reach, services.peers)),
+        asyncio.ensure_future(services.object_store.serve()),
     ]
     for task in tasks:
         task.add_done_callback(report_crash)

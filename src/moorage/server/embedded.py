@@ -10,6 +10,7 @@ from moorage.server.admission import Admission, admitting, one_authority
 from moorage.server.app import build
 from moorage.server.chores import chores
 from moorage.server.door import Door
+from moorage.server.objectstore import beside
 from moorage.server.services import Services
 from moorage.server.site import Reach, Site
 from moorage.store.blobs import Blobs
@@ -43,6 +44,7 @@ class Embedded:
             ),
             settings=site.settings,
             admission=Admission(self._store),
+            object_store=beside(site.directory, self._engine),
             user=site.user,
             version=site.version,
             started_at=site.started_at,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from moorage.engine.loop import Engine
 from moorage.protocol.api import Role
 from moorage.server.admission import Admission
+from moorage.server.objectstore import ObjectStore
 from moorage.server.peers import Peers
 from moorage.server.settings import Settings
 from moorage.store.blobs import Blobs
@@ -20,6 +21,8 @@ class Services:
     blobs: Blobs
     settings: Settings
     admission: Admission
+    object_store: ObjectStore
+    """The embedded one."""
     user: str
     """The account that the server runs as."""
     version: str

@@ -17,6 +17,7 @@ from moorage.server.app import build
 from moorage.server.chores import chores
 from moorage.server.door import Door
 from moorage.server.forward import Forwarder
+from moorage.server.objectstore import SHARED, beside
 from moorage.server.peers import Peers
 from moorage.server.services import Services
 from moorage.server.site import Reach, Site
@@ -231,6 +232,7 @@ class Term:
             blobs=self._blobs,
             settings=self._site.settings,
             admission=self._admission,
+            object_store=beside(self._site.directory, engine, SHARED),
             user=self._site.user,
             version=self._site.version,
             started_at=self._site.started_at,
