@@ -1,0 +1,1 @@
+"""SkyPilot's task files."""
