@@ -46,7 +46,7 @@ def test_a_file_with_commands_is_none() -> None:
 
 def test_setup_runs_first_in_a_shell_of_its_own() -> None:
     task = spec("setup: |\n  cd /tmp\n  pip list\nrun: |\n  pwd\n")
-    assert task.commands == ["(\ncd /tmp\npip list\n\n)", "pwd\n"]
+    assert task.commands == ["( # setup\ncd /tmp\npip list\n)", "pwd\n"]
 
 
 def test_what_looks_like_our_references_is_text() -> None:

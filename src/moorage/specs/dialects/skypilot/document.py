@@ -88,7 +88,7 @@ def _script(value: Value) -> str:
 
 def _setup(value: Value) -> str:
     # In a shell of its own, as there: its `cd` and `exit` end with it.
-    return f"(\n{value.text(later=True)}\n)"
+    return f"( # setup\n{value.text(later=True).rstrip()}\n)"
 
 
 def _workdir(value: Value) -> list[Written]:
