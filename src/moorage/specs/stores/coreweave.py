@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from moorage.specs.stores import s3api
 from moorage.specs.stores.addresses import joined, plain
-from moorage.specs.stores.record import Access, Engine, StoreKind
+from moorage.specs.stores.record import Access, Engine, Profile, StoreKind
 
 _ENDPOINT = "https://cwobject.com"
 """From outside; inside CoreWeave a store with their own endpoint is quicker."""
@@ -35,4 +35,5 @@ KIND = StoreKind(
     rclone=_rclone,
     obstore=_obstore,
     aliases=("cw",),
+    profile=Profile("cw", "~/.coreweave/cw.credentials", "~/.coreweave/cw.config"),
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from moorage.specs.stores import s3api
 from moorage.specs.stores.addresses import BadAddress, joined, rest_of, split
-from moorage.specs.stores.record import Access, Address, Engine, StoreKind
+from moorage.specs.stores.record import Access, Address, Engine, Profile, StoreKind
 
 REGIONS = (
     *("us-south", "us-east", "eu-de", "eu-gb", "eu-es", "ca-tor", "ca-mon"),
@@ -71,4 +71,5 @@ KIND = StoreKind(
     rclone=_rclone,
     obstore=_obstore,
     aliases=("cos",),
+    profile=Profile("ibm", "~/.ibm/credentials.yaml", ""),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from moorage.specs.stores import s3api
 from moorage.specs.stores.addresses import joined, plain
-from moorage.specs.stores.record import Access, Engine, StoreKind
+from moorage.specs.stores.record import Access, Engine, Profile, StoreKind
 
 _USUAL = "eu-north1"
 
@@ -33,4 +33,5 @@ KIND = StoreKind(
     check_name=s3api.check_name,
     rclone=_rclone,
     obstore=_obstore,
+    profile=Profile("nebius"),
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from moorage.specs.stores import s3api
 from moorage.specs.stores.addresses import joined, plain, scheme_of
-from moorage.specs.stores.record import Access, Address, Engine, StoreKind
+from moorage.specs.stores.record import Access, Address, Engine, Profile, StoreKind
 
 
 def check_name(name: str) -> str:
@@ -57,4 +57,5 @@ KIND = StoreKind(
     rclone=_rclone,
     obstore=_obstore,
     aliases=("oracle",),
+    profile=Profile("oci"),
 )

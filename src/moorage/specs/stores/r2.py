@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from moorage.specs.stores import s3api
 from moorage.specs.stores.addresses import joined, plain
-from moorage.specs.stores.record import Access, Engine, StoreKind
+from moorage.specs.stores.record import Access, Engine, Profile, StoreKind
 
 
 def _endpoint(access: Access) -> str:
@@ -34,4 +34,5 @@ KIND = StoreKind(
     rclone=_rclone,
     obstore=_obstore,
     aliases=("cloudflare",),
+    profile=Profile("r2", "~/.cloudflare/r2.credentials", "", account="~/.cloudflare/accountid"),
 )

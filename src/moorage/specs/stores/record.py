@@ -46,6 +46,18 @@ class Access(Struct, frozen=True, omit_defaults=True):
         return f"Access({self.kind}, {self.endpoint or 'usual endpoint'}, secrets hidden)"
 
 
+class Profile(Struct, frozen=True):
+    """Where an account of a machine keeps its keys for a kind that speaks Amazon's API; paths may
+    begin with `~`. As SkyPilot documents them, so that nothing has to be set up twice."""
+
+    name: str
+    """Of the section."""
+    credentials: str = "~/.aws/credentials"
+    config: str = "~/.aws/config"
+    account: str = ""
+    """A file that has nothing but the account's number."""
+
+
 class StoreKind(Struct, frozen=True):
     """One kind. Adding a store is adding one of these, in a module of its own."""
 
@@ -68,5 +80,7 @@ class StoreKind(Struct, frozen=True):
     """Other words for it in `store:`."""
     variables: tuple[str, ...] = ()
     """Environment variables that its own chain reads, for messages."""
+    profile: Profile | None = None
+    """Where keys are that nobody declared; None: where the cloud's own tools look."""
     read_only: bool = False
     mountable: bool = True

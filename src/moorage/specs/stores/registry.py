@@ -98,10 +98,10 @@ def locate(text: str) -> tuple[str, Address]:
     found = of_uri(text)
     if found is not None:
         return found.name, found.read(text)
-    name = scheme_of(text)
+    name, address = scheme_of(text), plain(text)
     if not is_store_name(name):
         raise BadAddress("this is not the address of a store", "write it as in s3://bucket/path")
-    return name, plain(text)
+    return name, address
 
 
 _OTHERS = ("http", "https", "ftp", "ftps", "sftp", "ssh", "git", "hdfs", "volume")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from moorage.specs.stores import s3api
 from moorage.specs.stores.addresses import joined, plain
-from moorage.specs.stores.record import Access, Engine, StoreKind
+from moorage.specs.stores.record import Access, Engine, Profile, StoreKind
 
 
 def _rclone(access: Access) -> Mapping[str, str]:
@@ -28,4 +28,5 @@ KIND = StoreKind(
     rclone=_rclone,
     obstore=_obstore,
     aliases=("vast",),
+    profile=Profile("vastdata", "~/.vastdata/vastdata.credentials", "~/.vastdata/vastdata.config"),
 )
