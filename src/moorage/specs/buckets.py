@@ -46,8 +46,10 @@ def writes(bucket: Bucket) -> bool:
 
 def faults(bucket: Bucket) -> Iterator[Fault]:
     """Everything that is wrong with it."""
-    yield from _store(bucket)
-    yield from _name(bucket)
+    found = list(_store(bucket))
+    yield from found
+    if not any(fault.key == "store" for fault in found):
+        yield from _name(bucket)
     yield from _place(bucket)
     yield from _mode(bucket)
     yield from _options(bucket)

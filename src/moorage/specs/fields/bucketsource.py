@@ -13,7 +13,7 @@ from moorage.specs.checks import check_target
 from moorage.specs.mounts import Bucket
 from moorage.specs.nodes import List, Place, Text
 from moorage.specs.stores.addresses import BadAddress, has_secret, scheme_of
-from moorage.specs.stores.registry import KINDS, kind, meant
+from moorage.specs.stores.registry import KINDS, kind, meant, of_uri
 from moorage.specs.values import Rejected, Value, cut
 from moorage.units import BadValue
 
@@ -77,7 +77,7 @@ def reject_address(value: Value, text: str) -> NoReturn:
             word = found.schemes[0]
             near = f"there is no store '{scheme}'; did you mean '{word}'?"
             value.reject(near, f"write {word}://")
-        if scheme in _ELSEWHERE:
+        if scheme in _ELSEWHERE and of_uri(text) is None:
             fix = "fetch it with a command, or put it into a bucket"
             value.reject(f"what is at {scheme}:// is not in a store", fix)
     try:

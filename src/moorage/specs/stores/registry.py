@@ -18,7 +18,7 @@ from moorage.specs.stores import (
     s3,
     vastdata,
 )
-from moorage.specs.stores.addresses import BadAddress, plain, scheme_of
+from moorage.specs.stores.addresses import BadAddress, plain, rest_of, scheme_of
 from moorage.specs.stores.record import Address, StoreKind
 
 KINDS: tuple[StoreKind, ...] = (
@@ -98,10 +98,11 @@ def locate(text: str) -> tuple[str, Address]:
     found = of_uri(text)
     if found is not None:
         return found.name, found.read(text)
-    name, address = scheme_of(text), plain(text)
+    rest_of(text)  # what is secret in it is said first
+    name = scheme_of(text)
     if not is_store_name(name):
         raise BadAddress("this is not the address of a store", "write it as in s3://bucket/path")
-    return name, address
+    return name, plain(text)
 
 
 _OTHERS = ("http", "https", "ftp", "ftps", "sftp", "ssh", "git", "hdfs", "volume")
