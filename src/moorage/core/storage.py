@@ -62,8 +62,8 @@ class LiveStorage:
     objects: int | None = None
     bytes: int | None = None
     looked_at: float | None = None
-    held: int = field(default=0, compare=False)
-    """Submits under way that rely on it."""
+    held_until: float = field(default=0.0, compare=False)
+    """A submit is under way that relies on it, and ends before this time."""
 
     @property
     def place(self) -> Place:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from moorage.server.retention import Growth
 from moorage.server.services import Services
 from moorage.server.site import Reach, Site
+from moorage.server.storage.tending import Tender
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ async def chores(services: Services, site: Site, reach: Reach) -> AsyncIterator[
         asyncio.ensure_future(Growth(services).run()),
         asyncio.ensure_future(tend_hosts(services.engine, site, reach, services.peers)),
         asyncio.ensure_future(services.object_store.serve()),
+        asyncio.ensure_future(Tender(services.storages).run()),
     ]
     for task in tasks:
         task.add_done_callback(report_crash)

@@ -13,6 +13,7 @@ from moorage.server.door import Door
 from moorage.server.objectstore import beside
 from moorage.server.services import Services
 from moorage.server.site import Reach, Site
+from moorage.server.storage.setup import equip
 from moorage.store.blobs import Blobs
 from moorage.store.sqlite import open_sqlite
 from moorage.store.writer import Writer
@@ -34,6 +35,8 @@ class Embedded:
         except BaseException:
             self.close()
             raise
+        object_store = beside(site.directory, self._engine)
+        storage = equip(self._engine, object_store, site.settings, site.directory)
         self._services = Services(
             engine=self._engine,
             blobs=Blobs(
@@ -44,7 +47,9 @@ class Embedded:
             ),
             settings=site.settings,
             admission=Admission(self._store),
-            object_store=beside(site.directory, self._engine),
+            object_store=object_store,
+            storages=storage.storages,
+            mounts=storage.mounts,
             user=site.user,
             version=site.version,
             started_at=site.started_at,

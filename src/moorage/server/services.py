@@ -10,6 +10,8 @@ from moorage.server.admission import Admission
 from moorage.server.objectstore import ObjectStore
 from moorage.server.peers import Peers
 from moorage.server.settings import Settings
+from moorage.server.storage.mounts import Mounts
+from moorage.server.storage.storages import Storages
 from moorage.store.blobs import Blobs
 
 
@@ -23,6 +25,10 @@ class Services:
     admission: Admission
     object_store: ObjectStore
     """The embedded one."""
+    storages: Storages
+    """Buckets with a name, and the stores that they are in."""
+    mounts: Mounts
+    """What runs ask of buckets."""
     user: str
     """The account that the server runs as."""
     version: str

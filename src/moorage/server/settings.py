@@ -53,6 +53,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """`sqlite`, or the URL of a PostgreSQL database; empty: what was used the last time."""
     leader_lease: Annotated[float, Meta(ge=0.5)] = LEASE
     """Seconds without a sign of life after which another server takes the leader's place."""
+    default_store: str = ""
+    """Where `name:` without `store:` goes: a declared store or a kind; empty: the only declared
+    store, else moorage's own."""
+    secrets_key_file: str = ""
+    """File with the key of the stores' secrets; empty: `server/secrets.key`. Servers that share a
+    database share it. MOORAGE_SECRETS_KEY_FILE comes before it."""
     node_lease: Annotated[float, Meta(ge=1)] = 30.0
     """Seconds without a sign of life after which a node is lost: `on_node_loss` says what becomes
     of its jobs."""
@@ -150,6 +156,8 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "listen": _listed,
         "tls": _mapped,
         "database": _as_is,
+        "default_store": _as_is,
+        "secrets_key_file": _as_is,
         "leader_lease": _duration,
         "node_lease": _duration,
     }
@@ -232,7 +240,7 @@ def _parsed(path: Path) -> dict[str, object]:
 def _reason(key: str, value: object) -> str:
     """Why a value is refused. That of `database` is not shown: it may hold a password."""
     expected = EXPECTED[READERS[key]]
-    if key == "database":
+    if READERS[key] is _as_is:
         return f"not {expected}"
     if value is None or isinstance(value, bool | list | dict):
         return f"{json.dumps(value)} is not {expected}"

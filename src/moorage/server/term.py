@@ -22,6 +22,7 @@ from moorage.server.peers import Peers
 from moorage.server.services import Services
 from moorage.server.site import Reach, Site
 from moorage.server.standby import standby
+from moorage.server.storage.setup import equip
 from moorage.store.base import StoreBroken
 from moorage.store.blobs import Blobs
 from moorage.store.databasepacks import DatabasePacks
@@ -227,12 +228,16 @@ class Term:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _services(self, engine: Engine, role: Role) -> Services:
+        object_store = beside(self._site.directory, engine, SHARED)
+        storage = equip(engine, object_store, self._site.settings, self._site.directory)
         return Services(
             engine=engine,
             blobs=self._blobs,
             settings=self._site.settings,
             admission=self._admission,
-            object_store=beside(self._site.directory, engine, SHARED),
+            object_store=object_store,
+            storages=storage.storages,
+            mounts=storage.mounts,
             user=self._site.user,
             version=self._site.version,
             started_at=self._site.started_at,

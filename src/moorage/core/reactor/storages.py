@@ -90,14 +90,15 @@ def on_storage_seen(
     return effects
 
 
-def on_delete_storage(cluster: Cluster, storage: LiveStorage) -> list[Effect]:
+def on_delete_storage(cluster: Cluster, storage: LiveStorage, now: float) -> list[Effect]:
     """It shall go. Conflict while a live run, or a submit, uses it."""
     users = cluster.bucket_users.get(storage.place, set())
     if users:
         fix = "wait for it, or stop it first"
         raise Conflict(Problem(f"{_runs(cluster, users)} uses storage {storage.name}", fix))
-    if storage.held:
-        raise Conflict(Problem(f"a run that uses storage {storage.name} is being submitted"))
+    if storage.held_until > now:
+        told = f"a run that uses storage {storage.name} is being submitted"
+        raise Conflict(Problem(told, "try again in a minute"))
     if storage.state == "deleting":
         return [Tidy(again=True)]
     storage.state, storage.message = "deleting", ""
@@ -141,7 +142,8 @@ def is_doomed(cluster: Cluster, storage: LiveStorage, now: float) -> bool:
     """Shall the bucket be deleted now?"""
     if storage.state == "deleting":
         return True
-    idle = not (storage.held or storage.unflushed or storage.place in cluster.bucket_users)
+    held = storage.held_until > now or storage.unflushed
+    idle = not held and storage.place not in cluster.bucket_users
     used = storage.made_by is not None or now - storage.last_used > UNUSED_FOR
     return idle and used and storage.made and not storage.persistent
 
@@ -150,7 +152,7 @@ def in_use(cluster: Cluster, run: Run, now: float) -> list[Effect]:
     """A run begins to use its buckets, or has ended."""
     effects: list[Effect] = []
     for storage in _storages_of(cluster, run):
-        storage.last_used = now
+        storage.last_used, storage.held_until = now, 0.0
         if storage.made_by is None:
             storage.made_by = run.id
         effects.append(storagerows.upsert_storage(storage))
