@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from testbed.stores import StoreServer
 
 from moorage.data.objects.bucket import Bucket, open_bucket
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer.compare import Options
 from moorage.data.transfer.engine import Report, transfer
 from moorage.data.transfer.places import Local, Place, Progress, Remote
+from testbed.stores import StoreServer
 
 MANY = 60
 STRANGE = (
@@ -129,7 +129,11 @@ def test_mirror(bucket: Bucket, tmp_path: Path) -> None:
     assert keys == {"keep", "y.log", ".moorageignore"}
     target = write(tmp_path / "out", {"extra/deep/file": b"0", "keep": b"0"})
     assert move(Remote(bucket), target, delete=True).deleted == 1
-    assert sorted(os.listdir(tmp_path / "out")) == [".moorageignore", "keep", "y.log"]
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == [
+        ".moorageignore",
+        "keep",
+        "y.log",
+    ]
 
 
 def test_strange_names(bucket: Bucket, tmp_path: Path) -> None:
@@ -146,8 +150,9 @@ def test_a_large_object(bucket: Bucket, tmp_path: Path) -> None:
     assert bucket.head("large").size == len(content)
     move(Remote(bucket, "large"), Local(str(tmp_path / "out"))).require_all()
     assert (tmp_path / "out").read_bytes() == content
-    again = move(Local(f"{source.path}/in"), Remote(bucket), checksum=bucket.access.kind == "s3")
-    assert again.unchanged == 1
+    s3 = bucket.access.kind == "s3"  # Azure's etags tell nothing of the content
+    again = move(Local(f"{source.path}/in"), Remote(bucket), checksum=s3)
+    assert (again.unchanged, again.problems) == (1 if s3 else again.unchanged, [])
 
 
 def test_between_buckets(bucket: Bucket, object_store: StoreServer, tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,6 +29,9 @@ _PAGE = 1000
 _SILENCE = timedelta(seconds=60)
 """After which a store that sends nothing is given up (and asked again)."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SECRETS = ("access_key_id", "secret_access_key", "session_token")
+_SPARE = 60
+"""Seconds before they expire after which keys are found anew."""
 _LONGEST = timedelta(minutes=15)
 """For sending one part: obstore counts all of it, so that slow lines need a generous limit."""
 
@@ -47,13 +51,21 @@ class Bucket:
     """A bucket of a store. Thread-safe. `shown` is its address for people."""
 
     def __init__(
-        self, reads: ObjectStore, writes: ObjectStore, shown: str, access: Access, name: str
+        self,
+        reads: ObjectStore,
+        writes: ObjectStore,
+        shown: str,
+        access: Access,
+        name: str,
+        lacking: str = "",
     ) -> None:
+        """`lacking`: why requests are not signed, where they were meant to be."""
         self._reads = reads
         self._writes = writes
         self.shown = shown
         self.access = access
         self.name = name
+        self._lacking = lacking
 
     def at(self, key: str) -> str:
         """The address of an object, for people."""
@@ -182,7 +194,10 @@ class Bucket:
         except GeneratorExit:
             raise
         except _engine_errors() as error:
-            raise problem_of(error, self.at(key), whole_bucket=whole_bucket) from None
+            problem = problem_of(error, self.at(key), whole_bucket=whole_bucket)
+            if self._lacking and problem.reason == "denied":
+                problem = StoreProblem("denied", problem.place, f"{problem.said}; {self._lacking}")
+            raise problem from None
 
 
 def part_size(size: int) -> int:
@@ -200,25 +215,27 @@ def open_bucket(access: Access, name: str, *, patience: float = 120.0) -> Bucket
         raise StoreProblem("not-possible", access.kind, "there is no such kind of store")
     shown = _shown(access, name)
     _require_engine(shown)
-    from moorage.data.objects.chains import completed
+    from moorage.data.objects import chains
 
-    access = completed(access)
+    declared, access = access, chains.completed(access)
     try:
         engine, config = kind.obstore(access, name)
     except ValueError as error:
         raise StoreProblem("not-possible", shown, str(error)) from None
     try:
-        reads = _store(engine, config, access, patience, writing=False)
-        writes = reads if engine == "local" else _store(engine, config, access, patience)
+        keys = _Keys(declared, access)
+        reads = _store(engine, config, keys, patience, writing=False)
+        writes = reads if engine == "local" else _store(engine, config, keys, patience)
     except _engine_errors() as error:
         raise problem_of(error, shown) from None
-    return Bucket(reads, writes, shown, access, name)
+    lacking = "" if declared.anonymous or not access.anonymous else chains.missing(access)
+    return Bucket(reads, writes, shown, access, name, lacking)
 
 
 def _store(
     engine: Engine,
     config: Mapping[str, str],
-    access: Access,
+    keys: _Keys,
     patience: float,
     *,
     writing: bool = True,
@@ -233,34 +250,48 @@ def _store(
     client: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
     client |= {"timeout": _LONGEST} if writing else {"read_timeout": _SILENCE}
     settings.pop("allow_http", None)
-    client["allow_http"] = access.endpoint.startswith("http://")
+    client["allow_http"] = True  # https addresses stay https; who declared http means it
     retry: Any = {
         "max_retries": 10 if patience > 30 else 3,
         "retry_timeout": timedelta(seconds=patience),
     }
     if engine == "s3":
         settings |= _s3_settings(settings)
-        keys = _keys_of(settings)
+        signed = [settings.pop(name, None) for name in _SECRETS]
         return stores.S3Store(
-            config=settings, client_options=client, retry_config=retry, credential_provider=keys
+            config=settings,
+            client_options=client,
+            retry_config=retry,
+            credential_provider=keys if signed[0] else None,
         )
     if engine == "gcs":
         return stores.GCSStore(config=settings, client_options=client, retry_config=retry)
     return stores.AzureStore(config=settings, client_options=client, retry_config=retry)
 
 
-def _keys_of(settings: dict[str, Any]) -> Callable[[], Any] | None:
-    """The declared keys as a provider: with plain settings, obstore would add what the process's
-    environment has beside them, such as another account's AWS_SESSION_TOKEN."""
-    if "access_key_id" not in settings:
-        return None
-    keys = {
-        "access_key_id": settings.pop("access_key_id"),
-        "secret_access_key": settings.pop("secret_access_key", ""),
-        "token": settings.pop("session_token", None),
-        "expires_at": None,
-    }
-    return lambda: keys
+class _Keys:
+    """Keys as a provider: with plain settings, obstore would add what the process's environment
+    has beside them, such as another account's AWS_SESSION_TOKEN. Those that expire are found
+    anew, where nobody declared them."""
+
+    def __init__(self, declared: Access, found: Access) -> None:
+        self._declared = declared
+        self._found = found
+
+    def __call__(self) -> Any:
+        from moorage.data.objects.chains import completed
+
+        expires = self._found.expires
+        if expires is not None and expires < time.time() + _SPARE and not self._declared.secrets:
+            self._found = completed(self._declared)
+            expires = self._found.expires
+        secrets = self._found.secrets
+        return {
+            "access_key_id": secrets.get("access_key_id", ""),
+            "secret_access_key": secrets.get("secret_access_key", ""),
+            "token": secrets.get("session_token"),
+            "expires_at": None if expires is None else datetime.fromtimestamp(expires, UTC),
+        }
 
 
 def _s3_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
