@@ -51,6 +51,12 @@ class Flushing:
         self._stopper = stopping.Stopper()
         self._moved: dict[int, Moved] = {}
         self._shown = ""
+        self._said: dict[int, str] = {}
+
+    @property
+    def detail(self) -> str:
+        """What is worth saying about it, for the timeline."""
+        return "; ".join(self._said[number] for number in sorted(self._said))
 
     def let_go(self) -> None:
         """Break off the waiting, not the uploads; the next agent waits again."""
@@ -84,7 +90,9 @@ class Flushing:
 
         def work() -> None:
             stopping.current.set(self._stopper)
-            self._source.flush(bucket, self._place, number, tell, patience)
+            said = self._source.flush(bucket, self._place, number, tell, patience)
+            if said:
+                self._said[number] = f"{bucket.target}: {said}"
 
         return in_thread(work, f"flush {self._place.directory.name}/{number}")
 

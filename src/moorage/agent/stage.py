@@ -31,7 +31,7 @@ from moorage.agent.progress import Progress, Stopped, reason
 from moorage.agent.sandbox import mountpoints
 from moorage.agent.supply import Supply, home_of
 from moorage.agent.upkeep import Processes
-from moorage.data import stopping
+from moorage.data import stopping, telling
 from moorage.data.base import Bind, Place, SourceError
 from moorage.data.sources import MOUNTS
 from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
@@ -182,6 +182,12 @@ class Attempt:
         if not launch.mounts and launch.container is None:
             return []
         stopping.current.set(self._stopper)
+        loop = asyncio.get_running_loop()
+
+        def tell(text: str) -> None:
+            loop.call_soon_threadsafe(self._say, text)
+
+        telling.current.set(tell)
         try:
             if launch.container is not None:
                 await self._pull(launch, progress)
@@ -195,15 +201,10 @@ class Attempt:
         return binds
 
     async def _pull(self, launch: Launch, progress: Progress) -> None:
-        containers, loop = self._node.containers, asyncio.get_running_loop()
+        containers, directory = self._node.containers, self._claim.directory
         if containers is None:
             raise SourceError("this node runs no containers")
-
-        def tell(text: str) -> None:
-            loop.call_soon_threadsafe(self._say, text)
-
-        directory = self._claim.directory
-        self._image = await asyncio.to_thread(containers.image, launch, directory, tell)
+        self._image = await asyncio.to_thread(containers.image, launch, directory, telling.tell)
         progress.detail = self._image.detail
 
     def _say(self, text: str) -> None:
@@ -309,6 +310,7 @@ class Attempt:
         claim = self._claim
         self._flushing = Flushing(self._node.supply.buckets, self._place, self._say)
         wrong = await self._flushing.run(self._buckets)
+        progress.detail = self._flushing.detail
         if wrong is not None and claim.outcome is not None:
             progress.detail = wrong.message
             claim.decide(verdict.not_flushed(claim.outcome, wrong))

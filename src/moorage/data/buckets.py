@@ -78,9 +78,10 @@ class Mode(Protocol):
     def prepare(self, use: Use) -> Handle:
         """Make it ready for the job. SourceError."""
 
-    def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> None:
-        """Returns when all is in the bucket. `patience`: seconds without a single byte that
-        moves, after which it gives up. NotFlushed; what was not uploaded stays where it is."""
+    def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> str:
+        """Returns when all is in the bucket, with what is worth saying about it. `patience`:
+        seconds without a single byte that moves, after which it gives up. NotFlushed; what was not
+        uploaded stays where it is."""
 
     def release(self, use: Use) -> None:
         """Undo `prepare`, as far as removing `use.directory` does not. SourceError."""
@@ -164,10 +165,10 @@ class BucketSource:
         number: int,
         tell: Callable[[Moved], None],
         patience: float,
-    ) -> None:
+    ) -> str:
         """See `Mode.flush`."""
         use = self._use(mount, place, number)
-        self._mode(use.bucket).flush(use, tell, patience)
+        return self._mode(use.bucket).flush(use, tell, patience)
 
     def release(self, mount: Mount, place: Place, number: int) -> None:
         """See `data.base.Source`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from moorage.data.base import Source, SourceError
 from moorage.data.blobs import BlobCache, Fetch
 from moorage.data.buckets import AccessOf, BucketSource
+from moorage.data.copies.mode import Copied
 from moorage.data.files import FilesSource
 from moorage.data.rclone.modes import Mounted
 from moorage.data.repos import RepoSource
@@ -38,9 +39,11 @@ class Sources:
     ) -> None:
         cache, unflushed = home / "cache", home / "unflushed"
         blobs = BlobCache(cache / "blobs", fetch, limit=limit)
-        self._mounted = Mounted(unflushed)
+        self._mounted, self._copied = Mounted(unflushed), Copied(home, unflushed)
         self.buckets = BucketSource(
-            {"mount": self._mounted, "cached": self._mounted}, access, unflushed
+            {"mount": self._mounted, "cached": self._mounted, "copy": self._copied},
+            access,
+            unflushed,
         )
         self._attempts = home / "attempts"
         self._by_kind: dict[type[Mount], Source] = {
@@ -61,6 +64,7 @@ class Sources:
         top = directory / MOUNTS
         for mount in sorted(top.iterdir()) if top.is_dir() else ():
             try:
+                self._copied.put_away(mount, directory.name)
                 self._mounted.put_away(mount, directory.name)
             except (SourceError, OSError) as error:
                 failed.append(str(error))
@@ -69,6 +73,7 @@ class Sources:
     def tidy(self, known: Collection[str]) -> None:
         """End what is left of attempts that nobody knows any more; called once, before any begins.
         Blocks."""
+        self._copied.tidy()
         for directory in self._attempts.glob(f"*/{MOUNTS}"):
             if directory.parent.name not in known:
                 for text in self.put_away(directory.parent):

@@ -22,7 +22,7 @@ from moorage.data.base import SourceError
 from moorage.data.copies import listing, tree
 from moorage.data.copies.generations import POOLED, Generation, Generations, Origin, discard
 from moorage.data.copies.listing import Content, Entry, Layout
-from moorage.data.copies.shelf import PART, RANGES, ObjectChanged, Shelf
+from moorage.data.copies.shelf import PART, ObjectChanged, Shelf
 from moorage.data.objects.bucket import Found
 from moorage.data.stopping import breaking
 from moorage.units import format_progress, format_size
@@ -171,11 +171,11 @@ def _missing(layout: Layout, files: dict[Content, str], pool: Path) -> list[tupl
         if entry.content in files:
             continue
         name = _pooled(entry)
-        keep |= {name, f"{name}{PART}", f"{name}{RANGES}"}
+        keep.add(name)
         files[entry.content] = f"{pool}/{name}"
         if name not in here:
             wanted.append((entry.found, pool / name))
-    tree.remove_files(f"{pool}/{name}" for name in here - keep)
+    tree.remove_files(f"{pool}/{name}" for name in here - keep if not name.endswith(PART))
     return wanted
 
 

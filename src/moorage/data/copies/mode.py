@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from moorage.data import telling
+from moorage.data import scratch, telling
 from moorage.data.base import Bind, Handle, SourceError
-from moorage.data.buckets import Moved, NotFlushed, Use
+from moorage.data.buckets import Moved, NotFlushed, Use, kept_place, note_kept
 from moorage.data.copies import changes, listing, overlay
 from moorage.data.copies.changes import Changes
 from moorage.data.copies.fetching import Fetcher
@@ -40,6 +40,7 @@ _RECORD, _JOURNAL, _FLUSHED = "copy.json", "uploaded", "flushed"
 class Record(Struct, frozen=True):
     """`copy.json`: enough to upload changes without the launch."""
 
+    bucket: Bucket
     origin: Origin
     single: bool
     name: str
@@ -107,61 +108,70 @@ class Copied:
         generation, detail = held.generation, f"{bucket.target}: {held.detail}"
         if bucket.read_only:
             return Handle([_bind(use, generation.content, generation)], detail)
-        record = Record(origin, generation.kept.single, use.place.directory.name)
+        record = Record(bucket, origin, generation.kept.single, use.place.directory.name)
         (use.directory / _RECORD).write_bytes(msgspec.json.encode(record))
         view = overlay.make(use.directory, generation, title)
         return Handle([_bind(use, view.root, generation)], detail)
 
     def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> str:
-        """See `buckets.Mode`. What is worth saying about it."""
+        """See `buckets.Mode`."""
         if use.bucket.read_only or not use.bucket.sync_back:
             return ""
-        return self._upload(use.directory, lambda: self._open(use), tell, patience)
+        return self._upload(use.directory, use.access, tell, patience)
 
     def resume(
-        self, directory: Path, use: Use, tell: Callable[[Moved], None], patience: float
-    ) -> str:
-        """Upload what was kept in `directory` of an attempt's mount that is gone. NotFlushed."""
+        self,
+        bucket: Bucket,
+        directory: Path,
+        access: Access,
+        tell: Callable[[Moved], None],
+        patience: float,
+    ) -> None:
+        """See `buckets.Resumable`."""
         try:
-            return self._upload(directory, lambda: self._open(use), tell, patience)
+            self._upload(directory, lambda: access, tell, patience)
         finally:
             overlay.leave(directory)
+        scratch.remove(directory)
 
     def release(self, use: Use) -> None:
         """See `buckets.Mode`."""
-        directory, bucket = use.directory, use.bucket
-        kept = bucket.sync_back and not bucket.read_only and _unfinished(directory)
-        overlay.leave(directory)
-        if kept:
-            place = self._unflushed / use.place.directory.name / directory.name
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.rename(place)
+        self.put_away(use.directory, use.place.directory.name)
 
-    def _open(self, use: Use) -> Shelf:
-        try:
-            return self._shelf(use.access(), use.bucket)[0]
-        except SourceError as error:
-            raise NotFlushed(str(error), []) from None
+    def put_away(self, directory: Path, key: str) -> None:
+        """Unmount it, knowing no more than its directory; what is not in the bucket is kept.
+        SourceError, OSError."""
+        record = _record(directory)
+        kept = record is not None and record.bucket.sync_back and _unfinished(directory)
+        overlay.leave(directory)
+        if record is not None and kept:
+            note_kept(directory, record.bucket)
+            directory.rename(kept_place(self._unflushed, key, directory.name))
 
     def _upload(
         self,
         directory: Path,
-        shelf: Callable[[], Shelf],
+        access: Callable[[], Access],
         tell: Callable[[Moved], None],
         patience: float,
     ) -> str:
-        found = _look(directory)
-        if found is None or (directory / _FLUSHED).exists():
+        """What is worth saying about it."""
+        found = None if (directory / _FLUSHED).exists() else _look(directory)
+        if found is None:
             return ""
         view, record, made = found
-        notes = []
+        words = _said(made)
         if made.files:
             key_of = partial(record.origin.key, single=record.single)
-            uploads = SyncBack(shelf(), view.root, directory / _JOURNAL, record.name, key_of, tell)
+            try:
+                shelf, _ = self._shelf(access(), record.bucket)
+            except SourceError as error:
+                raise NotFlushed(str(error), [change.path for change in made.files]) from None
+            uploads = SyncBack(shelf, view.root, directory / _JOURNAL, record.name, key_of, tell)
             uploads.run(made.files, patience)
-            notes = uploads.notes()
+            words += uploads.notes()
         (directory / _FLUSHED).touch()
-        return "; ".join([*_said(made), *notes])
+        return "; ".join(words)
 
 
 def _bind(use: Use, root: Path, generation: Generation) -> Bind:
@@ -173,12 +183,16 @@ def _bind(use: Use, root: Path, generation: Generation) -> Bind:
 
 def _look(directory: Path) -> tuple[View, Record, Changes] | None:
     """What a job made of its copy; None where it never had one. SourceError."""
+    if (record := _record(directory)) is None:
+        return None
+    generation = Generations.used(directory / USED)
+    view = overlay.again(directory, generation)
+    return None if view is None else (view, record, changes.find(view, generation))
+
+
+def _record(directory: Path) -> Record | None:
     with suppress(FileNotFoundError):
-        record = msgspec.json.decode((directory / _RECORD).read_bytes(), type=Record)
-        generation = Generations.used(directory / USED)
-        view = overlay.again(directory, generation)
-        if view is not None:
-            return view, record, changes.find(view, generation)
+        return msgspec.json.decode((directory / _RECORD).read_bytes(), type=Record)
     return None
 
 

@@ -10,67 +10,83 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moorage.data.base import SourceError
-from moorage.data.copies.crew import Crew
-from moorage.data.copies.shelf import PART, RANGES, Arrived, Away, Conflict, ObjectChanged
+from moorage.data.copies.crew import Crew, Stopped
+from moorage.data.copies.shelf import PART, Arrived, Away, Conflict, ObjectChanged
 from moorage.data.objects.bucket import Bucket, Found
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer import etags
+from moorage.data.transfer.partfile import PART as LARGE
+from moorage.data.transfer.partfile import PartFile
 
 _PARALLEL = 16
-_RANGE = 32 * 1024 * 1024
-"""Bytes that one thread fetches of a large object."""
 _WHOLE = 16 * 1024 * 1024
 """A file up to this size is sent in one piece, on the condition that nobody was faster."""
 _PIECE = 4 * 1024 * 1024
 
 
 class _Large:
-    """An object that comes in ranges. Which are there is written down beside it."""
+    """An object that comes in parts, by several threads, of which the last one closes the file:
+    some may still wait for the store when nobody wants it any more."""
 
     def __init__(self, found: Found, path: Path) -> None:
-        self.found, self.path = found, path
-        self.part, self.journal = Path(f"{path}{PART}"), Path(f"{path}{RANGES}")
-        count = -(-found.size // _RANGE)
+        self.file = PartFile(str(path), found.size, f"{found.etag} {found.modified}")
+        self.parts = list(self.file.missing())
+        self._modified = found.modified
         self._lock = threading.Lock()
-        self._there: set[int] = set()
-        if found.etag and self.part.exists() and self.journal.exists():
-            # The last line may be torn.
-            lines = self.journal.read_text().split("\n")[:-1]
-            self._there = {int(line) for line in lines if line.isdigit()}
-        else:
-            self.journal.unlink(missing_ok=True)
-        self.missing = [number for number in range(count) if number not in self._there]
-        self._left = len(self.missing)
-
-    def begin(self) -> None:
-        """OSError."""
-        with open(self.part, "ab") as file:
-            os.truncate(file.fileno(), self.found.size)
-        if not self.missing:
+        self._left = len(self.parts)
+        self._users = 0
+        self._open = True
+        if not self.parts:
             self._finish()
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While the file is written to. Stopped where it is too late for that."""
+        with self._lock:
+            if not self._open:
+                raise Stopped
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close()
 
     def arrived(self, number: int) -> None:
-        """A range is in the file. OSError."""
+        """A part is in the file. OSError."""
         with self._lock:
-            with open(self.journal, "a") as file:
-                file.write(f"{number}\n")
+            self.file.arrived_now(number)
             self._left -= 1
-            last = self._left == 0
-        if last:
-            self._finish()
+            if self._open and not self._left:
+                self._finish()
 
     def _finish(self) -> None:
-        self.part.rename(self.path)
-        self.journal.unlink(missing_ok=True)
+        self._open = False
+        self._users += 1  # so that nobody closes it once more
+        self.file.finish(self._modified)
+
+    def leave(self) -> None:
+        """Keep what is there for the next time."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                self._close()
+
+    def _close(self) -> None:
+        if not self._open and not self._users:
+            self.file.leave()
 
 
 class _Piece(NamedTuple):
-    """What one thread fetches at once: a small object, or a range of a large one."""
+    """What one thread fetches at once: a small object, or a part of a large one."""
 
     found: Found
     path: Path
     large: _Large | None = None
     number: int = 0
+    start: int = 0
+    end: int = 0
 
 
 class ObjectShelf:
@@ -111,14 +127,32 @@ class ObjectShelf:
                         raise
 
         crew: Crew[_Piece] = Crew(work, min(_PARALLEL, max(2, len(wanted))))
-        crew.run(_pieces(wanted, arrived))
+        begun: list[_Large] = []
+        try:
+            crew.run(_pieces(wanted, arrived, begun))
+        finally:
+            for large in begun:
+                large.leave()
         return none
 
     def _piece(self, piece: _Piece, crew: Crew[_Piece], arrived: Arrived) -> None:
+        try:
+            self._get(piece, piece.found.etag, crew, arrived)
+        except StoreProblem as error:
+            if error.reason != "changed" or (now := self._renamed(piece.found)) is None:
+                raise
+            self._get(piece, now, crew, arrived)
+
+    def _renamed(self, found: Found) -> str | None:
+        """The etag of an object that is not changed, in stores that say another in listings."""
+        now = self._bucket.head(found.key)
+        return now.etag if _same_version(now, found) else None
+
+    def _get(self, piece: _Piece, etag: str, crew: Crew[_Piece], arrived: Arrived) -> None:
         found = piece.found
         if piece.large is None:
-            content, now = self._bucket.buffer(found.key, found.etag)
-            if now.size != found.size or (not found.etag and now.modified != found.modified):
+            content, now = self._bucket.buffer(found.key, etag)
+            if now.size != found.size or (not etag and now.modified != found.modified):
                 raise ObjectChanged(found.key)
             part = f"{piece.path}{PART}"
             with open(part, "wb", 0) as file:
@@ -126,17 +160,16 @@ class ObjectShelf:
             os.rename(part, piece.path)
             arrived(found.size)
             return
-        start = piece.number * _RANGE
-        end = min(start + _RANGE, found.size)
-        with open(piece.large.part, "r+b", 0) as file:
-            for data in self._bucket.pieces(found.key, start, end, found.etag):
+        start = piece.start
+        with piece.large.used():
+            for data in self._bucket.pieces(found.key, start, piece.end, etag):
                 crew.check()
-                _write(file.fileno(), memoryview(data), start)
+                _write(piece.large.file.fd, memoryview(data), start)
                 start += len(data)
                 arrived(len(data))
-        if start != end:
-            raise ObjectChanged(found.key)
-        piece.large.arrived(piece.number)
+            if start != piece.end:
+                raise ObjectChanged(found.key)
+            piece.large.arrived(piece.number)
 
     def same(self, entry: Found, path: Path) -> bool:
         """See `Shelf`."""
@@ -158,25 +191,31 @@ class ObjectShelf:
         """See `Shelf`."""
         with _problems():
             try:
-                self._put(key, path, size, base, arrived)
+                if size <= _WHOLE and (base is None or base.etag):
+                    with suppress(_NoConditions):
+                        self._put_whole(key, path, base)
+                        arrived(size)
+                        return
+                # In parts, on which no condition can be put: asked as late as possible.
+                now = self.find(key)
+                if now != base and not (now and base and _same_version(now, base)):
+                    raise Conflict(key)
+                self._bucket.put_stream(key, _read(path, arrived), size)
             except StoreProblem as error:
                 if error.reason == "changed" or (error.reason == "no-object" and base):
                     raise Conflict(key) from None
                 raise
 
-    def _put(self, key: str, path: Path, size: int, base: Found | None, arrived: Arrived) -> None:
-        if size <= _WHOLE and (base is None or base.etag):
-            with open(path, "rb", 0) as file:
-                content = file.read()
-            with suppress(_NoConditions):
-                self._put_if(key, content, None if base is None else base.etag)
-                arrived(size)
-                return
-        # In parts, on which no condition can be put: asked as late as possible.
-        now = self.find(key)
-        if now != base and (now is None or base is None or not _same_version(now, base)):
-            raise Conflict(key)
-        self._bucket.put_stream(key, _read(path, arrived), size)
+    def _put_whole(self, key: str, path: Path, base: Found | None) -> None:
+        with open(path, "rb", 0) as file:
+            content = file.read()
+        try:
+            self._put_if(key, content, None if base is None else base.etag)
+        except StoreProblem as error:
+            etag = self._renamed(base) if base and error.reason == "changed" else None
+            if base is None or etag is None or etag == base.etag:
+                raise
+            self._put_if(key, content, etag)
 
     def _put_if(self, key: str, content: bytes, etag: str | None) -> None:
         try:
@@ -192,9 +231,14 @@ class _NoConditions(Exception):
 
 
 def _same_version(one: Found, other: Found) -> bool:
-    if one.etag or other.etag:
-        return one.etag == other.etag
-    return (one.size, one.modified) == (other.size, other.modified)
+    """Whether an object is what a listing said. Etags that are not of one kind cannot be compared:
+    some stores say another in listings."""
+    if one.etag == other.etag or not (
+        etags.tells_content(one.etag) and etags.tells_content(other.etag)
+    ):
+        kept = one.etag == other.etag != ""
+        return kept or (one.size, int(one.modified)) == (other.size, int(other.modified))
+    return False
 
 
 @contextmanager
@@ -207,21 +251,19 @@ def _problems() -> Iterator[None]:
         raise SourceError(str(error)) from None
 
 
-def _pieces(wanted: Sequence[tuple[Found, Path]], arrived: Arrived) -> Iterator[_Piece]:
+def _pieces(
+    wanted: Sequence[tuple[Found, Path]], arrived: Arrived, begun: list[_Large]
+) -> Iterator[_Piece]:
     """Large objects first: nobody is to wait for a single one in the end."""
     for found, path in sorted(wanted, key=lambda one: -one[0].size):
-        if found.size <= _RANGE:
+        if found.size <= LARGE:
             yield _Piece(found, path)
             continue
         large = _Large(found, path)
-        large.begin()
-        arrived(found.size - sum(_length(found, number) for number in large.missing))
-        for number in large.missing:
-            yield _Piece(found, path, large, number)
-
-
-def _length(found: Found, number: int) -> int:
-    return min(_RANGE, found.size - number * _RANGE)
+        arrived(large.file.arrived)
+        begun.append(large)
+        for number, start, end in large.parts:
+            yield _Piece(found, path, large, number, start, end)
 
 
 def _write(descriptor: int, content: memoryview, start: int) -> None:

@@ -13,7 +13,7 @@ Arrived = Callable[[int], None]
 """Called with the number of bytes that have come, or gone, since the last call."""
 
 
-PART, RANGES = ".part", ".ranges"
+PART = ".part"
 
 
 class ObjectChanged(Exception):
@@ -39,8 +39,8 @@ class Shelf(Protocol):
         """One object; None where there is none."""
 
     def fetch(self, wanted: Sequence[tuple[Found, Path]], arrived: Arrived) -> list[str]:
-        """Write each object to its path, which appears when the object is complete; beside it may
-        be files with the suffixes PART and RANGES meanwhile. Called again, it goes on with them.
+        """Write each object to its path, which appears when the object is complete; in its
+        directory may be files with the suffix PART meanwhile. Called again, it goes on with them.
         The keys of empty objects that are not there: they only stand for directories.
         ObjectChanged."""
 

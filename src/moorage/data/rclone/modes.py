@@ -74,14 +74,15 @@ class Mounted:
             elif known is not None and tell is not None:
                 known.tell = tell
 
-    def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> None:
+    def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> str:
         """See `buckets.Mode`."""
         mount, bucket = RcloneMount(use.directory), use.bucket
         if bucket.read_only or mount.how() is None:
-            return
+            return ""
         # What is dead or was rebooted away is started again by its supervisor.
         self._watch(mount)
         Flush(mount, bucket.mode == "cached").wait(tell, patience)
+        return ""
 
     def release(self, use: Use) -> None:
         """See `buckets.Mode`."""

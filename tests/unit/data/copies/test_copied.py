@@ -7,14 +7,16 @@ import stat
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from copynode import CopyNode
 from moorage.data import stopping, telling
 from moorage.data.base import SourceError
-from moorage.data.buckets import Moved, NotFlushed
+from moorage.data.buckets import NOTE, Moved, NotFlushed
 from moorage.data.copies import fetching, generations, overlay
 from moorage.specs.mounts import Bucket
+from moorage.specs.stores.record import Access
 
 READ_ONLY = Bucket("/data", "s3", "b", read_only=True)
 OWN = Bucket("/data", "s3", "b")
@@ -416,9 +418,15 @@ def test_what_could_not_be_uploaded_is_kept_and_can_be_later(node: CopyNode, way
     node.shelf.write("other", b"x" * 10)
     seen(node, READ_ONLY, "8.1.0")  # makes the cache remove all that nobody uses
     with pytest.raises(NotFlushed) as caught:
-        node.mode.resume(kept, use, silent, 5)
+        node.mode.resume(BACK, kept, Access("s3"), silent, 5)
     assert caught.value.files == ["bad\udcff"]
     assert node.shelf.read("a") == b"result"
+    assert msgspec.json.decode((kept / NOTE).read_bytes(), type=Bucket) == BACK
+    for merged in kept.glob("private"), kept.glob("upper"):
+        for root in merged:
+            (root / "bad\udcff").unlink()
+    node.mode.resume(BACK, kept, Access("s3"), silent, 5)
+    assert not kept.exists()
 
 
 def test_a_job_that_wrote_nothing_leaves_nothing_where_the_store_is_away(
