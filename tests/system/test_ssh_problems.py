@@ -105,6 +105,24 @@ def test_a_host_that_is_cut_off(way, bed, tmp_path, monkeypatch):
     assert found.passing
 
 
+def test_the_silent_one_on_a_way_through_others_is_named(bed, tmp_path, monkeypatch):
+    for name, seconds in (("CONNECT_TIMEOUT", 4), ("JUMP_TIMEOUT", 2)):
+        monkeypatch.setattr(config_module, name, seconds)
+    first, second = bed["h1"], bed["h2"]
+    jump = Jump(hostname=first.address, user=ACCOUNT, identity_file=str(bed.key))
+    for silent, words in (
+        (second, f"does not answer through the jump host {first.address}"),
+        (first, f"the jump host {first.address} takes connections and then does not answer"),
+    ):
+        bed.freeze(silent)
+        try:
+            found = problem(config(bed, second, jumps=(jump,)), tmp_path)
+        finally:
+            bed.thaw(silent)
+        told(found, words)
+        assert found.passing
+
+
 def test_a_name_that_nobody_knows(way, tmp_path):
     found = problem(behind(way, hostname="nowhere.invalid"), tmp_path)
     told(found, "the name of nowhere.invalid is not known to the server's machine")

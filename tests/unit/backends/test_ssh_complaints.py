@@ -97,6 +97,28 @@ CASES = [
     ),
     (
         BEHIND,
+        "Connection timed out during banner exchange\n",
+        "ada@n1 does not answer through the jump host j2",
+        True,
+    ),
+    (
+        BEHIND,
+        "Connection timed out during banner exchange\nConnection to UNKNOWN port 65535 timed out\n"
+        "kex_exchange_identification: Connection closed by remote host\n",
+        "the jump host j2 does not answer through the jump host j1",
+        True,
+    ),
+    (
+        BEHIND,
+        "Connection timed out during banner exchange\nConnection to j1 port 22 timed out\n"
+        "kex_exchange_identification: Connection closed by remote host\n"
+        "Connection closed by UNKNOWN port 65535\n"
+        "kex_exchange_identification: Connection closed by remote host\n",
+        "the jump host j1 takes connections and then does not answer",
+        True,
+    ),
+    (
+        BEHIND,
         "channel 0: open failed: administratively prohibited: open failed\n"
         "stdio forwarding failed\n"
         "kex_exchange_identification: Connection closed by remote host",

@@ -64,6 +64,20 @@ def test_jumps_have_keys_of_their_own_and_are_chained(tmp_path):
     assert middle["controlmaster"] == outer["controlmaster"] == "false"
 
 
+def test_whoever_is_nearer_to_the_server_gives_up_first(tmp_path):
+    jumps = tuple(Jump(f"j{place}") for place in range(3))
+    host = HostConfig(fleet="f", num=0, hostname="n1", jumps=jumps)
+    found = [
+        int(understood(host, name, tmp_path)["connecttimeout"])
+        for name in ("j0", "j1", "j2", "n1")
+    ]
+    assert found == [7, 9, 11, 13]
+    one = HostConfig(fleet="f", num=0, hostname="n1", jumps=jumps[:1])
+    assert understood(one, "n1", tmp_path)["connecttimeout"] == "10"
+    bare = HostConfig(fleet="f", num=0, hostname="n1")
+    assert understood(bare, "n1", tmp_path)["connecttimeout"] == "10"
+
+
 def test_hosts_of_one_name_are_told_apart(tmp_path):
     host = HostConfig(
         fleet="f", num=0, hostname="lab", port=2200, jumps=(Jump("lab", 22), Jump("lab", 2100))

@@ -189,9 +189,19 @@ def _closed(config: HostConfig, found: re.Match[str]) -> HostProblem:
     )
 
 
-def _silent(config: HostConfig, _found: re.Match[str]) -> HostProblem:
+def _silent(config: HostConfig, found: re.Match[str]) -> HostProblem:
+    # Each ssh to a host behind the silent one hears that its connection is closed.
+    behind = found.string.count("_exchange_identification: ")
+    way = [f"the jump host {jump.hostname}" for jump in config.jumps] + [where(config)]
+    silent = max(0, len(way) - 1 - behind)
+    if silent:
+        return HostProblem(
+            f"{way[silent]} does not answer through {way[silent - 1]}",
+            "is it up, its sshd running, and does no firewall lie between the two?",
+            passing=True,
+        )
     return HostProblem(
-        f"{where(config)} takes connections and then does not answer",
+        f"{way[0]} takes connections and then does not answer",
         "is it overloaded, frozen or no sshd?",
         passing=True,
     )

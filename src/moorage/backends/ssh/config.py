@@ -11,7 +11,10 @@ from pathlib import Path
 from moorage.backends.ssh.interface import HostConfig, HostProblem, Jump
 
 CONNECT_TIMEOUT = 10
-"""Seconds for one TCP connection and the greeting of the other side."""
+"""Seconds for one TCP connection and the greeting of the other side, with all on the way there."""
+JUMP_TIMEOUT, PER_JUMP = 7, 2
+"""The same for the first host on the way, and how much more for each after it: so that the ssh to
+the host that is silent gives up first, and can be told from those behind it."""
 ALIVE_INTERVAL = 5
 ALIVE_COUNT = 3
 """Times ALIVE_INTERVAL without an answer until a connection counts as broken."""
@@ -51,14 +54,14 @@ def config_text(config: HostConfig, sockets: Path, known: Path) -> str:
     names = _aliases(config)
     rule: dict[str, object] = {
         "StrictHostKeyChecking": _KEY_RULE[config.host_key],
-        "ConnectTimeout": CONNECT_TIMEOUT,
+        "ConnectTimeout": max(CONNECT_TIMEOUT, _patience(len(config.jumps))),
         "ServerAliveInterval": ALIVE_INTERVAL,
         "ServerAliveCountMax": ALIVE_COUNT,
         "UserKnownHostsFile": f"{_quoted(str(known))} ~/.ssh/known_hosts ~/.ssh/known_hosts2",
     }
     sections = []
     before = ""
-    for jump, name in zip(config.jumps, names, strict=True):
+    for place, (jump, name) in enumerate(zip(config.jumps, names, strict=True)):
         own = _place(jump.hostname, jump.port, jump.user, jump.identity_file, before)
         # Its words are asked for only when something is wrong; why it cannot go on to the next
         # host is among those that are no errors to it.
@@ -66,25 +69,30 @@ def config_text(config: HostConfig, sockets: Path, known: Path) -> str:
             "ControlMaster": "no",
             "ControlPath": "none",
             "LogLevel": "INFO",
+            "ConnectTimeout": _patience(place),
         }
         if name != jump.hostname:
             own["HostName"] = jump.hostname
         sections.append(_section(name, {**own, **quiet}))
         before = name
-    place = _place(config.hostname, config.port, config.user, config.identity_file, before)
+    last = _place(config.hostname, config.port, config.user, config.identity_file, before)
     if not config.jumps:
-        del place["ProxyJump"]  # the user's own way there, if there is one
+        del last["ProxyJump"]  # the user's own way there, if there is one
     shared = {
         "ControlMaster": "auto",
         "ControlPath": _quoted(str(sockets / "%C")),
         "ControlPersist": PERSIST,
     }
-    sections.append(_section(target(config), {**place, **shared}))
+    sections.append(_section(target(config), {**last, **shared}))
     sections.append(_section("*", {**rule, **_ALL}))
     sections.append(
         "Host *\nInclude ~/.ssh/config\nHost *\nInclude /etc/ssh/ssh_config\n",
     )
     return "".join(sections)
+
+
+def _patience(place: int) -> int:
+    return JUMP_TIMEOUT + PER_JUMP * place
 
 
 def write_config(config: HostConfig, directory: Path, known: Path) -> Path:

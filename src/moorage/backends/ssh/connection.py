@@ -31,6 +31,10 @@ _SOCKET_ROOM = 104 - len("/") - 40 - len(".XXXXXXXXXXXXXXXX")
 """A socket's address holds 107 bytes; ssh makes it of our directory, 40 digits and, until it is
 ready, 17 more."""
 _PIECE = 256 * 1024
+_HEAD_START = 5.0
+"""Seconds for a login through others, after which it is looked at what they say."""
+_WORDS_DEADLINE = 20.0
+"""Seconds for all of them to have said it; ssh gives up earlier."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,10 +65,31 @@ class Connection:
         word = new_word()
         request = program.request(word, arguments)
         process = await self._ssh([command(pythons, privilege)])
+        failed = asyncio.Event()
+        words = asyncio.create_task(self._words_of_jumps(failed)) if self.config.jumps else None
+        try:
+            out, said, status = await self._heard(process, request, payload, deadline)
+            if words is not None and status == NOT_SSH and answer(word, out) is None:
+                failed.set()
+                said = await words
+            return await self._judged(word, status, out, said)
+        finally:
+            if words is not None:
+                words.cancel()
+                await asyncio.wait({words})
+            await reap(process)
+
+    async def _heard(
+        self,
+        process: asyncio.subprocess.Process,
+        request: bytes,
+        payload: AsyncIterator[bytes] | None,
+        deadline: float,
+    ) -> tuple[str, str, int]:
         try:
             async with asyncio.timeout(deadline):
                 out, said = await _converse(process, request, payload)
-                status = await process.wait()
+                return out, said, await process.wait()
         except TimeoutError:
             await self.close()
             raise HostProblem(
@@ -72,9 +97,6 @@ class Connection:
                 "is it overloaded or frozen, or the network to it slow?",
                 passing=True,
             ) from None
-        finally:
-            await reap(process)
-        return await self._judged(word, status, out, said)
 
     async def _judged(self, word: str, status: int, out: str, said: str) -> Any:
         found = answer(word, out)
@@ -85,17 +107,22 @@ class Connection:
                 f"the login on {where(self.config)} prints without end", "look at its rc files"
             )
         if status == NOT_SSH:
-            if self.config.jumps:
-                said = await self._words_of_all()
             raise await with_fingerprint(self.config, explain(self.config, said), said)
         raise explain_silence(self.config, status, out, said)
 
-    async def _words_of_all(self) -> str:
+    async def _words_of_jumps(self, failed: asyncio.Event) -> str:
         """What ssh says without a shared connection: with one, it hides the words of those on
-        the way."""
+        the way. Asked for when it `failed`, or takes long: both, one after the other, would take
+        the patience with a silent host twice."""
+        try:
+            async with asyncio.timeout(_HEAD_START):
+                await failed.wait()
+        except TimeoutError:
+            if await asyncio.to_thread(self._is_open):
+                await failed.wait()
         process = await self.apart(["exit 0"], ())
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(_WORDS_DEADLINE):
                 _, said = await _converse(process, b"", None)
                 await process.wait()
         except TimeoutError:
@@ -103,6 +130,11 @@ class Connection:
         finally:
             await reap(process)
         return said
+
+    def _is_open(self) -> bool:
+        """Is the shared connection there?"""
+        directory = self._directory
+        return directory is not None and any(path.is_socket() for path in directory.glob("*"))
 
     async def _ssh(
         self, arguments: Sequence[str], options: Sequence[str] = ()
