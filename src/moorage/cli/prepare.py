@@ -55,9 +55,12 @@ class Prepared:
         """The local file or directory that a mount uploads; None for other mounts."""
         if not isinstance(mount, Files | Repo) or mount.source is None:
             return None
+        return self.path(mount.source)
+
+    def path(self, source: str) -> Path:
+        """Where a local path of the spec is."""
         # abspath keeps a link at the end: the scan decides what that means
-        path = os.path.abspath(self.base / os.path.expanduser(mount.source))  # noqa: PTH100, PTH111
-        return Path(path)
+        return Path(os.path.abspath(self.base / os.path.expanduser(source)))  # noqa: PTH100, PTH111
 
     def located(self, text: str) -> Problem:
         """What the server says of the run, with its place in the file."""

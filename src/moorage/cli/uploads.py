@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from moorage.data.upload import Blob, Progress, Uploader
 from moorage.errors import InvalidInput, Problem
 from moorage.ids import Digest
 from moorage.protocol.api import Info, MissingReply, MissingRequest, PackReply, PartReply
-from moorage.specs.mounts import Files, Repo
+from moorage.specs.mounts import Bucket, Files, Repo
 from moorage.specs.task import Task
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def gather(transport: Transport, prepared: Prepared, cache: Path) -> Gathered:
     mounts = list(prepared.spec.mounts)
     reader: _Reader | None = None
     for number, mount in enumerate(mounts):
+        if isinstance(mount, Bucket):
+            _require_sources(gathered, prepared, number, mount)
         path = prepared.local(mount)
         if path is None or not isinstance(mount, Files | Repo):
             continue
@@ -111,6 +114,18 @@ def gather(transport: Transport, prepared: Prepared, cache: Path) -> Gathered:
                 )
     gathered.spec = msgspec.structs.replace(prepared.spec, mounts=mounts)
     return gathered
+
+
+def _require_sources(gathered: Gathered, prepared: Prepared, number: int, bucket: Bucket) -> None:
+    """Say what cannot be uploaded into a bucket: it would be missed after the others were sent."""
+    for source in bucket.sources:
+        path = prepared.path(source)
+        if path.is_file() or path.is_dir():
+            continue
+        reason = "is neither a file nor a directory" if os.path.lexists(path) else "does not exist"
+        fix = "paths are relative to the directory of the file" if prepared.file else ""
+        gathered.broken.add(number)
+        gathered.problems.append(prepared.problem(number, f"{path} {reason}", fix))
 
 
 class _Reader:

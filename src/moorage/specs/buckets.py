@@ -6,11 +6,12 @@ The bucket's path and target may still be templates.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from moorage.specs.mounts import Bucket, CacheOptions
+from moorage.errors import Problem
+from moorage.specs.mounts import Bucket, CacheOptions, Mount
 from moorage.specs.stores.addresses import BadAddress, clean, has_secret
 from moorage.specs.stores.record import Address
 from moorage.specs.stores.registry import is_store_name, kind, locate, meant
@@ -54,6 +55,17 @@ def faults(bucket: Bucket) -> Iterator[Fault]:
     yield from _mode(bucket)
     yield from _options(bucket)
     yield from _sources(bucket)
+
+
+def bucket_problems(mounts: Sequence[Mount]) -> Iterator[Problem]:
+    """What is wrong with the buckets of a spec that no loader has seen."""
+    numbers = [number for number, mount in enumerate(mounts) if isinstance(mount, Bucket)]
+    own = [mount for mount in mounts if isinstance(mount, Bucket)]
+    each = [(number, fault) for number, bucket in enumerate(own) for fault in faults(bucket)]
+    for number, fault in (*each, *conflicts(own)):
+        key = fault.key.partition(".")[0]
+        field = f"mounts[{numbers[number]}].{key}".rstrip(".")
+        yield Problem(fault.message, fault.fix, field)
 
 
 def _store(bucket: Bucket) -> Iterator[Fault]:
@@ -166,6 +178,8 @@ def _options(bucket: Bucket) -> Iterator[Fault]:
 
 
 def _sources(bucket: Bucket) -> Iterator[Fault]:
+    if any("\0" in source for source in bucket.sources):
+        yield Fault("source", "the text contains a NUL character")
     if bucket.sources and not bucket.managed:
         yield Fault("source", "local files can only go into a bucket with a name", "add name")
     if not bucket.listed:
@@ -181,7 +195,7 @@ def _sources(bucket: Bucket) -> Iterator[Fault]:
         seen[name] = source
 
 
-def conflicts(buckets: list[Bucket]) -> Iterator[tuple[int, Fault]]:
+def conflicts(buckets: Sequence[Bucket]) -> Iterator[tuple[int, Fault]]:
     """Mounts of one storage that say different things of it: number of the later, and why."""
     first: dict[str, int] = {}
     for number, bucket in enumerate(buckets):

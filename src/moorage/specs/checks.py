@@ -15,7 +15,7 @@ from msgspec import structs
 
 from moorage.errors import Problem
 from moorage.specs import container
-from moorage.specs.buckets import faults
+from moorage.specs.buckets import bucket_problems
 from moorage.specs.gang import ranks
 from moorage.specs.mounts import Bucket, Files, HostPath, Mount, Repo
 from moorage.specs.resources import Resources
@@ -234,7 +234,6 @@ def check_task(task: Task) -> list[Problem]:
             singles.append(("volumes", check_volume_target, [mount.target]))
         elif isinstance(mount, Bucket):
             singles.append(("file_mounts", check_target, [mount.target]))
-            problems += [Problem(f.message, f.fix, "file_mounts") for f in faults(mount)]
         else:
             field = "files" if isinstance(mount, Files) else "repos"
             singles.append((field, check_target, [mount.target]))
@@ -244,6 +243,7 @@ def check_task(task: Task) -> list[Problem]:
                 check(value)
             except BadValue as error:
                 problems.append(Problem(str(error), field=field))
+    problems += bucket_problems(task.mounts)
     problems += _plain_problems(task)
     problems += _resource_problems(task.resources)
     if not problems:
