@@ -67,17 +67,17 @@ class BucketWorld:
 
 
 @asynccontextmanager
-async def _world(home: Path, store: StoreServer) -> AsyncIterator[BucketWorld]:
-    async with agent_world(home) as world:
+async def _world(home: Path, store: StoreServer, *options: str) -> AsyncIterator[BucketWorld]:
+    async with agent_world(home, *options) as world:
         yield BucketWorld(world, store)
 
 
-Buckets = Callable[[], AbstractAsyncContextManager[BucketWorld]]
+Buckets = Callable[..., AbstractAsyncContextManager[BucketWorld]]
 
 
 @pytest.fixture
 def buckets(tmp_path: Path, seaweed: StoreServer) -> Buckets:
-    """`async with buckets() as b`."""
+    """`async with buckets(*options of the agent) as b`."""
     if why := program.why_not():
         pytest.skip(why)
-    return lambda: _world(tmp_path, seaweed)
+    return lambda *options: _world(tmp_path, seaweed, *options)

@@ -11,6 +11,7 @@ from pathlib import Path
 from moorage.agent.containers import engines
 from moorage.agent.containers.engines import Plan
 from moorage.agent.keeper.main import group_name
+from moorage.data.sources import MOUNTS
 from moorage.protocol.agent import Launch
 
 _PATIENCE = 60.0  # seconds
@@ -71,6 +72,9 @@ class Podman:
         for source, target, read_only in plan.binds:
             options = ["type=bind", f"src={source}", f"dst={target}"]
             options += ["ro=true"] if read_only else []
+            if source.startswith(f"{plan.directory}/{MOUNTS}/"):
+                # Else a bucket that had to be mounted anew would not appear in the container.
+                options.append("bind-propagation=rslave")
             words += ["--mount", engines.field(*options)]
         for device in plan.devices:
             words += ["--device", device]
