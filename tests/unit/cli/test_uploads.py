@@ -23,6 +23,7 @@ def test_what_is_to_go_into_a_bucket_must_be_there(tmp_path: Path) -> None:
     fix = "paths are relative to the directory of the file"
     assert [str(problem) for problem in gathered.problems] == [
         f"{file}:4:7: file_mounts./a: {tmp_path}/gone does not exist; {fix}",
-        f"{file}:5:7: file_mounts./b: {tmp_path}/dangling is neither a file nor a directory; {fix}",
+        f"{file}:5:7: file_mounts./b: {tmp_path}/dangling is neither a file nor a directory; "
+        f"{fix}",
     ]
     assert gathered.broken == {0, 1}
