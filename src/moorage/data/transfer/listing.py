@@ -68,6 +68,14 @@ def _remote(place: Remote, missing_ok: bool) -> Listing:
     return found
 
 
+def is_object(place: Remote) -> bool:
+    """Is there an object with that very key, and not only others below it? StoreProblem."""
+    return (
+        bool(place.path)
+        and _single(place, empty_too=not next(place.bucket.list(place.path), [])) is not None
+    )
+
+
 def _single(place: Remote, *, empty_too: bool) -> Entry | None:
     """The object with that very key. One without content, with others below it, stands for a
     directory, as some programs make them."""

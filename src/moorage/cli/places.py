@@ -1,0 +1,96 @@
+"""What an argument of `storage cp` names: a path here, an address of a store, or a storage."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from moorage.cli.client import Client
+from moorage.cli.transport import segment
+from moorage.data.objects.bucket import open_bucket
+from moorage.data.transfer.places import Local, Place, Remote
+from moorage.errors import InvalidInput, NotFound, Problem
+from moorage.protocol.stores import StorageView
+from moorage.specs.stores import registry
+from moorage.specs.stores.addresses import BadAddress
+from moorage.specs.stores.record import Access, Address
+
+if TYPE_CHECKING:
+    from moorage.data.transfer.counting import Tell
+
+_STORAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}(/.*)?", re.DOTALL)
+
+
+def place_of(client: Client, text: str, option: str) -> Place:
+    """The place that a text names. InvalidInput, NotFound, StoreProblem."""
+    if "://" in text:
+        return _address(client, text, option)
+    path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111  # keeps a link at the end
+    if not text:
+        raise InvalidInput(Problem("it is empty", "write a path or s3://bucket/path", option))
+    if text.startswith((".", "/", "~")) or not _STORAGE.fullmatch(text):
+        return Local(path)
+    name, _, rest = text.partition("/")
+    storage = _storage(client, name)
+    if storage is None:
+        return Local(path)
+    if os.path.lexists(path):
+        reason = f"{text} is a file here, and the name of a storage"
+        raise InvalidInput(Problem(reason, f"write ./{text} or {storage.uri}", option))
+    return _remote(client, storage.store, Address(storage.bucket, rest.strip("/")))
+
+
+def _address(client: Client, text: str, option: str) -> Place:
+    try:
+        store, address = registry.locate(text)
+    except BadAddress as error:
+        raise InvalidInput(Problem(error.reason, error.fix, option)) from None
+    if store == "file":
+        return Local(f"/{address.bucket}/{address.path}".rstrip("/"))
+    return _remote(client, store, address)
+
+
+def _remote(client: Client, store: str, address: Address) -> Remote:
+    access = access_of(client, store, address)
+    return Remote(open_bucket(access, address.bucket), address.path)
+
+
+def access_of(client: Client, store: str, address: Address) -> Access:
+    """How to reach a bucket: as the server says, with what its address says."""
+    path = f"/v1/stores/{segment(store or 'default')}/access"
+    query = {"bucket": address.bucket}
+    found = client.transport.call("GET", path, Access, query=query)
+    if address.region or address.account:
+        from msgspec.structs import replace
+
+        found = replace(
+            found,
+            region=address.region or found.region,
+            account=address.account or found.account,
+        )
+    return found
+
+
+def _storage(client: Client, name: str) -> StorageView | None:
+    try:
+        return client.transport.call("GET", f"/v1/storages/{segment(name)}", StorageView)
+    except (NotFound, InvalidInput):
+        return None
+
+
+@contextmanager
+def shown_progress(verb: str) -> Iterator[Tell]:
+    """Draws how far a transfer is: bytes, or files where these are small."""
+    from moorage.cli.progress import Bar
+    from moorage.data.transfer.places import Progress
+
+    with Bar(verb) as bar:
+
+        def tell(now: Progress) -> None:
+            bar.verb = f"{verb} {now.files} of {now.files_total} files,"
+            bar.show(now.bytes, now.bytes_total)
+
+        yield tell

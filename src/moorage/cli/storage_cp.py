@@ -1,0 +1,208 @@
+"""`moorage storage cp` and `sync`: files between here and buckets, and between buckets."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+from msgspec import Struct
+
+from moorage.cli.client import Client
+from moorage.cli.render import printable, say
+from moorage.cli.session import connect, json_option, print_json
+from moorage.errors import InvalidInput, Problem
+from moorage.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from moorage.data.transfer.compare import Options, Plan
+    from moorage.data.transfer.engine import Report
+    from moorage.data.transfer.places import Place
+
+
+class Moved(Struct, frozen=True):
+    """The result for programs."""
+
+    source: str
+    target: str
+    files: int
+    bytes: int
+    unchanged: int
+    deleted: int
+    links_skipped: int
+    seconds: float
+    problems: list[str]
+    dry_run: bool = False
+
+
+checksum_option = click.option(
+    "-c", "--checksum", is_flag=True, help="Compare content, not sizes and times."
+)
+dry_option = click.option("-n", "--dry-run", is_flag=True, help="Only say what would be moved.")
+ignore_option = click.option(
+    "--no-ignore", is_flag=True, help="Upload also what .moorageignore or .gitignore names."
+)
+
+
+@click.command("cp")
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("-f", "--force", is_flag=True, help="Move also what is there already.")
+@checksum_option
+@dry_option
+@ignore_option
+@json_option
+def copy(
+    source: str, target: str, force: bool, checksum: bool, dry_run: bool, no_ignore: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Copy a file or an object, or all below a directory or a prefix.
+
+    SRC and DST are paths, addresses of a store (s3://BUCKET/PATH, STORE://BUCKET/PATH) or names of
+    storages (NAME/PATH). The content of a directory lands in DST; a single file lands in DST where
+    that is a directory or ends with a slash, else under that name. Begin again after an
+    interruption: only what is missing is moved. Nothing is deleted. Links are left out.
+
+    \b
+    Examples:
+      moorage storage cp ./data s3://bucket/data
+      moorage storage cp s3://bucket/model.pt .
+      moorage storage cp s3://bucket/set gs://other/set
+    """
+    from moorage.data.transfer.compare import Options
+
+    options = Options(checksum=checksum, everything=force, ignoring=not no_ignore)
+    with connect() as client:
+        return run(client, source, target, options, dry_run=dry_run, as_json=as_json, cp=True)
+
+
+@click.command("sync")
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--delete", is_flag=True, help="Delete in DST what SRC does not have.")
+@checksum_option
+@dry_option
+@ignore_option
+@json_option
+def sync(
+    source: str, target: str, delete: bool, checksum: bool, dry_run: bool, no_ignore: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Make a directory or prefix have what another has.
+
+    Only what differs is moved, by size and time. With --delete the rest of DST goes, when
+    everything has been moved; not what the ignore files of SRC name.
+
+    \b
+    Examples:
+      moorage storage sync ./data s3://bucket/data
+      moorage storage sync --delete --dry-run s3://bucket/data ./data
+    """
+    from moorage.data.transfer.compare import Options
+
+    options = Options(checksum=checksum, delete=delete, ignoring=not no_ignore)
+    with connect() as client:
+        return run(client, source, target, options, dry_run=dry_run, as_json=as_json)
+
+
+def run(
+    client: Client,
+    source: str,
+    target: str,
+    options: Options,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    cp: bool = False,
+) -> int:
+    """Compare, move, and tell; the exit code."""
+    from moorage.cli.places import place_of, shown_progress
+    from moorage.data.transfer.compare import compare
+    from moorage.data.transfer.engine import carry_out
+
+    here, there = place_of(client, source, "SRC"), place_of(client, target, "DST")
+    _require_remote(here, there)
+    if cp:
+        there = _named(here, there, target)
+    plan = compare(here, there, options)
+    if dry_run:
+        _tell_plan(plan, as_json)
+        return 1 if plan.problems else 0
+    with shown_progress("copying" if cp else "syncing") as tell:
+        report = carry_out(plan, tell)
+    _tell(plan, report, as_json)
+    return 1 if report.problems else 0
+
+
+def _require_remote(here: Place, there: Place) -> None:
+    from moorage.data.transfer.places import Local
+
+    if isinstance(here, Local) and isinstance(there, Local):
+        reason = "both SRC and DST are on this machine"
+        raise InvalidInput(Problem(reason, "use cp or rsync, or name a store as in s3://BUCKET"))
+
+
+def _named(here: Place, there: Place, written: str) -> Place:
+    """Where a single file goes: into a directory, under its own name."""
+    from dataclasses import replace
+
+    from moorage.data.transfer.listing import is_object
+    from moorage.data.transfer.places import Local, Remote
+
+    name = os.path.basename(here.path)  # noqa: PTH119  # of keys, too
+    if isinstance(there, Local):
+        into = os.path.isdir(there.path) or written.endswith("/")  # noqa: PTH112
+        if into and isinstance(here, Remote) and is_object(here):
+            return Local(f"{there.path}/{name}")
+        return there
+    into = not there.path or written.endswith("/")
+    single = os.path.isfile(here.path) if isinstance(here, Local) else is_object(here)  # noqa: PTH113
+    if into and single:
+        return replace(there, path=there.at(name))
+    return there
+
+
+def _tell_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            Moved(
+                plan.source.shown, plan.target.shown, len(plan.moves), plan.size, plan.unchanged,
+                len(plan.deletions), plan.links, 0.0, [str(one) for one in plan.problems], True,
+            )
+        )  # fmt: skip
+        return
+    for entry in plan.moves:
+        click.echo(printable(f"copy {entry.name or plan.source.shown}, {format_size(entry.size)}"))
+    for name in plan.deletions:
+        click.echo(printable(f"delete {name}"))
+    for problem in plan.problems:
+        say(f"cannot: {printable(str(problem))}")
+
+
+def _tell(plan: Plan, report: Report, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            Moved(
+                plan.source.shown, plan.target.shown, report.files, report.bytes,
+                report.unchanged, report.deleted, report.links, round(report.seconds, 3),
+                [str(problem) for problem in report.problems],
+            )
+        )  # fmt: skip
+        return
+    for problem in report.problems:
+        say(f"error: {printable(str(problem))}")
+    parts = [f"{_count(report.files, 'file')}, {format_size(report.bytes)}"]
+    if report.files:
+        parts.append(f"in {format_duration(report.seconds)}")
+    parts.append(f"{report.unchanged} unchanged")
+    if report.deleted:
+        parts.append(f"{report.deleted} deleted")
+    if report.links:
+        parts.append(f"{_count(report.links, 'link')} left out")
+    if report.problems:
+        parts.append(f"{len(report.problems)} not copied")
+    say(", ".join(parts))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,65 @@
+"""`moorage storage du`: how much lies somewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+
+import click
+from msgspec import Struct
+
+from moorage.cli.render import printable, style_of, table
+from moorage.cli.session import connect, json_option, print_json, print_lines
+from moorage.units import format_size
+
+
+class Amount(Struct, frozen=True):
+    """Objects below one name, for programs."""
+
+    name: str
+    objects: int
+    bytes: int
+
+
+class Usage(Struct, frozen=True):
+    """The result for programs."""
+
+    place: str
+    objects: int
+    bytes: int
+    parts: list[Amount]
+
+
+@click.command("du")
+@click.argument("place", metavar="PLACE")
+@json_option
+def usage(place: str, as_json: bool) -> None:
+    """Count objects and bytes of a bucket or of a path in one, by first names.
+
+    \b
+    Examples:
+      moorage storage du s3://bucket/data
+      moorage storage du my-outputs
+    """
+    from moorage.cli.places import place_of
+    from moorage.data.transfer.listing import listing
+
+    with connect() as client:
+        where = place_of(client, place, "PLACE")
+    found = listing(where)
+    counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for entry in found.entries.values():
+        first, slash, _ = entry.name.partition("/")
+        amount = counted[first + slash]
+        amount[0] += 1
+        amount[1] += entry.size
+    parts = [Amount(name, *numbers) for name, numbers in sorted(counted.items())]
+    if as_json:
+        print_json(Usage(where.shown, len(found.entries), found.size, parts))
+        return
+    rows = [
+        (printable(part.name or where.shown), str(part.objects), format_size(part.bytes))
+        for part in parts
+    ]
+    rows.append(("total", str(len(found.entries)), format_size(found.size)))
+    print_lines(table(("NAME", "OBJECTS", "SIZE"), rows, style_of(sys.stdout)))
