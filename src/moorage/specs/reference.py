@@ -38,7 +38,7 @@ with `${{{{`.
 |---|---|---|
 | `env.NAME` | when the file is read: the run's own `env`, then your environment | everywhere |
 | `{args}` | when the file is read: what follows `--`, quoted for the shell | `commands` |
-| {run} | when the run is submitted | commands, env, working_dir, repos, volumes, targets |
+| {run} | when the run is submitted | commands, env, working_dir, repos, volumes, targets, paths in buckets |
 | {job} | when a job is launched | the same |
 | `secrets.*` | refused by this version | |
 """
@@ -78,11 +78,33 @@ ours, `64MB`. No address and no target ends with a slash, no two buckets or volu
 other, and nothing is uploaded into a bucket's target. Credentials never stand in a file: see
 `moorage store add`. `${{{{ ... }}}}` may stand in targets, and after the bucket in addresses.
 
+| | `MOUNT` | `MOUNT_CACHED` | `COPY` |
+|---|---|---|---|
+| a bucket, a prefix, one object; `read_only` | yes | yes | yes |
+| what the job reads comes | when it is read | when it is read, and is kept | before the start |
+| what the job writes is uploaded | at `close` | in the background | with `sync_back` |
+| that is done before the job has ended | yes | yes | with `sync_back` |
+| `flush_timeout` | unless read-only | unless read-only | with `sync_back` |
+| `type`, `config.mount_cached`, `durable` | - | yes | - |
+| `config.mount` | yes | - | - |
+
 {kinds}
 
-A store that was declared as `NAME` has addresses `NAME://bucket/path`.
+Kinds that are not tried against a server in the tests follow their services' descriptions, and
+the tests compare what the engines are told. A store that was declared as `NAME` has addresses
+`NAME://bucket/path`.
 """
 
+_TRIED: Mapping[str, str] = MappingProxyType(
+    {
+        "s3": "SeaweedFS, moto",
+        "gcs": "fake-gcs-server",
+        "azure": "Azurite",
+        "file": "directories",
+        "moorage": "SeaweedFS",
+    }
+)
+"""Servers that the tests run."""
 _PLACE = Address("BUCKET", "PATH")
 _EXAMPLES: Mapping[str, tuple[Address, ...]] = MappingProxyType(
     {
@@ -107,12 +129,13 @@ with what this version makes of it, as in [task files](fields.md).
 
 
 def _kinds() -> str:
-    lines = ["| `store` | service | addresses | |", "|---|---|---|---|"]
+    lines = ["| `store` | service | addresses | tried against | |", "|---|---|---|---|---|"]
     for one in KINDS:
         words = ", ".join(f"`{word}`" for word in dict.fromkeys((one.name, *one.aliases)))
         where = ", ".join(f"`{one.write(place)}`" for place in _EXAMPLES.get(one.name, (_PLACE,)))
         limits = "" if one.mountable else "`COPY` only, read-only"
-        lines.append(f"| {words} | {one.title} | {where} | {limits} |")
+        tried = _TRIED.get(one.name, "-")
+        lines.append(f"| {words} | {one.title} | {where} | {tried} | {limits} |")
     return "\n".join(lines)
 
 
