@@ -53,9 +53,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "live_runs": {},
     "live_jobs": {},
     "live_attempts": {},
+    "earlier_attempts": {},
 }
 """What requests ask, and the boot."""
-BOOT = ("live_runs", "live_jobs", "live_attempts")
+BOOT = ("live_runs", "live_jobs", "live_attempts", "earlier_attempts")
 BOUNDED = ("count_runs", "attempts_of_run")
 """Scanned as far as a limit goes; sorted, but only the rows of one run."""
 

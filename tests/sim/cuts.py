@@ -122,6 +122,13 @@ class Cuts(ABC):
             self.nodes[name].clock += by
         return True
 
+    def do_lack(self, name: str, lacks: bool) -> bool:
+        node = self.nodes.get(name)
+        if node is None or node.lacks == lacks:
+            return False
+        node.lacks = lacks
+        return True
+
     def do_full(self, name: str, full: bool) -> bool:
         node = self.nodes.get(name)
         if node is None or node.full == full:

@@ -42,6 +42,7 @@ def _mend(world: World) -> None:
         world.do_thaw(name)
         world.do_heal(name)
         world.do_full(name, False)
+        world.do_lack(name, False)
         node.until = node.until or world.now
         world.do_begin(name)
         world.do_bury(name)

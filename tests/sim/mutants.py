@@ -25,9 +25,10 @@ from moorage.protocol.agent import (
     Stop,
     ToAgent,
 )
+from sim import node as simulated_node
 from sim import server as simulated
 from sim.leased import LEASE
-from sim.node import Node
+from sim.node import NO_ROOM, Node
 from sim.schedule import Schedule
 from sim.server import Server
 from sim.world import World
@@ -167,6 +168,8 @@ def refusals_are_forgotten(patch: Patch) -> None:
         self.refused.clear()
 
     patch.setattr(Node, "tell", tell)
+    # As agents were then, which did not say whose fault it was.
+    patch.setattr(simulated_node, "NO_ROOM", msgspec.structs.replace(NO_ROOM, here=False))
 
 
 def delays_are_forgotten_at_the_start(patch: Patch) -> None:
@@ -373,6 +376,7 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
         ),
     }
 )
+
 
 KEPT: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
     {

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 OK = Outcome("exited", exit_code=0)
 KILLED = {False: Outcome("stopped", signal=15), True: Outcome("aborted", signal=9)}
-NO_ROOM = Outcome("phase-failed", phase="claim", message="No space left on device")
+NO_ROOM = Outcome("phase-failed", phase="claim", message="No space left on device", here=True)
+LACKING = Outcome("phase-failed", phase="fetch", message="/data does not exist", here=True)
 DIED = Outcome("lost", message="its keeper died")
 RESTARTED = Outcome("unstarted", message="the agent was restarted before the process was started")
 UNKNOWN = Outcome("stopped", message="not known to its node")
@@ -87,6 +88,8 @@ class Node(Leased):
         self.time = time
         self.boot = 1
         self.full = False
+        self.lacks = False
+        """It has not what jobs need, as each finds out that is to begin."""
         self.orphaned = False
         """The keeper died, and its processes are not buried yet."""
         self.claims: dict[str, Claim] = {}
@@ -269,6 +272,8 @@ class Node(Leased):
             self._exit(key, claim, end)
         elif not self.up or self.orphaned:
             return False
+        elif claim.state == "staging" and self.lacks:
+            self._finish(key, claim, LACKING)
         elif claim.state == "staging":
             claim.state, claim.alive = "running", True
             claim.began = self.time() + self.clock

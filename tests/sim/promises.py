@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from moorage.core.effects import Effect, Emit, Send, Write
 from moorage.core.job import TRANSITIONS, Live, Prefilled, Queued, ranks_of
 from moorage.core.node import Node
 from moorage.core.reactor.ranks import unfinished
+from moorage.core.shape import shapes_of
 from moorage.ids import AttemptKey
 from moorage.protocol.agent import Forget, Launch, Start, Stop, ToAgent
 from moorage.protocol.api import FINAL_STATES
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 decode = lru_cache(4096)(msgspec.json.Decoder(Task).decode)
 FOLLOWS = frozenset((before, after) for (before, _), after in TRANSITIONS.items())
+FAILURES = frozenset({"exited", "signaled", "out-of-memory", "timeout", "phase-failed"})
 ORDER = ("prefilled", "assigned", "staging", "running", "finishing", "done")
 
 
@@ -119,6 +122,9 @@ class Promises:
             job = cluster.jobs.get(params.get("job_id", params.get("id")))
             if job is not None:
                 runs[job.run] = None
+        if query == "insert_attempt" and params["attempt"] > 1:
+            there = params["node_id"] in self._refusals(params["job_id"], params["attempt"])
+            require(not there, "whoever refused a job does not get it again", params)
         if query == "insert_attempt" and not params["rank"]:
             self._next_attempt(params["job_id"], params["attempt"])
         elif query == "update_attempt":
@@ -166,8 +172,36 @@ class Promises:
             must = self._must_succeed(*key)
             good = {rank for rank in must if f"{key[0]}.{key[1]}.{rank}" in ledger.succeeded}
             require(good == must, "what succeeded ended with code 0", (key, must - good))
+        text = "SELECT stopping FROM jobs WHERE id = ?"
+        stopped = self.world.ahead.one(text, effect.job)["stopping"]
+        if effect.data["reason"] == "phase-failed" and not stopped:
+            self._refused_by_all(effect)
         for node in self.world.leader.cluster.nodes.values():
             require(effect.job not in node.claims, "finished jobs release all", effect.job)
+
+    def _refusals(self, job: Any, before: int) -> set[int]:
+        """Nodes that could not run it, since it last failed by itself."""
+        text = (
+            "SELECT attempt, node_id, outcome FROM attempts WHERE job_id = ? AND attempt < ?"
+            " AND outcome IS NOT NULL ORDER BY attempt DESC, rank"
+        )
+        found: set[int] = set()
+        rows = self.world.ahead.connection.execute(text, (job, before)).fetchall()
+        for _, ranks in groupby(rows, lambda row: row["attempt"]):
+            met = [(row["node_id"], msgspec.json.decode(row["outcome"])) for row in ranks]
+            here = {node for node, outcome in met if outcome.get("here")}
+            found |= here
+            if not here and any(outcome["kind"] in FAILURES for _, outcome in met):
+                break
+        return found
+
+    def _refused_by_all(self, effect: Emit) -> None:
+        """What only some nodes cannot do is no failure of a job."""
+        shapes = shapes_of(self._task(effect.job))
+        refused = self._refusals(effect.job, effect.data["attempt"] + 1)
+        nodes = self.world.leader.cluster.nodes.values()
+        left = [n.id for n in nodes if n.id not in refused and n.fits_empty(shapes[0])]
+        require(len(left) < len(shapes), "a refused job tries all nodes", (effect, left))
 
     def _must_succeed(self, job: Any, attempt: Any) -> set[int]:
         """The ranks of which a user wants it."""
@@ -206,7 +240,7 @@ class Promises:
             if (
                 isinstance(effect, Emit)
                 and effect.job is not None
-                and effect.kind not in ("job.retracted", "rank.ended")
+                and effect.kind not in ("job.retracted", "job.refused", "rank.ended")
             ):
                 state = effect.kind.removeprefix("job.")
                 if state == "ended":

@@ -23,6 +23,7 @@ FAULTS = {
     "reboot": 2.0,
     "keeper": 2.0,
     "full": 0.7,
+    "lack": 1.0,
     "clock": 3.0,
     "crash": 0.2,
     "takeover": 0.2,
@@ -301,6 +302,9 @@ class Schedule:
             case "full":
                 self.step("full", name, True)
                 self.push(self.dice.expovariate(1.0), "full", name, False)
+            case "lack":
+                self.step("lack", name, True)
+                self.push(self.dice.expovariate(0.2), "lack", name, False)
             case "cut":
                 way = self.dice.choice(("in", "out", "both"))
                 for one in ("in", "out") if way == "both" else (way,):

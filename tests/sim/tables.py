@@ -79,6 +79,7 @@ class Tables:
             nodes=self.rows("nodes"),
             ids=self.rows("max_ids")[0],
             dropped_logs=self.rows("dropped_logs"),
+            earlier_attempts=self.rows("earlier_attempts"),
         )
 
     def excerpt(self, runs: Iterable[int]) -> Cluster:
@@ -87,7 +88,8 @@ class Tables:
         jobs = self._live("live_jobs", f"run_id IN {_CHOSEN}", chosen)
         ids = _encode([row["id"] for row in jobs]).decode()
         attempts = self._live("live_attempts", f"job_id IN {_CHOSEN}", ids)
-        nodes = _encode([row["node_id"] for row in attempts]).decode()
+        earlier = self._live("earlier_attempts", f"j.id IN {_CHOSEN}", ids)
+        nodes = _encode([row["node_id"] for row in (*attempts, *earlier)]).decode()
         on = self.connection.execute(f"SELECT * FROM nodes WHERE id IN {_CHOSEN}", (nodes,))
         return restore(
             runs=self._live("live_runs", f"id IN {_CHOSEN}", chosen),
@@ -95,6 +97,7 @@ class Tables:
             attempts=attempts,
             nodes=on.fetchall(),
             ids={"run": 0, "job": 0, "node": 0},
+            earlier_attempts=earlier,
         )
 
     def _live(self, query: str, only: str, chosen: str) -> list[sqlite3.Row]:

@@ -11,12 +11,14 @@ import pytest
 from sim.campaign import explore
 from sim.ledger import Broken
 from sim.mutants import KEPT, LEASES, MUTANTS
+from sim.refusing import REFUSALS
 from sim.replay import Recording, replay
 from sim.schedule import Schedule
 
 SEEDS = range(1, 61)
 EVENTS = 300
 STEPS = 20
+DOUBTS = {**LEASES, **REFUSALS}
 INTRICATE = frozenset({"what has begun is given back"})
 """Takes a full node, a line, and another node that falls free at the right time: found, but not in
 so few steps."""
@@ -53,15 +55,15 @@ def _lives_through(where: Callable[[Schedule], None], seeds: range) -> None:
             schedule.run(1500)
 
 
-@pytest.mark.parametrize("name", LEASES)
-def test_every_mutant_of_leases_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    LEASES[name].mutate(monkeypatch)
+@pytest.mark.parametrize("name", DOUBTS)
+def test_every_mutant_is_found_where_it_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    DOUBTS[name].mutate(monkeypatch)
     with pytest.raises(Broken):
-        _lives_through(LEASES[name].where, SEEDS)
+        _lives_through(DOUBTS[name].where, SEEDS)
 
 
-@pytest.mark.parametrize("where", dict.fromkeys(doubt.where for doubt in LEASES.values()))
-def test_what_is_sound_lives_where_mutants_of_leases_are_found(
+@pytest.mark.parametrize("where", dict.fromkeys(doubt.where for doubt in DOUBTS.values()))
+def test_what_is_sound_lives_where_such_mutants_are_found(
     where: Callable[[Schedule], None],
 ) -> None:
     _lives_through(where, range(1, 16))

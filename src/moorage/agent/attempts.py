@@ -131,7 +131,7 @@ class Attempts:
         except OSError as error:
             message = reason(error)
             log.error("%s cannot be claimed: %s", key, message)
-            outcome = Outcome("phase-failed", phase="claim", message=message)
+            outcome = Outcome("phase-failed", phase="claim", message=message, here=True)
             self._refused[key] = Held(key, "done", outcome=outcome)
             self._tell(self._refused[key])
             return False

@@ -107,7 +107,8 @@ class TooNew(Unavailable):
 
 
 class SpawnError(Exception):
-    """The keeper could not start it; one line. `step`: mount, cgroup, cwd, output or exec."""
+    """The keeper could not start it; one line. `step`: mount, cgroup, cwd, output or
+    exec; keeper where that is too old to be asked."""
 
     def __init__(self, message: str, step: str) -> None:
         super().__init__(message)
@@ -237,11 +238,11 @@ class Keeper:
     async def spawn(self, request: SpawnRequest) -> int:
         """The pid; the same pid for a key that was spawned before. SpawnError."""
         if request.container is not None and self._protocol < keeper.CONTAINS:
-            raise SpawnError(_TOO_OLD, "exec")
+            raise SpawnError(_TOO_OLD, "keeper")
         if request.engine is not None and self._protocol < keeper.ENGINES:
-            raise SpawnError(_TOO_OLD, "exec")
+            raise SpawnError(_TOO_OLD, "keeper")
         if request.fenced and self._protocol < keeper.FENCES:
-            raise SpawnError(_TOO_OLD_TO_FENCE, "exec")
+            raise SpawnError(_TOO_OLD_TO_FENCE, "keeper")
         answer = await self._answer("spawn", _encode(request))
         if answer.error is not None:
             raise SpawnError(answer.error, answer.step)

@@ -20,7 +20,7 @@ from moorage.agent.keeping import SpawnRequest
 from moorage.agent.node.inventory import find_python
 from moorage.agent.sandbox.mountpoints import remove_made
 from moorage.agent.verdict import outcome, usage
-from moorage.data.base import Bind
+from moorage.data.base import Bind, NotHere
 from moorage.protocol.agent import Isolation, Launch
 
 __all__ = ["ProcessError", "outcome", "prepare", "remove_made", "usage", "workdir"]
@@ -36,6 +36,10 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 class ProcessError(Exception):
     """This launch cannot become a process here; one line for the user."""
+
+
+class Lacking(ProcessError, NotHere):
+    """The same, because of what this node lacks: another may well do."""
 
 
 def workdir(directory: Path, isolation: Isolation) -> Path:
@@ -59,7 +63,7 @@ def prepare(
     Idempotent. ProcessError where the node cannot do what is asked.
     """
     if gone := devices.problem(launch.limits.gpus):
-        raise ProcessError(gone)
+        raise Lacking(gone)
     _make_directories(str(directory))
     view = workdir(directory, isolation)
     shell = find_shell(launch.shell)
@@ -147,7 +151,7 @@ def find_shell(wanted: str | None) -> str:
             found = shutil.which(name)
         if found is not None:
             return found
-    raise ProcessError(f"shell: {wanted or 'sh'} is not installed; install it or change `shell:`")
+    raise Lacking(f"shell: {wanted or 'sh'} is not installed; install it or change `shell:`")
 
 
 @lru_cache(maxsize=64)
@@ -230,12 +234,12 @@ def _link_bind(bind: Bind, view: Path) -> None:
     if bind.source == bind.target:
         return
     if bind.read_only:
-        raise ProcessError(
+        raise Lacking(
             f"{bind.target}: this node has no mount namespaces, so read-only cannot be kept; "
             "remove read_only or use another node"
         )
     if not bind.target.is_relative_to(view):
-        raise ProcessError(
+        raise Lacking(
             f"{bind.target}: this node has no mount namespaces, so data can appear only in the "
             "working directory; use a relative path"
         )
@@ -268,7 +272,7 @@ def _working_directory(launch: Launch, directory: Path, view: Path, binds: Seque
 def _link_python(version: str, directory: Path) -> None:
     found = find_python(version)
     if found is None:
-        raise ProcessError(f"this node has no Python {version}; install it or change `python:`")
+        raise Lacking(f"this node has no Python {version}; install it or change `python:`")
     directory.mkdir(mode=0o755, exist_ok=True)
     for name in ("python", "python3"):
         link = directory / name

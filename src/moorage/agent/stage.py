@@ -32,7 +32,7 @@ from moorage.agent.sandbox import mountpoints
 from moorage.agent.supply import Supply, home_of
 from moorage.agent.upkeep import Processes
 from moorage.data import stopping, telling
-from moorage.data.base import Bind, Place, SourceError
+from moorage.data.base import Bind, NotHere, Place, SourceError, of_the_node
 from moorage.data.sources import MOUNTS
 from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
 from moorage.specs.mounts import Bucket
@@ -146,11 +146,10 @@ class Attempt:
         except Stopped:
             outcome = verdict.without_process(self._wish.cause if self._wish else "stopped")
         except SpawnError as error:
-            outcome = verdict.not_spawned(error)
-        except (SourceError, process.ProcessError) as error:
-            outcome = Outcome("phase-failed", phase=self._phase, message=str(error))
-        except OSError as error:
-            outcome = Outcome("phase-failed", phase=self._phase, message=reason(error))
+            outcome = verdict.not_spawned(error, self._launch.container is not None)
+        except (SourceError, process.ProcessError, OSError) as error:
+            here, text = of_the_node(error), reason(error)
+            outcome = Outcome("phase-failed", phase=self._phase, message=text, here=here)
         except Exception as error:
             # Ours to repair. The job gets an end nevertheless, and the others go on.
             log.exception("%s: phase %s broke", self._claim.key, self._phase)
@@ -203,7 +202,7 @@ class Attempt:
     async def _pull(self, launch: Launch, progress: Progress) -> None:
         containers, directory = self._node.containers, self._claim.directory
         if containers is None:
-            raise SourceError("this node runs no containers")
+            raise NotHere("this node runs no containers")
         self._image = await asyncio.to_thread(containers.image, launch, directory, telling.tell)
         progress.detail = self._image.detail
 
@@ -219,7 +218,7 @@ class Attempt:
             # The mounts themselves are made by the keeper, in the namespace of the process.
             for bind in binds:
                 if not bind.source.exists():
-                    raise SourceError(f"{bind.source} has vanished from the node")
+                    raise NotHere(f"{bind.source} has vanished from the node")
         with self._in("prolog"):
             if self._image is not None and self._node.containers is not None:
                 return self._node.containers.request(

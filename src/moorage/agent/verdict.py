@@ -15,6 +15,8 @@ FENCED = "ended by its node, which had no contact to the server for most of its 
 UNREADABLE = Outcome(
     "lost", message="its record cannot be read by this agent, so its process was ended"
 )
+_OF_NODES = frozenset({"mount", "cgroup", "output", "keeper"})
+"""Steps of a start that fail because of the node."""
 _SHELL_SIGNAL = 128
 """A shell ends with this plus the number of the signal that killed its command."""
 
@@ -61,12 +63,14 @@ def without_process(cause: Cause) -> Outcome:
     return Outcome(kind, message="stopped before its process was started")
 
 
-def not_spawned(error: SpawnError) -> Outcome:
-    """The keeper could not, or would not, start it."""
+def not_spawned(error: SpawnError, contained: bool) -> Outcome:
+    """The keeper could not, or would not, start it. `contained`: in a container."""
     if error.step == "fence":
         return Outcome("node-lost", message=FENCED)
     phase: PhaseName = "mount" if error.step == "mount" else "run"
-    return Outcome("phase-failed", phase=phase, message=str(error))
+    # A working directory that is missing in an image is missing wherever that is used.
+    here = error.step in _OF_NODES or (error.step == "cwd" and not contained)
+    return Outcome("phase-failed", phase=phase, message=str(error), here=here)
 
 
 def not_flushed(before: Outcome, wrong: Outcome) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -23,8 +24,8 @@ from moorage.core.job import (
     Stopping,
 )
 from moorage.core.node import Node
+from moorage.core.refusals import refused, shapes_beside
 from moorage.core.run import Run
-from moorage.core.shape import shapes_of
 from moorage.core.storage import LiveStorage, LiveStore
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Held, Isolation, NodeResources, Outcome, Phase, Usage
@@ -42,6 +43,7 @@ def restore(
     attempts: Iterable[Row],
     nodes: Iterable[Row],
     ids: Row,
+    earlier_attempts: Iterable[Row] = (),
     dropped_logs: Iterable[Row] = (),
     fleets: Iterable[Row] = (),
     hosts: Iterable[Row] = (),
@@ -66,11 +68,26 @@ def restore(
     live: dict[tuple[int, int], list[Row]] = {}
     for row in attempts:
         live.setdefault((row["job_id"], row["attempt"]), []).append(row)
+    refusals = _refusals(earlier_attempts)
     for row in jobs:
         # A job in line is stored as queued; its row of `attempts` tells.
         number = row["attempt"] + (row["state"] == "queued")
-        _add_job(cluster, row, live.get((row["id"], number), []))
+        found = live.get((row["id"], number), [])
+        _add_job(cluster, row, found, refusals.get(row["id"], {}))
     return cluster
+
+
+def _refusals(rows: Iterable[Row]) -> dict[int, dict[NodeId, str]]:
+    """What jobs met at nodes that could not run them."""
+    found: dict[int, dict[NodeId, str]] = {}
+    for (job, _), ranks in groupby(rows, lambda row: (row["job_id"], row["attempt"])):
+        met = [(NodeId(row["node_id"]), _outcome(row["outcome"])) for row in ranks]
+        found[job] = refused(found.get(job, {}), met)
+    return found
+
+
+def _outcome(text: str) -> Outcome:
+    return msgspec.json.decode(text, type=Outcome)
 
 
 def _place_nodes(
@@ -162,10 +179,12 @@ def _run(row: Row) -> Run:
     )
 
 
-def _add_job(cluster: Cluster, row: Row, attempts: Sequence[Row]) -> None:
+def _add_job(
+    cluster: Cluster, row: Row, attempts: Sequence[Row], refusals: dict[NodeId, str]
+) -> None:
     """`attempts`: one row a rank."""
     run = cluster.runs[RunId(row["run_id"])]
-    shapes = shapes_of(run.task)
+    shapes = shapes_beside(cluster, run, refusals)
     job = Job(
         id=JobId(row["id"]),
         run=run.id,
@@ -178,6 +197,7 @@ def _add_job(cluster: Cluster, row: Row, attempts: Sequence[Row]) -> None:
         stopping=Stopping(row["stopping"]),
         failed_at=row["failed_at"],
         started_at=row["started_at"],
+        refusals=refusals,
     )
     claims = [
         cluster.nodes[NodeId(attempt["node_id"])].claim(shape, _gpus(attempt["gpus"]))
@@ -209,7 +229,7 @@ def _held(row: Row) -> Held | None:
         key=str(AttemptKey(JobId(row["job_id"]), row["attempt"], row["rank"])),
         state=row["state"],
         phases=msgspec.json.decode(row["phases"], type=list[Phase]),
-        outcome=None if outcome is None else msgspec.json.decode(outcome, type=Outcome),
+        outcome=None if outcome is None else _outcome(outcome),
         usage=None if usage is None else msgspec.json.decode(usage, type=Usage),
     )
 

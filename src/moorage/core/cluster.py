@@ -141,6 +141,13 @@ class Cluster:
             run.live.discard(job.id)
         self.recount(run, before)
 
+    def reshape(self, job: Job, shapes: tuple[Shape, ...]) -> None:
+        """Where a queued job may run has changed."""
+        assert isinstance(job.state, Queued)
+        self.queue.remove(job.id)
+        job.shape, job.gang = shapes[0], shapes if job.gang else ()
+        self.queue.add(job, delayed=job.state.not_before is not None)
+
     def drop_run(self, run: Run) -> None:
         """Its state is final: only the store knows it from now on."""
         self._count(run.state, -1)

@@ -19,6 +19,7 @@ from moorage.core.named import (
 )
 from moorage.core.node import Node
 from moorage.core.progress import began
+from moorage.core.refusals import told
 from moorage.core.shape import GpuShape, Shape, shapes_of
 from moorage.errors import Problem
 from moorage.protocol.api import Away
@@ -54,7 +55,8 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
     if state.not_before is not None and state.not_before > now:
         return f"its next try, in {format_duration(state.not_before - now)}"
     ahead = None if brief else cluster.queue.ahead(job.order)
-    return _waits(cluster, job.gang or (job.shape,), ahead)
+    text = _waits(cluster, job.gang or (job.shape,), ahead)
+    return f"{text}; refused by {told(cluster, job.refusals)}" if job.refusals else text
 
 
 def broken_gpus(cluster: Cluster, job: Job) -> str:

@@ -85,7 +85,8 @@ def most_ranks(
 def reserve(queue: Queue, nodes: Mapping[NodeId, Node], kept: Hold | None) -> Hold | None:
     """What to keep, and for whom; as before (`kept`) as long as that may lead anywhere."""
     for _, number, group in sorted(queue.gangs(), key=_place):
-        if kept is not None and kept.job == number and _useful(kept, nodes):
+        same = kept is not None and (kept.job, kept.gang) == (number, group.gang)
+        if kept is not None and same and _useful(kept, nodes):
             return kept
         able = [node for node in nodes.values() if node.open]
         found = _of_one_fleet(able, group.gang, Node.fits_sound, _soonest)

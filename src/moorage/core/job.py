@@ -227,6 +227,8 @@ class Job:
     """When the latest process started; None where the present attempt has none yet."""
     gang: tuple[Shape, ...] = ()
     """What each rank asks for, where there are several; each is on a node of its own."""
+    refusals: dict[NodeId, str] = field(default_factory=dict)
+    """Nodes that could not run it, and why: its shape leaves them out."""
 
     @property
     def order(self) -> tuple[int, JobId]:

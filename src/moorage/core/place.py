@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush, heapreplace
 
 from moorage.core.gang import Hold, choose
@@ -129,10 +129,14 @@ class Places:
     def _groups(self) -> list[list[Node]]:
         if self._alike is None:
             groups: dict[object, list[Node]] = {}
+            # A node that refused a job is like no other: else there are as many as such jobs.
+            alone = {name for where in self._wheres for name in where.without}
+            wheres = {replace(where, without=()) for where in self._wheres}
             for node in sorted(self._nodes.values(), key=lambda node: -node.id):
                 key = node.room
-                if self._wheres:
-                    key = (key, *(node.admitted(where) for where in self._wheres))
+                if wheres:
+                    named = node.name if node.name in alone else ""
+                    key = (key, named, *(node.admitted(where) for where in wheres))
                 groups.setdefault(key, []).append(node)
             self._alike = list(groups.values())
         return self._alike

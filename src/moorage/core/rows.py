@@ -13,7 +13,7 @@ from moorage.core.node import Node, Reservation
 from moorage.core.progress import began
 from moorage.core.run import Run
 from moorage.ids import NodeId
-from moorage.protocol.agent import Held
+from moorage.protocol.agent import Held, Outcome
 from moorage.protocol.api import FINAL_STATES, RunRef, RunRequest
 
 NO_ENDING = Ending("", "", None)
@@ -136,6 +136,12 @@ def update_attempt(
         "usage": None if held.usage is None else text(held.usage),
     }
     return Write("update_attempt", params)
+
+
+def judge_attempt(job: Job, attempt: int, rank: int, outcome: Outcome) -> Write:
+    """All nodes refused it, so that counts as a failure of its own."""
+    params = {"job_id": job.id, "attempt": attempt, "rank": rank, "outcome": text(outcome)}
+    return Write("judge_attempt", params)
 
 
 def upsert_node(node: Node) -> Write:

@@ -74,10 +74,14 @@ class Where:
     hostnames: tuple[str, ...] = ()
     contained: bool = False
     """Only those that can run containers."""
+    without: tuple[str, ...] = field(default=(), repr=False)
+    """Names of nodes that will not do."""
 
     def admits(self, fleet: str, node: str, hostname: str) -> bool:
         """Is a node of this fleet, with this name, on this host, among them?"""
         if self.fleets and fleet not in self.fleets:
+            return False
+        if node in self.without:
             return False
         named = self.nodes or self.hostnames
         return not named or node in self.nodes or hostname in self.hostnames
@@ -85,7 +89,8 @@ class Where:
     @property
     def digest(self) -> str:
         """Short, and the same in every process."""
-        return blake2s(repr(self).encode(), digest_size=6).hexdigest()
+        text = f"{self!r}{self.without or ''}"
+        return blake2s(text.encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

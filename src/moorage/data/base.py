@@ -8,6 +8,7 @@ Nobody retries: an error ends the attempt with the phase and the message.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,37 @@ from moorage.specs.mounts import Mount
 
 class SourceError(Exception):
     """A mount cannot be provided here; the text is one line for the user, with the fix."""
+
+
+class NotHere(SourceError):
+    """This node has not what a job needs; another may, and is tried."""
+
+
+_OF_NODES = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENODEV,
+        errno.ENOENT,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ENXIO,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+    }
+)
+
+
+def of_the_node(error: BaseException) -> bool:
+    """Is it, or what caused it, this node's trouble, which others need not have?"""
+    cause = error.__cause__
+    if isinstance(error, NotHere) or (cause is not None and of_the_node(cause)):
+        return True
+    return isinstance(error, OSError) and error.errno in _OF_NODES
 
 
 @dataclass(frozen=True, slots=True)

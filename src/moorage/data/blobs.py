@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from moorage.data import manifests
-from moorage.data.base import SourceError
+from moorage.data.base import NotHere, SourceError
 from moorage.data.cachefiles import CacheFiles
 from moorage.data.packreader import PackReader
 from moorage.data.treewriter import TreeWriter
@@ -96,7 +96,7 @@ class BlobCache:
                 fetched = sum(fetched for _, _, fetched in blobs)
             fd = self._files.open(digest)
         if fd is None:
-            raise SourceError(f"blob {digest[:12]} cannot be kept; is the node's disk full?")
+            raise NotHere(f"blob {digest[:12]} cannot be kept; is the node's disk full?")
         return fd, fetched
 
     def _manifest(self, tree: Digest) -> tuple[Manifest, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorage.data.base import Bind, Handle, Place, SourceError, hides
+from moorage.data.base import Bind, Handle, NotHere, Place, SourceError, hides
 from moorage.data.blobs import BlobCache
 from moorage.specs.mounts import Files, Mount
 
@@ -30,7 +30,7 @@ class FilesSource:
         landing = place.landing(target)
         if landing is None:
             if why := hides(target):
-                raise SourceError(why)
+                raise NotHere(why)
             own = place.directory / "files" / str(number) / "tree"
             own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             laid = self._blobs.materialize(mount.tree, own)

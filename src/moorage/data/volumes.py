@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from moorage.data.base import Bind, Handle, Place, SourceError
+from moorage.data.base import Bind, Handle, NotHere, Place, SourceError
 from moorage.specs.mounts import HostPath, Mount
 
 
@@ -63,32 +63,30 @@ class HostPathSource:
         except FileNotFoundError:
             return self._absent(source, mount)
         except OSError as error:
-            raise SourceError(
-                f"{source}: {error.strerror}; ask the node's administrator"
-            ) from None
+            raise NotHere(f"{source}: {error.strerror}; ask the node's administrator") from None
         if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-            raise SourceError(f"{source} is a device, socket or pipe; name a directory or a file")
+            raise NotHere(f"{source} is a device, socket or pipe; name a directory or a file")
         if not os.access(source, os.R_OK if mount.read_only else os.R_OK | os.W_OK):
             wish = "read" if mount.read_only else "written; add :ro, or change its permissions"
-            raise SourceError(f"{source} cannot be {wish}")
+            raise NotHere(f"{source} cannot be {wish}")
         return ""
 
     def _absent(self, source: Path, mount: HostPath) -> str:
         if source.is_symlink():
-            raise SourceError(f"{source} is a link to nothing; repair it on the node")
+            raise NotHere(f"{source} is a link to nothing; repair it on the node")
         if self._kept(mount) and not mount.optional:
             return f"volume {mount.source} is created on this node, in {self._volumes}"
         if mount.optional:
             return f"{source} is not on this node: left out, as it is optional"
         if mount.read_only:
-            raise SourceError(f"{source} does not exist on this node; create it, or drop :ro")
+            raise NotHere(f"{source} does not exist on this node; create it, or drop :ro")
         if not source.parent.is_dir():
-            raise SourceError(
+            raise NotHere(
                 f"{source}: {source.parent} does not exist on this node; create it, mount it, "
                 "or make the volume optional"
             )
         if not os.access(source.parent, os.W_OK | os.X_OK):
-            raise SourceError(
+            raise NotHere(
                 f"{source} does not exist and {source.parent} is not writable; create it there"
             )
         return f"{source} is created on this node"
@@ -100,4 +98,4 @@ def _make(source: Path) -> None:
     except FileExistsError:
         pass  # another attempt was faster
     except OSError as error:
-        raise SourceError(f"{source} cannot be created: {error.strerror}") from None
+        raise NotHere(f"{source} cannot be created: {error.strerror}") from None

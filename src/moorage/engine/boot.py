@@ -66,6 +66,7 @@ def recall(store: Store) -> Cluster:
         nodes=store.read("nodes"),
         ids=store.read("max_ids")[0],
         dropped_logs=store.read("dropped_logs"),
+        earlier_attempts=store.read("earlier_attempts"),
         fleets=store.read("fleets"),
         hosts=store.read("hosts"),
         node_places=store.read("node_places"),

@@ -1,13 +1,13 @@
 """Messages between the server and an agent: msgpack over one WebSocket that the agent opens.
 
-Delivery is at least once and every message may be repeated. A `Start` is idempotent by its key; a
-`Report` is repeated, on the same or the next connection, until an `Ack` names its sequence number.
-After each connect the agent sends `Hello` with all claims that it holds; the server answers with
-the difference (`Start`, `Stop`, `Forget`, `Retract`), so neither side replays a log.
+Any message may come twice. A `Start` is idempotent by its key; a `Report` is repeated, on the same
+or the next connection, until an `Ack` names its number. After each connect the agent sends `Hello`
+with all claims; the server answers with the difference (`Start`, `Stop`, `Forget`, `Retract`): no
+log is replayed.
 
-A node without room may be given jobs beforehand (`Start.wait`). They stand in line, and when an
-attempt of their line is `done` the first takes its place at once; one report tells both, so the
-server never counts a place twice. A place that falls free with nobody in line is the server's.
+A node without room may be given jobs beforehand (`Start.wait`). They stand in line; when an
+attempt of it is `done` the first takes its place at once, and one report tells both, so that no
+place is counted twice. One that falls free with nobody in line is the server's.
 """
 
 from __future__ import annotations
@@ -152,6 +152,8 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     phase: PhaseName | None = None
     message: str = ""
     """One line for the user: which command, which file, what to do."""
+    here: bool = False
+    """Because of this node no process began: others may run it. Older agents never say so."""
 
 
 class Phase(Struct, frozen=True, omit_defaults=True):

@@ -267,6 +267,7 @@ def partial_start(store: Store) -> Callable[[], object]:
         nodes=store.read("nodes"),
         ids=store.read("max_ids")[0],
         dropped_logs=store.read("dropped_logs"),
+        earlier_attempts=store.read("earlier_attempts"),
     )
 
 

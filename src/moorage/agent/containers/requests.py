@@ -14,7 +14,7 @@ from moorage.agent.gpus.devices import NONE, Devices, rules
 from moorage.agent.images.store import Image
 from moorage.agent.keeper import family
 from moorage.agent.keeping import SpawnRequest
-from moorage.agent.process import DEFAULT_PIDS, WORKDIR, ProcessError
+from moorage.agent.process import DEFAULT_PIDS, WORKDIR, Lacking, ProcessError
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch
 from moorage.specs.mounts import HostPath
@@ -43,7 +43,7 @@ def prepare(
     ProcessError where the launch makes no sense with this image."""
     assert launch.container is not None
     if gone := devices.problem(launch.limits.gpus):
-        raise ProcessError(gone)
+        raise Lacking(gone)
     for name, mode in _DIRECTORIES.items():
         path = directory / name
         with suppress(FileExistsError):

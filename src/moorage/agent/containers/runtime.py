@@ -14,7 +14,7 @@ from moorage.agent.containers.podman import Podman
 from moorage.agent.gpus.devices import NONE, Devices
 from moorage.agent.images.store import Image, Images
 from moorage.agent.keeping import SpawnRequest
-from moorage.data.base import Bind, SourceError
+from moorage.data.base import Bind, NotHere
 from moorage.protocol.agent import Isolation, Launch
 
 HELD = "image"
@@ -75,7 +75,7 @@ class Containers:
         """Fetched and unpacked; blocks. SourceError, OSError."""
         assert launch.container is not None
         if self._engine is not None and (why := self._engine.problem(launch)):
-            raise SourceError(why)
+            raise NotHere(why)
         return self.images.prepare(launch.container, directory, tell)
 
     def request(

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from moorage.data.base import SourceError
+from moorage.data.base import NotHere, SourceError
 
 LARGEST = 8 * 1024 * 1024
 """Bytes of a manifest or a configuration."""
@@ -75,7 +75,7 @@ def choose(index: dict[str, Any], what: str) -> dict[str, Any]:
     fitting = [entry for entry in entries if _fits(entry.get("platform"), machine)]
     if not fitting:
         have = sorted({_platform(entry.get("platform")) for entry in entries})
-        raise SourceError(
+        raise NotHere(
             f"{what} has nothing for linux/{machine}; it has {', '.join(have) or 'nothing'}"
         )
     return fitting[0]
@@ -98,7 +98,7 @@ def compose(content: bytes, layers: list[Layer], what: str) -> Recipe:
     config = document(content, f"the configuration of {what}")
     machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
     if config.get("architecture", machine) != machine:
-        raise SourceError(f"{what} is for {config['architecture']}, and this node is {machine}")
+        raise NotHere(f"{what} is for {config['architecture']}, and this node is {machine}")
     contents = (config.get("rootfs") or {}).get("diff_ids") or []
     if len(contents) != len(layers) or not all(
         isinstance(text, str) and DIGEST.fullmatch(text) for text in contents

@@ -34,7 +34,7 @@ from moorage.agent.images import archive
 from moorage.agent.images.recipe import Layer, Recipe, Settings
 from moorage.agent.keeper import launching
 from moorage.data import scratch
-from moorage.data.base import SourceError
+from moorage.data.base import NotHere, SourceError
 from moorage.data.stopping import breaking, run_program
 from moorage.protocol.container import Container
 from moorage.specs.container import parse_reference
@@ -118,12 +118,15 @@ class Images:
         words about the progress. SourceError, OSError."""
         name = container.image
         kind, _, rest = name.partition(":")
-        if name.startswith("/"):
-            return _as_it_is(Path(name))
-        if kind == "docker-archive":
-            return self._archive(Path(rest), archive.docker_archive, attempt, tell)
-        if kind == "oci-archive":
-            return self._archive(Path(rest), archive.oci_archive, attempt, tell)
+        try:
+            if name.startswith("/"):
+                return _as_it_is(Path(name))
+            if kind == "docker-archive":
+                return self._archive(Path(rest), archive.docker_archive, attempt, tell)
+            if kind == "oci-archive":
+                return self._archive(Path(rest), archive.oci_archive, attempt, tell)
+        except SourceError as error:  # the file is this node's
+            raise NotHere(str(error)) from error
         return self._pulled(container, attempt, tell)
 
     def _archive(
@@ -363,7 +366,10 @@ def _run_unpacker(root: Path, recipe: Recipe, files: dict[str, Path]) -> int:
     said = done.stdout.decode(errors="replace").strip()
     if done.returncode or not said.startswith("ok "):
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise SourceError(f"image: {said or last or 'unpacking was broken off'}")
+        from moorage.agent.images.unpack import OF_THE_NODE  # the agent needs no more of it
+
+        kind = NotHere if done.returncode == OF_THE_NODE else SourceError
+        raise kind(f"image: {said or last or 'unpacking was broken off'}")
     return int(said.split()[1])
 
 

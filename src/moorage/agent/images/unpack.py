@@ -215,6 +215,10 @@ def _remove(path: str) -> None:
         shutil.rmtree(path)
 
 
+OF_THE_NODE = 2
+"""Exit code where the image is not to blame."""
+
+
 def main() -> int:
     """Carry out the order on standard input."""
     order = json.load(sys.stdin)  # all that is needed is loaded before the root changes
@@ -234,12 +238,12 @@ def main() -> int:
         return 1
     except mounting.MountError as error:
         print(error)
-        return 1
+        return OF_THE_NODE
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the node's disk is full" if full else error.strerror
         print(f"{error.filename or 'unpacking'}: {reason}")
-        return 1
+        return OF_THE_NODE
     print(f"ok {unpacker.size}")
     return 0
 

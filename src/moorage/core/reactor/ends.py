@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from msgspec import structs
+
 from moorage.core import rows
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Arm, Effect, Timer, Wake
-from moorage.core.job import Cancelled, Event, Failed, Job, Live, Queued, Succeeded
+from moorage.core.effects import Arm, Effect, Emit, Timer, Wake
+from moorage.core.job import (
+    Cancelled,
+    Ending,
+    Event,
+    Failed,
+    Job,
+    Live,
+    Queued,
+    Succeeded,
+    ranks_of,
+)
+from moorage.core.progress import outcome_of
 from moorage.core.reactor.feed import job_event, settle
 from moorage.core.reasons import Verdict, judge
+from moorage.core.refusals import any_left, refused, shapes_beside, told
 from moorage.core.run import Run
 from moorage.ids import NodeId
 from moorage.protocol.agent import Outcome
@@ -34,29 +48,98 @@ def end(
 ) -> list[Effect]:
     """`outcome`, which decided, was met on `node`; `where` is how users are told of that, if they
     cannot know."""
-    state = job.state
+    met = _met(job, node, outcome)
+    refusals = refused(job.refusals, met)
+    new = {node: why for node, why in refusals.items() if node not in job.refusals}
+    spent = bool(new) and not any_left(cluster, run, refusals)
     verdict = judge(outcome, job.stopping)
-    if outcome.kind == "phase-failed" and not where:  # what is missing, is missing there
-        where = f"on {cluster.nodes[node].name}"
-    if where and verdict.event is Event.FAIL:
-        told = f"{where}: {verdict.ending.message}"
-        verdict = replace(verdict, ending=replace(verdict.ending, message=told))
-    free = outcome.kind == "unstarted" and state.attempt <= FREE_ATTEMPTS and not job.stopping
+    if outcome.here and new and not spent and not job.stopping:
+        return _elsewhere(cluster, run, job, verdict.ending, refusals, new, now)
+    if verdict.event is Event.FAIL:
+        text = verdict.ending.message
+        if outcome.kind == "phase-failed" and not where:  # what is missing, is missing there
+            where = f"on {cluster.nodes[node].name}"
+        if spent and outcome.here and len(refusals) > 1:
+            text = f"no node can run it; {told(cluster, refusals)}"
+        elif where:
+            text = f"{where}: {text}"
+        verdict = replace(verdict, ending=replace(verdict.ending, message=text))
+    free = outcome.kind == "unstarted" and _counted(job) <= FREE_ATTEMPTS and not job.stopping
     if verdict.event is Event.FAIL and job.failed_at is None and not free:
         job.failed_at = now
     run.note(verdict.ending)
     at = now + _delay(job) if free else _next_try(run, job, verdict, now)
-    if isinstance(state, Live) and at is not None:
-        last = verdict.ending
-        job.queued_at = now
-        job.started_at = None
-        cluster.move(job, Event.RETRY, Queued(cluster.next_attempt(job), at, last))
-        effects = [rows.update_job(job), *settle(cluster, run, now), job_event(job)]
-        return [*effects, Arm(Timer("retry", job.id), at), Wake()]
-    if isinstance(state, Live):
-        final = _FINAL[verdict.event](node, state.attempt, now, verdict.ending)
+    if at is None or not isinstance(job.state, Live):
+        return _finally(cluster, run, job, verdict, node, now)
+    effects = _forgotten(job, met) if spent else []
+    _requeue(cluster, run, job, Queued(0, at, verdict.ending), {} if spent else refusals, now)
+    effects += [rows.update_job(job), *settle(cluster, run, now), job_event(job)]
+    return [*effects, Arm(Timer("retry", job.id), at), Wake()]
+
+
+def _finally(
+    cluster: Cluster, run: Run, job: Job, verdict: Verdict, node: NodeId, now: float
+) -> list[Effect]:
+    """No attempt follows."""
+    if isinstance(job.state, Live):
+        final = _FINAL[verdict.event](node, job.state.attempt, now, verdict.ending)
         cluster.move(job, verdict.event, final)
     return [rows.update_job(job), job_event(job), *settle(cluster, run, now), Wake()]
+
+
+def _requeue(
+    cluster: Cluster,
+    run: Run,
+    job: Job,
+    state: Queued,
+    refusals: Mapping[NodeId, str],
+    now: float,
+) -> None:
+    """Back to its place in the queue, for its next attempt."""
+    job.queued_at = now
+    job.started_at = None
+    cluster.move(job, Event.RETRY, replace(state, attempt=cluster.next_attempt(job)))
+    if refusals != job.refusals:
+        job.refusals = dict(refusals)
+        cluster.reshape(job, shapes_beside(cluster, run, refusals))
+
+
+def _met(job: Job, node: NodeId, outcome: Outcome) -> list[tuple[NodeId, Outcome | None]]:
+    """Where each rank was, and how it ended."""
+    if not job.gang or not isinstance(job.state, Live):
+        return [(node, outcome)]
+    ranks = ranks_of(job.state)
+    return [(r.node, None if r.report is None else outcome_of(r.report)) for r in ranks]
+
+
+def _elsewhere(
+    cluster: Cluster,
+    run: Run,
+    job: Job,
+    ending: Ending,
+    refusals: Mapping[NodeId, str],
+    new: Mapping[NodeId, str],
+    now: float,
+) -> list[Effect]:
+    """Try other nodes, at once: that is no retry of the user's."""
+    attempt = job.state.attempt
+    last = replace(ending, message=f"{told(cluster, new)}; trying others")
+    run.note(last)
+    _requeue(cluster, run, job, Queued(0, last=last), refusals, now)
+    events = [
+        Emit("job.refused", run.id, job.id, node, {"attempt": attempt, "message": why})
+        for node, why in new.items()
+    ]
+    return [rows.update_job(job), *settle(cluster, run, now), *events, job_event(job), Wake()]
+
+
+def _forgotten(job: Job, met: Sequence[tuple[NodeId, Outcome | None]]) -> list[Effect]:
+    """No node is left: it counts as a failure of the job, of which a retry begins with all."""
+    return [
+        rows.judge_attempt(job, job.state.attempt, rank, structs.replace(outcome, here=False))
+        for rank, (_, outcome) in enumerate(met)
+        if outcome is not None and outcome.here
+    ]
 
 
 def _next_try(run: Run, job: Job, verdict: Verdict, now: float) -> float | None:
@@ -80,7 +163,12 @@ def _next_try(run: Run, job: Job, verdict: Verdict, now: float) -> float | None:
 
 def _delay(job: Job) -> float:
     """Seconds before the attempt after the present one."""
-    return min(LONGEST_DELAY, 2.0 ** min(job.state.attempt - 1, 10))
+    return min(LONGEST_DELAY, 2.0 ** min(_counted(job) - 1, 10))
+
+
+def _counted(job: Job) -> int:
+    """The number of its attempt, without those that nodes refused."""
+    return max(1, job.state.attempt - len(job.refusals))
 
 
 _FINAL: Mapping[Event, type[Succeeded | Failed | Cancelled]] = MappingProxyType(

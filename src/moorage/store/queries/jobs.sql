@@ -30,6 +30,11 @@ UPDATE attempts SET
     outcome = :outcome, usage = :usage
 WHERE job_id = :job_id AND attempt = :attempt AND rank = :rank AND state <> 'done';
 
+-- name: judge_attempt
+-- How one rank of an attempt that is over counts.
+UPDATE attempts SET outcome = :outcome
+WHERE job_id = :job_id AND attempt = :attempt AND rank = :rank;
+
 -- name: assign_attempt
 -- A job in line got room: from now on its node may run it at once.
 UPDATE attempts SET state = 'assigned', assigned_at = :assigned_at
@@ -54,6 +59,17 @@ SELECT job_id, attempt, rank, node_id, state, gpus, assigned_at, started_at, end
 FROM attempts
 WHERE (job_id, attempt) IN (SELECT job_id, attempt FROM attempts WHERE state <> 'done')
 ORDER BY job_id, attempt, rank;
+
+-- name: earlier_attempts
+-- Boot: how the earlier attempts of jobs that have not ended did end.
+SELECT a.job_id, a.attempt, a.rank, a.node_id, a.outcome
+FROM jobs AS j
+JOIN attempts AS a ON a.job_id = j.id
+WHERE j.state NOT IN ('succeeded', 'failed', 'cancelled')
+    AND (j.attempt > 1 OR (j.attempt = 1 AND j.state = 'queued'))
+    AND (a.attempt < j.attempt OR j.state = 'queued')
+    AND a.outcome IS NOT NULL
+ORDER BY j.id, a.attempt, a.rank;
 
 -- name: jobs_of_run
 -- All jobs of a run, in their order.

@@ -1,0 +1,71 @@
+"""Nodes that cannot run a job although it fits: what one of them lacks, others may have.
+
+An attempt that ended before its process because of its node (`Outcome.here`) says nothing about
+the job: that is tried elsewhere, and keeps away from the node from then on. A failure of the job's
+own makes it forget that, since its next try may come much later. Both follow from the rows of
+`attempts`, so that a server that starts knows it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from moorage.core.cluster import Cluster
+from moorage.core.gang import room_for
+from moorage.core.named import admitted, is_awaited
+from moorage.core.run import Run
+from moorage.core.shape import Shape, Where, shapes_of
+from moorage.ids import NodeId
+from moorage.protocol.agent import Outcome
+
+Refusals = Mapping[NodeId, str]
+"""Why, by node."""
+
+_OWN = frozenset({"exited", "signaled", "out-of-memory", "timeout", "phase-failed", "not-flushed"})
+_SHOWN = 8
+
+
+def refused(before: Refusals, ranks: Iterable[tuple[NodeId, Outcome | None]]) -> dict[NodeId, str]:
+    """What is known after one more attempt; `ranks`: on which nodes, and how they ended."""
+    ended = [(node, outcome) for node, outcome in ranks if outcome is not None]
+    here = {node: outcome.message for node, outcome in ended if outcome.here}
+    if here:
+        return {**before, **here}
+    if any(outcome.kind in _OWN and outcome.exit_code != 0 for _, outcome in ended):
+        return {}
+    return dict(before)
+
+
+def shapes_beside(cluster: Cluster, run: Run, refusals: Refusals) -> tuple[Shape, ...]:
+    """What each rank asks for, where these nodes will not do."""
+    shapes = shapes_of(run.task)
+    if not refusals:
+        return shapes
+    names = tuple(sorted(cluster.nodes[node].name for node in refusals))
+    beside = {
+        shape: replace(shape, where=replace(shape.where or Where(), without=names))
+        for shape in shapes
+    }
+    return tuple(beside[shape] for shape in shapes)
+
+
+def any_left(cluster: Cluster, run: Run, refusals: Refusals) -> bool:
+    """Could it ever run on nodes that have not refused it, connected or not?"""
+    shapes = shapes_beside(cluster, run, refusals)
+    where = shapes[0].where
+    return room_for(admitted(cluster, where), shapes) or is_awaited(cluster, where)
+
+
+def told(cluster: Cluster, refusals: Refusals) -> str:
+    """Each node and its reason, in one line."""
+    groups: dict[str, list[str]] = {}
+    for node, why in refusals.items():
+        groups.setdefault(why, []).append(cluster.nodes[node].name)
+    return "; ".join(f"{_nodes(sorted(names))}: {why}" for why, names in groups.items())
+
+
+def _nodes(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"node{'s' if len(names) > 1 else ''} {shown}{more}"
