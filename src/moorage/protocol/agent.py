@@ -2,8 +2,7 @@
 
 Any message may come twice. A `Start` is idempotent by its key; a `Report` is repeated, on the same
 or the next connection, until an `Ack` names its number. After each connect the agent sends `Hello`
-with all claims; the server answers with the difference (`Start`, `Stop`, `Forget`, `Retract`): no
-log is replayed.
+with all claims; the server answers with the difference (`Start`, `Stop`, `Forget`, `Retract`).
 
 A node without room may be given jobs beforehand (`Start.wait`). They stand in line; when an
 attempt of it is `done` the first takes its place at once, and one report tells both, so that no
@@ -48,8 +47,7 @@ OutcomeKind = Literal[
 
 
 class GpuDevice(Struct, frozen=True, omit_defaults=True):
-    """One GPU, or one MIG slice of one; memory in bytes; `compute_capability` as 8.6, 0 where
-    there is none or unknown."""
+    """One GPU or MIG slice; memory in bytes; `compute_capability` as 8.6, 0 where unknown."""
 
     index: int
     """The node's own number for it, the same until the next boot."""
