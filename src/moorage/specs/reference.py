@@ -38,7 +38,7 @@ with `${{{{`.
 |---|---|---|
 | `env.NAME` | when the file is read: the run's own `env`, then your environment | everywhere |
 | `{args}` | when the file is read: what follows `--`, quoted for the shell | `commands` |
-| {run} | when the run is submitted | commands, env, working_dir, repos, volumes, targets, paths in buckets |
+| {run} | when the run is submitted | commands, env, working_dir, mounts; not local paths |
 | {job} | when a job is launched | the same |
 | `secrets.*` | refused by this version | |
 """
