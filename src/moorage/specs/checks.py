@@ -15,7 +15,6 @@ from msgspec import structs
 
 from moorage.errors import Problem
 from moorage.specs import container
-from moorage.specs.buckets import bucket_problems
 from moorage.specs.gang import ranks
 from moorage.specs.mounts import Bucket, Files, HostPath, Mount, Repo
 from moorage.specs.resources import Resources
@@ -243,7 +242,10 @@ def check_task(task: Task) -> list[Problem]:
                 check(value)
             except BadValue as error:
                 problems.append(Problem(str(error), field=field))
-    problems += bucket_problems(task.mounts)
+    if any(isinstance(mount, Bucket) for mount in task.mounts):
+        from moorage.specs.buckets import bucket_problems  # kinds of stores: 10 ms
+
+        problems += bucket_problems(task.mounts)
     problems += _plain_problems(task)
     problems += _resource_problems(task.resources)
     if not problems:

@@ -9,7 +9,6 @@ import msgspec
 import yaml
 
 from moorage.interpolate import references
-from moorage.specs import bucketshow
 from moorage.specs.container import RegistryAuth
 from moorage.specs.mounts import Bucket, Files, HostPath, Repo
 from moorage.specs.quantities import cpu_text, number_range_text, size_range_text
@@ -98,7 +97,9 @@ def _mounts(task: Task) -> dict[str, Any]:
         elif isinstance(mount, Repo):
             found["repos"].append(_repo(mount))
         elif isinstance(mount, Bucket):
-            found["file_mounts"][mount.target] = bucketshow.written(mount)
+            from moorage.specs.bucketshow import written  # kinds of stores: 10 ms
+
+            found["file_mounts"][mount.target] = written(mount)
         else:
             found["volumes"].append(_volume(mount))
     return {field: entries for field, entries in found.items() if entries}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit, urlunsplit
 
 from moorage.specs.stores.record import Access, Engine
 
@@ -86,5 +85,5 @@ def _keys(access: Access) -> dict[str, str]:
 
 def _below(endpoint: str, bucket: str) -> str:
     """`https://bucket.host`."""
-    parts = urlsplit(endpoint)
-    return urlunsplit(parts._replace(netloc=f"{bucket}.{parts.netloc}"))
+    scheme, _, rest = endpoint.partition("://")
+    return f"{scheme}://{bucket}.{rest}"
