@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moorage.data.base import Place
 from moorage.data.buckets import Use
-from moorage.data.copies.mode import Copied
+from moorage.data.copies.mode import Copied, open_shelf
 from moorage.data.copies.shelf import Arrived, Conflict, ObjectChanged, Shelf
 from moorage.data.objects.bucket import Found
 from moorage.specs.mounts import Bucket
@@ -67,29 +67,29 @@ class MemoryShelf:
 
 
 class CopyNode:
-    """A node with the mode, and attempts on it."""
+    """A node with the mode, and attempts on it; `access`: to a real store."""
 
-    def __init__(self, home: Path, limit: int | None = None) -> None:
-        self.home = home
+    def __init__(self, home: Path, access: Access | None = None) -> None:
+        self.home, self.access = home, access
         self.shelf = MemoryShelf()
-        self.mode = self.restarted(limit)
+        self.mode = self.restarted()
 
     def restarted(self, limit: int | None = None) -> Copied:
         """As a new agent would have it."""
-        self.mode = Copied(
-            self.home, self.home / "unflushed", limit=limit, shelf=lambda _, b: self.open(b)
-        )
+        self.mode = Copied(self.home, self.home / "unflushed", limit=limit, shelf=self.open)
         self.mode.tidy()
         return self.mode
 
-    def open(self, bucket: Bucket) -> tuple[Shelf, str]:
+    def open(self, access: Access, bucket: Bucket, patience: float) -> tuple[Shelf, str]:
+        if self.access is not None:
+            return open_shelf(access, bucket, patience)
         return self.shelf, f"s3://{bucket.bucket}/{bucket.path}".rstrip("/")
 
     def use(self, bucket: Bucket, key: str = "7.1.0", number: int = 0) -> Use:
         directory = self.home / "attempts" / key
         (directory / "work").mkdir(parents=True, exist_ok=True)
         place = Place(directory, directory / "work", Path("/home/ada"))
-        return Use(bucket, place, number, lambda _store, _key: Access("s3"))
+        return Use(bucket, place, number, lambda _store, _key: self.access or Access("s3"))
 
     def generations(self) -> list[Path]:
         return [path.parent for path in self.home.glob("cache/buckets/*/generation.json")]

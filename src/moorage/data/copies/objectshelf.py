@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moorage.data.base import SourceError
+from moorage.data.copies import oddkeys
 from moorage.data.copies.crew import Crew, Stopped
 from moorage.data.copies.shelf import PART, Arrived, Away, Conflict, ObjectChanged
 from moorage.data.objects.bucket import Bucket, Found
@@ -98,7 +99,15 @@ class ObjectShelf:
     def listing(self, prefix: str) -> Iterator[Sequence[Found]]:
         """See `Shelf`."""
         with _problems():
-            yield from self._bucket.list(prefix)
+            found: list[Found] = []
+            try:
+                for page in self._bucket.list(prefix):
+                    found += page
+            except StoreProblem as error:
+                if error.reason != "not-possible":
+                    raise
+                found = oddkeys.listing(self._bucket, prefix)
+            yield found
 
     def find(self, key: str) -> Found | None:
         """See `Shelf`."""
@@ -152,7 +161,7 @@ class ObjectShelf:
         found = piece.found
         if piece.large is None:
             content, now = self._bucket.buffer(found.key, etag)
-            if now.size != found.size or (not etag and now.modified != found.modified):
+            if now.size != found.size or not (etag or _same_version(now, found)):
                 raise ObjectChanged(found.key)
             part = f"{piece.path}{PART}"
             with open(part, "wb", 0) as file:
