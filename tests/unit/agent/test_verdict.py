@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from moorage.agent.keeping import ExitRecord
-from moorage.agent.verdict import outcome, usage
+from moorage.agent.keeping import ExitRecord, SpawnError
+from moorage.agent.verdict import not_spawned, outcome, usage
 from moorage.protocol.agent import Launch, Limits, Outcome, Usage
 
 COMMANDS = ["make", "python  train.py\n--lr 1 " + "x" * 80, "echo done"]
@@ -33,6 +33,24 @@ def told(limits: Limits | None = None, **fields: Any) -> Outcome:
         "command": 2,
     }
     return outcome(launch, ExitRecord(**shape | fields))
+
+
+@pytest.mark.parametrize(
+    ("step", "contained", "here"),
+    [
+        ("mount", False, True),
+        ("mount", True, True),
+        ("cgroup", False, True),
+        ("output", False, True),
+        ("keeper", True, True),
+        ("cwd", False, True),
+        ("cwd", True, False),
+        ("exec", False, False),
+    ],
+)
+def test_a_start_that_another_node_may_manage(step: str, contained: bool, here: bool) -> None:
+    told = not_spawned(SpawnError("it cannot", step), contained)
+    assert (told.kind, told.message, told.here) == ("phase-failed", "it cannot", here)
 
 
 def test_success_says_nothing() -> None:
