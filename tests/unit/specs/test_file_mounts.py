@@ -8,12 +8,19 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moorage.errors import InvalidInput
+from moorage.specs.checks import check_task
+from moorage.specs.fields.bucketcache import CONFIG, MOUNT, MOUNT_CACHED
+from moorage.specs.fields.buckets import BUCKET
+from moorage.specs.fields.field import Table
 from moorage.specs.filling import interpolate_spec
 from moorage.specs.load import Loaded, load
 from moorage.specs.mounts import Bucket, CacheOptions, Files
 from moorage.specs.schema import schema
+from moorage.specs.show import dump
 from moorage.specs.task import Task
 
 MIB = 1024**2
@@ -314,3 +321,39 @@ def test_editors_accept_it_too() -> None:
     document["file_mounts"]["/mybucket"]["nmae"] = "x"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, schema("task"))
+
+
+WORDS = """
+    s3 S3 gs minio hf file volume s4 true false no MOUNT copy mount_cached DATASET_RO fsync
+    s3://buck s3://buck/x/ hf://a/b file:///a/b cos://us-east/buck az://cont
+    minio://b/${{run.id}} ./x x/ ~/y .. $A ${{env.HOME}} ${{run.name}} buck b
+    1h 0 -1 64M 64 10q /a a/../b é://x
+"""
+WORD = st.sampled_from(WORDS.split())
+LEAVES = WORD | st.none() | st.lists(WORD, max_size=2) | st.text(max_size=5)
+
+
+def some(table: Table, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A mapping of some of the keys of a table, and at times of one that it does not have."""
+    names = st.sampled_from([*(row.name for row in table), "_x", "y"])
+    return st.dictionaries(names, values, max_size=5)
+
+
+CONFIGS = some(CONFIG, LEAVES | some(MOUNT, LEAVES) | some(MOUNT_CACHED, LEAVES))
+TARGETS = st.sampled_from(["/a", "/a/b", "~/c", "d", "e/", "/f/${{ run.id }}", "s3://b", "/proc"])
+
+
+@given(st.dictionaries(TARGETS, LEAVES | some(BUCKET, LEAVES | CONFIGS), max_size=3))
+def test_whatever_is_written(mounts: Any) -> None:
+    text = yaml.safe_dump({"type": "task", "commands": ["a"], "file_mounts": mounts})
+    try:
+        task = load(text, file="a.yml", environ={"HOME": "/h"}).spec
+    except InvalidInput as error:
+        problems = error.problems
+    else:
+        problems = ()
+    assert all(problem.line for problem in problems)
+    if problems:
+        return
+    assert check_task(task) == []
+    assert load(dump(task), file="b.yml", environ={}).spec == task
