@@ -44,11 +44,13 @@ from moorage.protocol.fleets import (
 )
 from moorage.protocol.plans import PlanReply, PlanRequest, RunPlan
 from moorage.specs.fleet import Fleet
+from moorage.specs.mounts import Bucket
 from moorage.specs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from moorage.cli.prepare import Prepared
     from moorage.data.upload import Progress
 
 Ref = int | str
@@ -313,7 +315,18 @@ class Client:
         if gathered.problems:
             raise InvalidInput(*gathered.problems)
         send(self.transport, gathered.contents, progress)
+        self._upload_into_buckets(prepared)
         return gathered.spec
+
+    def _upload_into_buckets(self, prepared: Prepared) -> None:
+        if not any(isinstance(one, Bucket) and one.sources for one in prepared.spec.mounts):
+            return
+        from moorage.cli.bucketuploads import gather_buckets, send_buckets
+
+        contents, problems = gather_buckets(self, prepared)
+        if problems:
+            raise InvalidInput(*problems)
+        send_buckets(self, contents)
 
     def check(self, *, deep: bool = False, on_progress: OnProgress | None = None) -> CheckReply:
         """Prove the server's store; `deep` reads all content. May take as long as it needs;

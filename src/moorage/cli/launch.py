@@ -20,11 +20,13 @@ from moorage.cli.session import asks, confirm
 from moorage.errors import InvalidInput
 from moorage.protocol.api import RunRequest
 from moorage.specs.gang import ranks
+from moorage.specs.mounts import Bucket
 
 
 def consider(client: Client, prepared: Prepared) -> Considered:
     """Everything that can be known of a run without changing anything."""
-    if not any(prepared.local(mount) for mount in prepared.spec.mounts):
+    into_buckets = any(isinstance(one, Bucket) and one.sources for one in prepared.spec.mounts)
+    if not into_buckets and not any(prepared.local(mount) for mount in prepared.spec.mounts):
         request = RunRequest(prepared.spec, prepared.source, prepared.dialect)
         [plan] = client.plan(request)
         return Considered(prepared, request, plan, [], [*map(prepared.located, plan.problems)])
@@ -42,7 +44,12 @@ def consider(client: Client, prepared: Prepared) -> Considered:
     said = map(replace(prepared, places=_of(prepared.places, sound)).located, plan.problems)
     problems = [*gathered.problems, *said]
     contents = compare(client.transport, gathered.contents, plan.missing_blobs)
-    return Considered(prepared, request, plan, contents, problems)
+    if not into_buckets or problems:
+        return Considered(prepared, request, plan, contents, problems)
+    from moorage.cli.bucketuploads import gather_buckets
+
+    sent, problems = gather_buckets(client, prepared)
+    return Considered(prepared, request, plan, contents, problems, sent)
 
 
 def _of(places: Sequence[Placed], numbers: Sequence[int]) -> list[Placed]:
@@ -51,13 +58,18 @@ def _of(places: Sequence[Placed], numbers: Sequence[int]) -> list[Placed]:
 
 
 def _upload(client: Client, considered: Considered) -> None:
-    """Send what the plan said is missing."""
-    if not considered.plan.missing_blobs:
-        return
-    from moorage.cli.uploads import send
+    """Send what the plan said is missing, and what the buckets lack."""
+    if considered.plan.missing_blobs:
+        from moorage.cli.uploads import send
 
-    with Bar("uploading") as bar:
-        send(client.transport, considered.contents, lambda p: bar.show(p.bytes, p.bytes_total))
+        with Bar("uploading") as bar:
+            send(client.transport, considered.contents, lambda p: bar.show(p.bytes, p.bytes_total))
+    if considered.into_buckets:
+        from moorage.cli.bucketuploads import send_buckets
+        from moorage.cli.places import shown_progress
+
+        with shown_progress("uploading") as tell:
+            send_buckets(client, considered.into_buckets, tell)
 
 
 def launch(

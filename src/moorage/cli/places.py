@@ -55,7 +55,13 @@ def _address(client: Client, text: str, option: str) -> Place:
 
 def _remote(client: Client, store: str, address: Address) -> Remote:
     access = access_of(client, store, address)
-    return Remote(open_bucket(access, address.bucket), address.path)
+    shown = shown_as(store, address.bucket)
+    return Remote(open_bucket(access, address.bucket, shown=shown), address.path)
+
+
+def shown_as(store: str, bucket: str) -> str:
+    """The address of a bucket in a declared store; empty: as its kind writes it."""
+    return f"{store}://{bucket}" if store and registry.kind(store) is None else ""
 
 
 def access_of(client: Client, store: str, address: Address) -> Access:

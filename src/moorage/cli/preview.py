@@ -16,6 +16,7 @@ from moorage.specs.mounts import Repo
 from moorage.units import format_size
 
 if TYPE_CHECKING:
+    from moorage.cli.bucketuploads import BucketContent
     from moorage.cli.uploads import Content
 
 LABEL = 10
@@ -32,11 +33,13 @@ class Considered:
     plan: RunPlan
     contents: list[Content]
     problems: list[Problem] = field(default_factory=list)
+    into_buckets: list[BucketContent] = field(default_factory=list)
 
     @property
     def warnings(self) -> list[str]:
         """What is worth saying, from the file, the scan, the server and the nodes."""
         notes = [note for content in self.contents for note in content.scan.notes]
+        notes += [note for content in self.into_buckets for note in content.sending.notes]
         of_nodes = [
             f"on {node.node}: {note}"
             for node in self.plan.nodes
@@ -64,7 +67,9 @@ def describe(considered: Considered, style: Style) -> list[str]:
         lines.append(_field("not asked", printable(_some(plan.not_asked))))
     if plan.waits_for:
         lines.append(_field("waits for", printable(plan.waits_for)))
-    lines += _labelled("uploads", [_content(content) for content in considered.contents])
+    uploads = [_content(content) for content in considered.contents]
+    uploads += [_into_bucket(content) for content in considered.into_buckets]
+    lines += _labelled("uploads", uploads)
     clones = [_clone(m) for m in spec.mounts if isinstance(m, Repo) and m.url and not m.source]
     lines += _labelled("clones", clones)
     lines += _labelled(
@@ -120,6 +125,13 @@ def _content(content: Content) -> str:
     return printable(f"{text}, {format_size(content.size)}; {new}")
 
 
+def _into_bucket(content: BucketContent) -> str:
+    noun = "file" if content.files == 1 else "files"
+    size = content.sending.size
+    new = f"{format_size(size)} to send" if content.sending.files else "nothing to send"
+    return printable(f"{content.source} -> {content.shown}: {content.files} {noun}; {new}")
+
+
 def _clone(repo: Repo) -> str:
     from moorage.data.git import without_credentials  # 5 ms that most plans do without
 
@@ -141,6 +153,16 @@ def as_document(considered: Considered) -> dict[str, Any]:
                 "new_bytes": content.new_bytes,
             }
             for content in considered.contents
+        ]
+        + [
+            {
+                "source": content.source,
+                "target": content.shown,
+                "files": content.files,
+                "new_files": content.sending.files,
+                "new_bytes": content.sending.size,
+            }
+            for content in considered.into_buckets
         ],
         "problems": [str(problem) for problem in considered.problems],
         "warnings": considered.warnings,

@@ -207,13 +207,14 @@ def part_size(size: int) -> int:
     return max(PART, -(-needed // step) * step)
 
 
-def open_bucket(access: Access, name: str, *, patience: float = 120.0) -> Bucket:
+def open_bucket(access: Access, name: str, *, patience: float = 120.0, shown: str = "") -> Bucket:
     """A bucket of the store. `patience`: seconds for which a store that does not answer, or
-    answers 5xx, is asked again. StoreProblem where this kind cannot be worked with."""
+    answers 5xx, is asked again; `shown`: its address for people, where the store has a name of
+    its own. StoreProblem where this kind cannot be worked with."""
     kind = registry.kind(access.kind)
     if kind is None:
         raise StoreProblem("not-possible", access.kind, "there is no such kind of store")
-    shown = _shown(access, name)
+    shown = shown or _shown(access, name)
     _require_engine(shown)
     from moorage.data.objects import chains
 
