@@ -59,6 +59,9 @@ class Bind:
     source: Path
     target: Path
     read_only: bool = False
+    own: bool = False
+    """It was made for the job alone: a container's user is to own it. Of a file, the directory
+    that it lies in."""
 
 
 def hides(target: Path) -> str:

@@ -64,7 +64,7 @@ def prepare(
         cwd=working_directory(launch, image),
         output=str(output),
         mounts=operations(launch, directory, binds),
-        container=_wanted(launch, image, directory, isolation),
+        container=_wanted(launch, image, directory, binds, isolation),
         cgroup=None
         if isolation.cgroup is not None
         else {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids or DEFAULT_PIDS},
@@ -75,8 +75,11 @@ def prepare(
     )
 
 
-def _wanted(launch: Launch, image: Image, directory: Path, isolation: Isolation) -> dict[str, Any]:
+def _wanted(
+    launch: Launch, image: Image, directory: Path, binds: Sequence[Bind], isolation: Isolation
+) -> dict[str, Any]:
     shared = () if launch.peers is None else (peers.NAME,)
+    given = [bind.source for bind in binds if bind.own]
     assert launch.container is not None
     return {
         "root": str(image.root or ""),
@@ -85,7 +88,10 @@ def _wanted(launch: Launch, image: Image, directory: Path, isolation: Isolation)
         "user": launch.container.user or image.settings.user,
         "privileged": launch.container.privileged,
         "process_memory": None if isolation.cgroup is None else launch.limits.memory,
-        "own": [str(directory / name) for name in ("work", "scratch", *shared)],
+        "own": [
+            *(str(directory / name) for name in ("work", "scratch", *shared)),
+            *(str(path if path.is_dir() else path.parent) for path in given),
+        ],
     }
 
 

@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Stopped(SourceError):
     """The work was broken off from outside."""
 
-    def __init__(self) -> None:
-        super().__init__("stopped")
+    def __init__(self, text: str = "stopped") -> None:
+        super().__init__(text)
 
 
 class Stalled(Exception):

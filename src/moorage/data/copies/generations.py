@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Struct
 
 from moorage.data import scratch
-from moorage.data.base import SourceError
+from moorage.data.base import NotHere, SourceError
 from moorage.data.copies import tree
 from moorage.data.copies.listing import Content, Entry, Layout, LeftOut
 from moorage.units import format_size
@@ -214,7 +214,7 @@ class Generations:
                 self._make_room(excess, pool)
             free = max(self._free() - others, 0)
             if size > free:
-                raise SourceError(
+                raise NotHere(
                     f"{title} needs {format_size(size)}, and {format_size(free)} are free at "
                     f"{self.directory}; make room there, or use mode: mount"
                 )

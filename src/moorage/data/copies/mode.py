@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -89,6 +90,9 @@ class Copied:
 
     def problems(self, bucket: Bucket) -> tuple[list[str], list[str]]:
         """See `buckets.Mode`."""
+        if find_spec("obstore") is None:
+            why = "the package obstore is not installed; pip install 'moorage[storage]'"
+            return [f"{bucket.target}: {why}"], []
         return [], []
 
     def prepare(self, use: Use) -> Handle:
@@ -97,7 +101,7 @@ class Copied:
         try:
             return self._prepare(use)
         except SourceError as error:
-            raise SourceError(f"{bucket.target}: {error}") from None
+            raise type(error)(f"{bucket.target}: {error}") from None
 
     def _prepare(self, use: Use) -> Handle:
         bucket = use.bucket
@@ -178,10 +182,11 @@ class Copied:
 
 
 def _bind(use: Use, root: Path, generation: Generation) -> Bind:
-    if not generation.kept.single:
-        return Bind(root, use.target, use.bucket.read_only)
-    [entry] = generation.entries()
-    return Bind(root / entry.path, use.target, use.bucket.read_only)
+    if generation.kept.single:
+        [entry] = generation.entries()
+        root = root / entry.path
+    read_only = use.bucket.read_only
+    return Bind(root, use.target, read_only, own=not read_only)
 
 
 def _look(directory: Path) -> tuple[View, Record, Changes] | None:

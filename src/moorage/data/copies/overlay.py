@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moorage.data import scratch
-from moorage.data.base import SourceError
+from moorage.data.base import NotHere, SourceError
 from moorage.data.copies import tree
 from moorage.data.copies.generations import Generation
 from moorage.data.copies.listing import Layout
@@ -145,7 +145,7 @@ def _copy(directory: Path, generation: Generation, title: str) -> View:
     scratch.remove(root)  # an agent that died may have begun it
     size, free = generation.kept.size, shutil.disk_usage(directory).free
     if size > free and not _shares_blocks(directory, generation):
-        raise SourceError(
+        raise NotHere(
             f"{title}: a private copy needs {format_size(size)}, and {format_size(free)} are free "
             f"at {directory}; make room there, or use read_only: true"
         )
