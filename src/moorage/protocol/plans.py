@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from moorage.ids import Digest
 from moorage.protocol.api import RunRequests
+from moorage.protocol.stores import DataPlan
 
 
 class PlanRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +35,8 @@ class RunPlan(Struct, frozen=True, omit_defaults=True):
     """Trees and packs named by the spec that the server lacks."""
     waits_for: str = ""
     """Why it would not start at once; empty when it would."""
+    data: list[DataPlan] = []
+    """Where the data of its buckets is."""
     not_asked: list[str] = []
     """Nodes that said nothing about it, and why: they are not connected, or did not answer."""
 

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from moorage.protocol.api import RunRef
-from moorage.specs.mounts import Bucket
 
 DEFAULT = "default"
 """Stands for the default store in paths, as an empty name does in specs."""
@@ -129,10 +128,13 @@ class StoragePage(Struct, frozen=True, omit_defaults=True):
     problems: list[str] = []
 
 
-class Resolve(Struct, frozen=True, forbid_unknown_fields=True):
-    """Buckets as a spec names them, to be looked at before something is uploaded into them."""
+class StorageGone(Struct, frozen=True, omit_defaults=True):
+    """What became of a deletion. `forgotten`: the bucket stays, for the reason in `message`;
+    `deleting`: it is not done yet, or does not work for that reason, and is tried again."""
 
-    buckets: list[Bucket]
+    name: str
+    state: Literal["deleted", "forgotten", "deleting"]
+    message: str = ""
 
 
 class Flushing(Struct, frozen=True, omit_defaults=True):
@@ -140,12 +142,14 @@ class Flushing(Struct, frozen=True, omit_defaults=True):
 
     attempt: str
     node: str
-    state: Literal["asked", "away", "done", "failed"]
-    """`away`: its node is not connected."""
+    state: Literal["asked", "away", "done", "nothing", "failed"]
+    """`asked`: it goes on; `away`: its node is not connected; `nothing`: nothing was left."""
     message: str = ""
 
 
 class FlushReply(Struct, frozen=True):
+    """Empty where no attempt left anything."""
+
     attempts: list[Flushing]
 
 

@@ -1,6 +1,18 @@
 """Every route of the HTTP API."""
 
-from moorage.server.routes import blobs, events, fleets, growth, logs, nodes, plan, runs, system
+from moorage.server.routes import (
+    blobs,
+    events,
+    fleets,
+    growth,
+    logs,
+    nodes,
+    plan,
+    runs,
+    storages,
+    stores,
+    system,
+)
 
 ROUTES = (
     *system.ROUTES,
@@ -12,4 +24,6 @@ ROUTES = (
     *fleets.ROUTES,
     *blobs.ROUTES,
     *growth.ROUTES,
+    *stores.ROUTES,
+    *storages.ROUTES,
 )

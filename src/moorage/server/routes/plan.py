@@ -17,6 +17,7 @@ from moorage.protocol.api import RunRequest
 from moorage.protocol.plans import PlanNode, PlanReply, PlanRequest, RunPlan
 from moorage.server.checks import missing, problems_of
 from moorage.server.services import Services
+from moorage.server.storage.mounts import Report
 from moorage.server.table import AnyRoute, Call, NoParams, Route
 from moorage.specs.checks import check_task
 from moorage.specs.gang import ranks
@@ -46,13 +47,15 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         absent = []
     if task.name is not None and task.name in cluster.names:
         problems.append(str(name_in_use(task.name)))
+    report = await _data(services, task)
+    problems += [str(problem) for problem in report.problems]
     never = [str(problem) for problem in fits_ever(cluster, task)]
     able = candidates(cluster, anyway(where_of(task)))
     up = [node for node in able if node.up]
     asked = [node.id for node in up]
     answers = await services.engine.links.probe(_launch(task, user), PATIENCE, asked)
     nodes = [_node(node, task, answers) for node in up]
-    warnings = []
+    warnings = list(report.warnings)
     if not nodes and not never:
         warnings.append("no node is connected: the run would wait for one")
     elif not never and sum(node.fits for node in nodes) + len(able) - len(up) < ranks(task):
@@ -64,8 +67,15 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         warnings=warnings,
         not_asked=_not_asked(able, answers),
         missing_blobs=absent,
+        data=report.data,
         waits_for=waits_for(cluster, task) if not (problems or never) else "",
     )
+
+
+async def _data(services: Services, task: Task) -> Report:
+    """What the run asks of buckets."""
+    resolved, unknown = services.mounts.resolved(task)
+    return Report(unknown) if unknown else await services.mounts.examine(resolved)
 
 
 def _not_asked(nodes: Sequence[Node], answers: Mapping[NodeId, ProbeResult]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from moorage.protocol.api import (
     RetryRequest,
     RunPage,
     RunRef,
+    RunRequest,
     RunState,
     RunSummary,
     RunView,
@@ -29,6 +31,7 @@ from moorage.protocol.api import (
 )
 from moorage.server.checks import checker, problems_of, require_sound
 from moorage.server.parameters import Flag, Limit, Ref, RunPath
+from moorage.server.services import Services
 from moorage.server.stream import unless_gone
 from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
 
@@ -72,10 +75,22 @@ async def submit(call: Call[NoParams, SubmitRequest]) -> SubmitReply:
         require_sound(request.runs)
     else:
         await asyncio.to_thread(require_sound, request.runs)
-    runs = await call.services.engine.submit(
-        request.runs, call.user, request.request_id, checker(call.services.blobs)
-    )
-    return SubmitReply(runs)
+    return SubmitReply(await _accept(call.services, request.runs, call.user, request.request_id))
+
+
+async def _accept(
+    services: Services, requests: Sequence[RunRequest], user: str, request_id: str
+) -> list[RunRef]:
+    """Look at the content and the buckets that they name, make buckets that are to be made, and
+    take them."""
+    has_content = checker(services.blobs)
+
+    async def check(runs: Sequence[RunRequest]) -> None:
+        await has_content(runs)
+        await services.mounts.require(runs, user)
+
+    settled = services.mounts.settled(requests)
+    return await services.engine.submit(settled, user, request_id, check)
 
 
 async def retry_run(call: Call[RunPath, RetryRequest]) -> RunRef:
@@ -93,8 +108,7 @@ async def retry_run(call: Call[RunPath, RetryRequest]) -> RunRef:
         request = msgspec.structs.replace(request, spec=spec)
     if problems := problems_of(request.spec):
         raise InvalidInput(*problems)
-    blobs = call.services.blobs
-    [ref] = await engine.submit([request], call.user, body.request_id, checker(blobs))
+    [ref] = await _accept(call.services, [request], call.user, body.request_id)
     return ref
 
 

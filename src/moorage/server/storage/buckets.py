@@ -25,7 +25,14 @@ _REMOTE = "S"
 _QUICK = ("--contimeout=2s", "--timeout=4s", "--retries=1", "--low-level-retries=1")
 _WITHIN = 10.0
 """Seconds for what is one request."""
-_STEADY = ("--contimeout=10s", "--timeout=60s", "--retries=3", "--checkers=16", "--transfers=16")
+_STEADY = (
+    "--contimeout=10s",
+    "--timeout=60s",
+    "--retries=3",
+    "--low-level-retries=3",
+    "--checkers=16",
+    "--transfers=16",
+)
 _SIGNS: tuple[tuple[str, Reason], ...] = (
     (r"NoSuchBucket|directory not found|ContainerNotFound|notFound", "no-bucket"),
     (

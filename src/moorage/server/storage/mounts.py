@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
 from msgspec.structs import replace
 
 from moorage.core.storage import LiveStorage
@@ -63,19 +64,13 @@ class Mounts:
 
     def settled(self, requests: Sequence[RunRequest]) -> list[RunRequest]:
         """The same with every store by its one name, so that a run keeps its buckets whatever
-        becomes of the defaults. InvalidInput."""
-        if not any(_buckets(request.spec) for request in requests):
-            return list(requests)
-        problems: list[Problem] = []
-        found = []
-        for number, request in enumerate(requests):
-            task, wrong = self.resolved(request.spec)
-            place = f"runs[{number}].spec."
-            problems += [one._replace(field=place + one.field) for one in wrong]
-            found.append(replace(request, spec=task))
-        if problems:
-            raise InvalidInput(*problems)
-        return found
+        becomes of the defaults; one that is not known stays as it is, and `require` says so."""
+        return [
+            replace(request, spec=self.resolved(request.spec)[0])
+            if _buckets(request.spec)
+            else request
+            for request in requests
+        ]
 
     def resolved(self, task: Task) -> tuple[Task, list[Problem]]:
         """The same for one task, and the stores that are not known."""
@@ -109,7 +104,7 @@ class Mounts:
         InvalidInput with every problem."""
         tasks = [request.spec for request in requests]
         kinds = {key_of(task): task for task in tasks if _buckets(task)}
-        reports = await asyncio.gather(*(self.examine(task) for task in kinds.values()))
+        reports = await asyncio.gather(*(self._report(task) for task in kinds.values()))
         found = dict(zip(kinds, reports, strict=True))
         problems = [
             problem._replace(field=f"runs[{number}].spec.{problem.field}")
@@ -121,15 +116,21 @@ class Mounts:
             raise InvalidInput(*problems)
         for storage, look in (pair for report in reports for pair in report.seen):
             await self._storages.note(storage, look)
+        self._storages.hold([one for report in reports for one, _ in report.seen])
         wanted = {one.bucket: one for report in reports for one in report.to_make}
         await asyncio.gather(*(self._provide(one, user) for one in wanted.values()))
+
+    async def _report(self, task: Task) -> Report:
+        unknown = self.resolved(task)[1]
+        return Report(unknown) if unknown else await self.examine(task)
 
     async def _provide(self, bucket: Bucket, user: str) -> None:
         access = placed(await self._stores.access(bucket.store), bucket.region, bucket.account)
         try:
-            await self._storages.make(
+            storage = await self._storages.make(
                 bucket.bucket, bucket.store, user, persistent=bucket.persistent, access=access
             )
+            self._storages.hold([storage])
         except MoorageError as error:
             message, fix = plain(error)
             raise InvalidInput(
@@ -211,7 +212,6 @@ class Mounts:
             return
         if storage is not None:
             report.warnings += _persistence(bucket, storage)
-            storage.held_until = self._storages.engine.clock() + LOOK_WITHIN
             if storage.state == "making":
                 report.to_make.append(bucket)
             report.seen.append((storage, look))
@@ -249,9 +249,9 @@ class Mounts:
             return f"{bucket.store}://{bucket.bucket}"
 
 
-def key_of(task: Task) -> tuple[Bucket, ...]:
-    """Tasks with the same buckets have the same problems."""
-    return tuple(one for _, one in _buckets(task))
+def key_of(task: Task) -> bytes:
+    """Tasks with the same buckets in the same places have the same problems."""
+    return msgspec.json.encode(_buckets(task))
 
 
 def _buckets(task: Task) -> list[tuple[int, Bucket]]:

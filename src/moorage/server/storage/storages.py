@@ -16,6 +16,7 @@ from moorage.engine.loop import Engine
 from moorage.errors import MoorageError, Unavailable
 from moorage.server.storage import buckets
 from moorage.server.storage.access import Stores
+from moorage.server.storage.flushing import Flushes
 from moorage.server.storage.look import Look, look
 from moorage.server.storage.threads import in_thread
 from moorage.specs.stores.record import Access
@@ -24,7 +25,7 @@ T = TypeVar("T")
 LOOK_WITHIN = 3.0
 """Seconds in which a store has to tell of a bucket."""
 MAKE_WITHIN = 15.0
-HELD_FOR = 60.0
+HELD_FOR = 20.0
 """Seconds for which a submit may rely on a bucket before its run is there."""
 _AT_ONCE = 32
 _ANEW = "somebody else made it anew since: it is left as it is"
@@ -38,6 +39,8 @@ class Storages:
         self.stores = stores
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._making: dict[str, asyncio.Lock] = {}
+        self.flushes = Flushes(engine)
+        """Of what attempts left on their nodes."""
 
     async def look(self, access: Access, bucket: str, path: str = "") -> Look:
         """StoreProblem, soon, where it cannot be said."""
@@ -62,6 +65,11 @@ class Storages:
         """The bucket of that name."""
         return self.engine.cluster.storages.get(name)
 
+    def hold(self, storages: Sequence[LiveStorage]) -> None:
+        """A run that uses them is about to be accepted: they may not go before it is there."""
+        for storage in storages:
+            storage.held_until = self.engine.clock() + HELD_FOR
+
     async def make(
         self, name: str, store: str, user: str, *, persistent: bool, access: Access
     ) -> LiveStorage:
@@ -81,13 +89,11 @@ class Storages:
         cluster, now = self.engine.cluster, self.engine.clock()
         storage = cluster.storages.get(name)
         if storage is not None and storage.state == "ready":
-            storage.held_until = now + HELD_FOR
             return storage
         is_new = storage is None
         if storage is None:
             storage = LiveStorage(name, store, name, True, persistent, "making", user, now, now)
             await self.perform(partial(reactor.on_record_storage, cluster, storage))
-        storage.held_until = now + HELD_FOR
         try:
             call = partial(_made, access, name)
             born = await self.ask(access, name, MAKE_WITHIN, call)
@@ -158,7 +164,10 @@ def _made(access: Access, bucket: str) -> str:
 
 
 def _deleted(access: Access, bucket: str, born: str) -> str:
-    """Why it was not; empty where it is gone."""
+    """Why it was not; empty where it is gone. The first look tells soon where the store does not
+    answer."""
+    if not look(access, bucket).there:
+        return ""
     if born:
         now = buckets.born(access, bucket)
         if now not in ("", born):

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.errors import Unavailable
+from moorage.errors import Conflict
 
 VARIABLE = "MOORAGE_SECRETS_KEY_FILE"
 _SETTING = f"{VARIABLE} (or `secrets_key_file` in config.yml)"
 
 
-class Sealed(Unavailable):
-    """Secrets that cannot be read with this server's key."""
+class Sealed(Conflict):
+    """Secrets that cannot be read with this server's key: to try again is of no use."""
 
 
 class Vault:

@@ -53,3 +53,11 @@ SELECT
     last_used, unflushed, objects, bytes, looked_at
 FROM storages
 ORDER BY name;
+
+-- name: attempt_left
+-- An attempt that may have left something on its node, with what its run asked for.
+SELECT a.node_id, a.outcome, r.spec
+FROM attempts AS a
+JOIN jobs AS j ON j.id = a.job_id
+JOIN runs AS r ON r.id = j.run_id
+WHERE a.job_id = :job_id AND a.attempt = :attempt AND a.rank = :rank AND a.state = 'done';
