@@ -97,6 +97,8 @@ class World:
             )
         finally:
             os.close(log)
+        with self._started:
+            self._started.notify_all()
 
     def _start_server(self) -> None:
         """Again, where it was killed before it was ready."""
@@ -158,6 +160,11 @@ class World:
         if name == "keeper":
             self.deaths["keeper"] += 1
         return True
+
+    def kill_surely(self, name: str) -> None:
+        """As `kill`, of the next one where there is none just now."""
+        with self._started:
+            assert self._started.wait_for(lambda: self.kill(name), PATIENCE), f"there is no {name}"
 
     def _is_keeper(self, pid: int) -> bool:
         with suppress(OSError):
