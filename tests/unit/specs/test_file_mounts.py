@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from moorage.errors import InvalidInput
 from moorage.specs.checks import check_task
 from moorage.specs.fields.bucketcache import CONFIG, MOUNT, MOUNT_CACHED
-from moorage.specs.fields.buckets import BUCKET
+from moorage.specs.fields.bucketkeys import BUCKET
 from moorage.specs.fields.field import Table
 from moorage.specs.filling import interpolate_spec
 from moorage.specs.load import Loaded, load

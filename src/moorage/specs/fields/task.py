@@ -4,7 +4,8 @@ read before whatever may refer to it."""
 from __future__ import annotations
 
 from moorage.specs.fields.bucketcache import CONFIG, MOUNT, MOUNT_CACHED
-from moorage.specs.fields.buckets import BUCKET, FILE_MOUNTS_FIELD
+from moorage.specs.fields.bucketkeys import BUCKET
+from moorage.specs.fields.buckets import FILE_MOUNTS_FIELD
 from moorage.specs.fields.container import AUTH, CONTAINER
 from moorage.specs.fields.field import Field, Table
 from moorage.specs.fields.gang import GANG, GROUP
