@@ -83,6 +83,10 @@ def only(mounts: str) -> Any:
             Bucket("/a", bucket="buck", managed=True, sources=["./x"], listed=True),
         ),
         (
+            "{/a: {name: buck, mode: COPY, path: x}}",
+            Bucket("/a", bucket="buck", path="x", managed=True, mode="copy"),
+        ),
+        (
             "{/a: {source: s3://buck, config: {mount: {read_only: true}}}}",
             Bucket("/a", "s3", "buck", read_only=True),
         ),
