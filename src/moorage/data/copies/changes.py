@@ -16,6 +16,7 @@ from moorage.data.copies import tree
 from moorage.data.copies.generations import Generation
 from moorage.data.copies.listing import Entry, LeftOut
 from moorage.data.copies.overlay import View
+from moorage.data.transfer.names import directories
 
 _STEP = 1 << 20
 
@@ -49,34 +50,42 @@ def find(view: View, generation: Generation) -> Changes:
     known = {entry.path: entry for entry in generation.entries()}
     found: list[Change] = []
     left_out: list[LeftOut] = []
-    seen = 0
-    for path, item, moved in _walk(view):
-        entry = known.get(path)
+    walk = _Walk(view)
+    for path, item, moved in walk:
+        entry = known.pop(path, None)
         if item.is_symlink():
             left_out.append(LeftOut(path, "links are not uploaded"))
         elif not item.is_file(follow_symlinks=False):
             left_out.append(LeftOut(path, "it is no regular file"))
         else:
-            seen += entry is not None
             status = item.stat(follow_symlinks=False)
             if entry is None or _changed(view, generation, entry, status, moved):
                 found.append(Change(path, status.st_size, entry))
-    return Changes(found, left_out, len(known) - seen)
+    removed = sum(1 for path in known if walk.untouched.isdisjoint(directories([path])))
+    return Changes(found, left_out, removed)
 
 
-def _walk(view: View) -> Iterator[tuple[str, os.DirEntry[str], bool]]:
-    """All that is no directory, with its path, and whether it lies in a directory that was not
-    there before or was another one."""
-    waiting = [("", False)]
-    while waiting:
-        above, moved = waiting.pop()
-        with os.scandir(f"{view.root}/{above}") as items:
-            for item in items:
-                path = f"{above}/{item.name}" if above else item.name
-                if item.is_dir(follow_symlinks=False):
-                    waiting.append((path, moved or view.moved(path)))
-                else:
-                    yield path, item, moved
+class _Walk:
+    """All that is no directory, with its path, and whether it lies in a directory that was another
+    one before. Directories that nobody touched are not looked into."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.untouched: set[str] = set()
+
+    def __iter__(self) -> Iterator[tuple[str, os.DirEntry[str], bool]]:
+        view, waiting = self._view, [("", False)]
+        while waiting:
+            above, moved = waiting.pop()
+            with os.scandir(f"{view.root}/{above}") as items:
+                for item in items:
+                    path = f"{above}/{item.name}" if above else item.name
+                    if not item.is_dir(follow_symlinks=False):
+                        yield path, item, moved
+                    elif not moved and view.untouched(path):
+                        self.untouched.add(path)
+                    else:
+                        waiting.append((path, moved or view.moved(path)))
 
 
 def _changed(

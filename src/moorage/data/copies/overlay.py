@@ -44,8 +44,8 @@ class View(NamedTuple):
     """Time (ns) of change of the last file that the copy got."""
 
     def untouched(self, path: str) -> bool:
-        """Whether this file of the generation certainly is as it was. The caller sees to
-        directories that the job put in the place of others."""
+        """Whether this file or directory of the generation certainly is as it was, unless it lies
+        in a directory that has `moved`."""
         if self.upper is None:
             return False
         place = f"{self.upper}/{path}"
