@@ -46,4 +46,4 @@ bench: setup
 	$(BIN)/python bench/all.py
 
 docs: setup
-	for page in cli fields openapi states; do $(BIN)/python scripts/gen_$$page.py || exit 1; done
+	for page in bucket_modes cli fields openapi states; do $(BIN)/python scripts/gen_$$page.py || exit 1; done

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from moorage.data import scratch
-from moorage.data.base import Bind, Handle, SourceError
+from moorage.data.base import Bind, Handle, NotHere, SourceError
 from moorage.data.buckets import Moved, Use, kept_place, note_kept
 from moorage.data.rclone import options, program
 from moorage.data.rclone.flushing import Flush
@@ -41,20 +43,20 @@ class Mounted:
         """See `buckets.Mode`."""
         bucket = use.bucket
         if why := program.why_not():
-            raise SourceError(f"{bucket.target}: {why}")
+            raise NotHere(f"{bucket.target}: {why}")
         mount = RcloneMount(use.directory)
         try:
             name = self._set_up(mount, bucket, use.access())
             mount.start()
         except SourceError as error:
-            raise SourceError(f"{bucket.target}: {error}") from None
+            raise type(error)(f"{bucket.target}: {error}") from None
         source = mount.place / name if name else mount.place
         detail = f"{bucket.target}: {options.shown(bucket).partition(':')[2]} mounted"
         return Handle([Bind(source, use.target, bucket.read_only)], detail)
 
     def _set_up(self, mount: RcloneMount, bucket: Bucket, access: Access) -> str:
         """The object's name where it is one."""
-        variables = options.variables(bucket, _options(access))
+        variables = options.variables(bucket, _options(access, bucket))
         path, name = bucket.path, ""
         if _is_object(bucket, variables):
             path, _, name = path.rpartition("/")
@@ -121,7 +123,7 @@ class Mounted:
         how = mount.how()
         if how is None:
             raise SourceError(f"{directory} does not say what is to be uploaded where")
-        variables = options.variables(bucket, _options(access))
+        variables = options.variables(bucket, _options(access, bucket))
         mount.set_up(How(how.words, variables, bucket))
         try:
             mount.start()
@@ -136,12 +138,16 @@ def _silent(_text: str) -> None:
     """Where nobody wants to know."""
 
 
-def _options(access: Access) -> dict[str, str]:
+def _options(access: Access, bucket: Bucket) -> dict[str, str]:
     kind = registry.kind(access.kind)
     if kind is None:
         raise SourceError(f"this node does not know stores of kind {access.kind}; upgrade it")
     if not kind.mountable:
         raise SourceError(f"{kind.title} cannot be mounted; use mode: COPY")
+    # What an address says holds for this bucket only.
+    access = msgspec.structs.replace(
+        access, region=bucket.region or access.region, account=bucket.account or access.account
+    )
     try:
         return dict(kind.rclone(access))
     except ValueError as error:

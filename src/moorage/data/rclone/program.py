@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from moorage.data.base import SourceError
+from moorage.data.base import NotHere
 
 OLDEST = (1, 70)
 """Before it, `vfs/queue` and sockets for the remote control are not all there."""
@@ -20,7 +20,7 @@ _PATIENCE = 20.0  # seconds; it takes 0.1
 
 
 def find() -> Path:
-    """Where it is. SourceError, with what to do."""
+    """Where it is. NotHere, with what to do."""
     reasons = []
     for path in _candidates():
         try:
@@ -33,7 +33,7 @@ def find() -> Path:
         reasons.append(f"{path} is {'.'.join(map(str, version)) or 'no rclone'}")
     oldest = ".".join(map(str, OLDEST))
     found = f" ({'; '.join(reasons)})" if reasons else ""
-    raise SourceError(f"buckets need rclone {oldest} or newer on this node{found}: {_HINT}")
+    raise NotHere(f"buckets need rclone {oldest} or newer on this node{found}: {_HINT}")
 
 
 def why_not() -> str:
@@ -44,7 +44,7 @@ def why_not() -> str:
         return "this node has no fusermount3: install the package fuse3, or use mode: COPY"
     try:
         find()
-    except SourceError as error:
+    except NotHere as error:
         return str(error)
     return ""
 

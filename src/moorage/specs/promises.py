@@ -1,0 +1,99 @@
+"""What each mode of buckets gives, line by line: the page `docs/reference/bucket-modes.md` is made
+of this table, and `tests/contract/test_bucket_modes.py` tries each line on real mounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+YES, NO = "yes", "no"
+
+
+class Promise(NamedTuple):
+    """One line. The words begin with what the test finds: `yes`, `no`, or the error's name."""
+
+    key: str
+    """What the test calls it."""
+    what: str
+    mount: str
+    cached: str
+    copy: str
+
+
+PROMISES: tuple[Promise, ...] = (
+    Promise("read-back", "a file that was closed reads as it was written", YES, YES, YES),
+    Promise("stored", "in the bucket when `close` returns",
+            "yes: `close` waits, and fails where it cannot be stored",
+            "no: seconds later, in the background; always before the job counts as ended",
+            "no: never, or with `sync_back: true` before the job counts as ended"),
+    Promise("fsync-stored", "in the bucket when `fsync` returns", NO,
+            "no: on the node's disk", "no: on the node's disk"),
+    Promise("overwrite", "write a file anew (`O_TRUNC`)", YES, YES, YES),
+    Promise("append", "append to a file", "EPERM", YES, YES),
+    Promise("random-write", "write into the middle of a file", "EPERM", YES, YES),
+    Promise("seek-new", "go back in a file that is being written", "ESPIPE", YES, YES),
+    Promise("child", "go on writing a file after a child process was started meanwhile",
+            "EBADF: what was written before is stored then, and the file is closed", YES, YES),
+    Promise("truncate", "shorten a file that is open (`ftruncate`)", "EPERM", YES, YES),
+    Promise("truncate-path", "shorten a new file by its path (`truncate`)", "EPERM",
+            "EIO, as long as it waits for its first upload", YES),
+    Promise("rename-file", "rename a file, also over another",
+            "yes: the store copies it; not atomic for other nodes",
+            "yes: the store copies it; not atomic for other nodes", YES),
+    Promise("rename-directory", "rename a directory",
+            "yes: each object is copied; files just used may seem missing for 5 s",
+            "yes: each object is copied", YES),
+    Promise("empty-directory", "an empty directory is there for the next job",
+            "no: stores keep objects only", "no: stores keep objects only", NO),
+    Promise("symlink", "symbolic links", "yes: an object `NAME.rclonelink`",
+            "yes: an object `NAME.rclonelink`", "yes: not uploaded"),
+    Promise("hardlink", "hard links", "EPERM", "EPERM", YES),
+    Promise("chmod", "`chmod` and `chown` have an effect", "no: accepted and ignored",
+            "no: accepted and ignored", "yes: not uploaded"),
+    Promise("mtime", "times that were set are kept", YES, YES, "yes: not uploaded"),
+    Promise("xattr", "extended attributes", "ENOTSUP", "ENOTSUP", "yes: not uploaded"),
+    Promise("flock", "`flock` between processes of the job on one node", YES, YES, YES),
+    Promise("fcntl-lock", "`fcntl` locks for writing, likewise", "EPERM", YES, YES),
+    Promise("lock-nodes", "locks between nodes", NO, NO, NO),
+    Promise("mmap-read", "`mmap` for reading", YES, YES, YES),
+    Promise("mmap-write", "`mmap` for writing (`MAP_SHARED`)",
+            "no: the process gets SIGBUS", YES, YES),
+    Promise("unlinked", "a file that was removed can still be read by who has it open",
+            "ENOENT", "no: it reads as empty", YES),
+    Promise("second-writer", "two nodes write one file",
+            "the last `close` wins, as a whole file",
+            "the last upload wins, as a whole file",
+            "a file that changed in the bucket meanwhile is not overwritten, and that is said"),
+    Promise("staleness", "a file that another node stored is seen",
+            "after 5 s at most", "after 10 s at most", "not before the next job"),
+)  # fmt: skip
+
+
+def page() -> str:
+    """The page of the docs."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# What each mode of buckets gives"
+    yield ""
+    yield "Made from `specs/promises.py` by `scripts/gen_bucket_modes.py`; each line is tried by"
+    yield "`tests/contract/test_bucket_modes.py` with rclone on SeaweedFS. An error's name stands"
+    yield "where the operation is refused with it."
+    yield ""
+    yield "| | `mode: MOUNT` | `mode: MOUNT_CACHED` | `mode: COPY` |"
+    yield "|---|---|---|---|"
+    for one in PROMISES:
+        yield f"| {one.what} | {one.mount} | {one.cached} | {one.copy} |"
+    yield ""
+    yield "`read_only: true` refuses every write with EROFS, in all modes. A job that is killed in"
+    yield "the middle of a write leaves that file as far as it was written."
+    yield ""
+    yield "`durable: fsync` cannot be had: rclone's `fsync` never waits for the store. Where a"
+    yield "program must know that something is stored, use `mode: MOUNT`, whose `close` waits."
+    yield ""
+    yield "Where rclone dies, it is started again within a second, on the same cache, and the job"
+    yield "sees the mount again at the same place: files that were open then give ENOTCONN, and"
+    yield "what was closed is not lost. Where the mount is of a single object, or the agent does"
+    yield "not run as root, this saves what was written, and the job itself sees ENOTCONN."
