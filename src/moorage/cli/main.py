@@ -39,6 +39,7 @@ VERBS: dict[str, str] = {
     "events": "List what happened, or watch it.",
     "node": "The machines that run jobs.",
     "fleet": "Machines that are reached by ssh.",
+    "store": "The object stores that buckets are in.",
     "storage": "Buckets that runs use, and what is in them.",
     "server": "The server of this machine.",
     "schema": "Print the JSON Schema of a kind of file.",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import click
 
 from moorage.cli.storage_cp import copy, sync
+from moorage.cli.storage_delete import delete
 from moorage.cli.storage_du import usage
+from moorage.cli.storage_flush import flush
+from moorage.cli.storage_list import adopt, list_storages, show
 
 
 @click.group()
@@ -14,12 +17,12 @@ def storage() -> None:
 
     \b
     Examples:
+      moorage storage ls --check
       moorage storage cp ./data s3://bucket/data
       moorage storage sync --delete s3://bucket/data ./data
       moorage storage du s3://bucket/data
     """
 
 
-storage.add_command(copy)
-storage.add_command(sync)
-storage.add_command(usage)
+for command in (list_storages, show, delete, flush, adopt, copy, sync, usage):
+    storage.add_command(command)

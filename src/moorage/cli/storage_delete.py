@@ -1,0 +1,81 @@
+"""`moorage storage delete`: a bucket and what is in it."""
+
+from __future__ import annotations
+
+import click
+
+from moorage.cli.client import Client
+from moorage.cli.render import printable, say
+from moorage.cli.session import asks, confirm, connect, json_option, print_json, report, yes_option
+from moorage.cli.transport import segment
+from moorage.errors import MoorageError
+from moorage.protocol.stores import StorageGone, StorageView
+
+POLL = 30.0
+"""Seconds that one request of the waiting may last."""
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until it is gone.")
+@yes_option
+@json_option
+def delete(names: tuple[str, ...], detach: bool, yes: bool, as_json: bool) -> int:
+    """Delete buckets that moorage made, with all that is in them.
+
+    A bucket that moorage did not make is only forgotten. Refused while a live run uses it.
+
+    \b
+    Examples:
+      moorage storage delete checkpoints
+      moorage storage delete scratch-1 scratch-2 -y
+    """
+    gone: list[StorageGone] = []
+    errors: list[MoorageError] = []
+    with connect() as client:
+        for name in names:
+            try:
+                if yes or not asks() or _wanted(client, name):
+                    gone.append(_delete(client, name, 0.0 if detach else POLL))
+            except MoorageError as error:
+                errors.append(error)
+    if as_json:
+        print_json(gone)
+    else:
+        for one in gone:
+            _tell(one)
+    waits = [one for one in gone if one.state == "deleting" and not detach]
+    return report(errors) or (1 if waits else 0)
+
+
+def _wanted(client: Client, name: str) -> bool:
+    view = client.transport.call("GET", f"/v1/storages/{segment(name)}", StorageView)
+    if not view.made:
+        return True
+    left = "; what its runs left on nodes is lost" if view.unflushed else ""
+    if confirm(f"Delete {view.uri} and all that is in it{left}?"):
+        return True
+    say("nothing was changed")
+    return False
+
+
+def _delete(client: Client, name: str, timeout: float) -> StorageGone:
+    """Until it is gone, or cannot go now."""
+    path = f"/v1/storages/{segment(name)}"
+    while True:
+        query = {"timeout": timeout}
+        gone = client.transport.call("DELETE", path, StorageGone, query=query, again=True)
+        if gone.state != "deleting" or gone.message or not timeout:
+            return gone
+
+
+def _tell(gone: StorageGone) -> None:
+    why = printable(gone.message)
+    if gone.state == "deleted":
+        click.echo(f"storage {gone.name} is deleted")
+    elif gone.state == "forgotten":
+        click.echo(f"storage {gone.name} is forgotten: {why}")
+    elif why:
+        say(f"error: storage {gone.name} cannot be deleted now, and is tried again: {why}")
+    else:
+        click.echo(f"storage {gone.name} is being deleted; see moorage storage ls")
