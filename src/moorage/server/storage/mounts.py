@@ -89,7 +89,7 @@ class Mounts:
     async def examine(self, task: Task) -> Report:
         """Of a task whose stores are resolved. Changes nothing but a probe, which it removes."""
         report = Report()
-        named = [(n, one) for n, one in _buckets(task) if not _open(one)]
+        named = [(n, _known(one)) for n, one in _buckets(task)]
         looks = await asyncio.gather(*(self._seen(bucket) for _, bucket in named))
         for (number, bucket), seen in zip(named, looks, strict=True):
             before = len(report.problems)
@@ -258,9 +258,10 @@ def _buckets(task: Task) -> list[tuple[int, Bucket]]:
     return [(n, one) for n, one in enumerate(task.mounts) if isinstance(one, Bucket)]
 
 
-def _open(bucket: Bucket) -> bool:
-    """Some of it is known only when a job starts."""
-    return "${{" in bucket.bucket + bucket.path
+def _known(bucket: Bucket) -> Bucket:
+    """Without the part of its path that is known only when a job starts."""
+    literal, reference, _ = bucket.path.partition("${{")
+    return replace(bucket, path=literal.rpartition("/")[0]) if reference else bucket
 
 
 def _writes(bucket: Bucket) -> bool:
