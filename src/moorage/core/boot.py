@@ -23,7 +23,7 @@ from moorage.core.job import (
     Starting,
     Stopping,
 )
-from moorage.core.node import Node
+from moorage.core.node import NOTHING, Node
 from moorage.core.refusals import refused, shapes_beside
 from moorage.core.run import Run
 from moorage.core.storage import LiveStorage, LiveStore
@@ -185,6 +185,9 @@ def _add_job(
     """`attempts`: one row a rank."""
     run = cluster.runs[RunId(row["run_id"])]
     shapes = shapes_beside(cluster, run, refusals)
+    missing = _missing(cluster, attempts, len(shapes))
+    ranks = [*attempts, *missing] if len(attempts) + len(missing) == len(shapes) else []
+    ranks.sort(key=lambda attempt: attempt["rank"])
     job = Job(
         id=JobId(row["id"]),
         run=run.id,
@@ -193,17 +196,35 @@ def _add_job(
         gang=shapes if len(shapes) > 1 else (),
         priority=run.task.priority,
         queued_at=row["queued_at"],
-        state=_state(row, attempts),
+        state=_state(row, ranks),
         stopping=Stopping(row["stopping"]),
         failed_at=row["failed_at"],
         started_at=row["started_at"],
         refusals=refusals,
     )
     claims = [
-        cluster.nodes[NodeId(attempt["node_id"])].claim(shape, _gpus(attempt["gpus"]))
-        for shape, attempt in zip(shapes, attempts, strict=bool(attempts))
+        NOTHING
+        if attempt in missing
+        else cluster.nodes[NodeId(attempt["node_id"])].claim(shape, _gpus(attempt["gpus"]))
+        for shape, attempt in zip(shapes, ranks, strict=bool(ranks))
     ]
     cluster.add_job(job, *claims)
+    cluster.unrecorded += [(job.id, attempt["rank"]) for attempt in missing if ranks]
+
+
+def _missing(cluster: Cluster, attempts: Sequence[Row], ranks: int) -> list[Row]:
+    """Rows for those ranks that have none, where others have: on nodes of which the job has none,
+    of which any may be the right one."""
+    if not attempts or len(attempts) >= ranks:
+        return []
+    known = {row["rank"] for row in attempts}
+    used = {row["node_id"] for row in attempts}
+    free = (node for node in sorted(cluster.nodes) if node not in used)
+    lost = (rank for rank in range(ranks) if rank not in known)
+    return [
+        {**attempts[0], "rank": rank, "node_id": node, "state": "assigned"}
+        for rank, node in zip(lost, free, strict=False)
+    ]
 
 
 def _state(row: Row, attempts: Sequence[Row]) -> JobState:

@@ -74,6 +74,9 @@ class Cluster:
     restored_attempt: int = 1
     """The first attempt that no such job can have had."""
 
+    unrecorded: list[tuple[JobId, int]] = field(default_factory=list, compare=False)
+    """Ranks of live jobs of which the store had no row: nobody knows where they are."""
+
     def next_attempt(self, job: Job) -> int:
         """The number of the attempt after the present one; never one that was given before."""
         number = job.state.attempt + 1

@@ -26,6 +26,9 @@ class Reservation(NamedTuple):
     """Indexes of the GPUs."""
 
 
+NOTHING = Reservation(0, 0, 0, ())
+
+
 @dataclass(slots=True)
 class Node:
     """A machine with an agent. `up`: its agent is connected."""

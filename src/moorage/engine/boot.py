@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from moorage.core import boot
+from moorage.core import boot, reactor
 from moorage.core.cluster import Cluster
 from moorage.engine.leases import LEASE
 from moorage.engine.loop import Engine
@@ -114,7 +114,8 @@ def begin(
     engine.shared = shared
     if noted := _lease_noted(lease, earlier):
         writer.submit(noted)
-    engine.start(boot.timers(cluster), earlier)
+    mended = reactor.on_boot(cluster, clock())
+    engine.start([*mended, *boot.timers(cluster)], earlier)
     return engine
 
 

@@ -235,7 +235,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     (jobs with an index below `data.before` went), `run.exec` and `run.ssh` (`data` says by whom);
     `job.queued`, `job.retracted` (out of the line
     on a node), `job.refused` (by a node that lacks what it needs: others are tried),
-    `job.starting`, `job.running`, `job.finishing`, `job.ended`; `node.up`,
+    `job.starting`, `job.running`, `job.finishing`, `job.ended`; of jobs on several nodes
+    `rank.ended`, and `rank.unknown` of one that a server that started has no row of; `node.up`,
     `node.down`, `node.draining`, `node.drained`, `node.resumed`, `node.health`; `fleet.created`,
     `fleet.changed`, `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
     state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as `message` and

@@ -199,9 +199,7 @@ def test_a_job_that_lacks_a_rank_is_ended(store: SqliteStore) -> None:
     copied = "attempt, 1, node_id, state, gpus, assigned_at FROM attempts WHERE job_id = 2"
     columns = "job_id, attempt, rank, node_id, state, gpus, assigned_at"
     raw(store, f"INSERT INTO attempts ({columns}) SELECT job_id, {copied}")
-    told = problems(store)
-    assert told[0] == "job 2 is running, but attempt 1 lacks rank 2"
-    assert told[1].startswith("no server can start from these tables: ")
+    assert problems(store) == ["job 2 is running, but attempt 1 lacks rank 2"]
     repair(store)
     assert problems(store) == []
     states = store.read("check_live_attempts_of_ended_jobs")

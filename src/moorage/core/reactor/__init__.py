@@ -15,6 +15,7 @@ from moorage.core.reactor.fleets import (
     on_host_gone,
 )
 from moorage.core.reactor.health import on_health
+from moorage.core.reactor.mend import on_boot
 from moorage.core.reactor.nodes import on_hello, on_node_down, on_node_lost
 from moorage.core.reactor.reports import on_report
 from moorage.core.reactor.schedule import schedule
@@ -36,6 +37,7 @@ __all__ = [
     "Submitted",
     "on_add_store",
     "on_apply_fleet",
+    "on_boot",
     "on_cancel",
     "on_delete",
     "on_delete_fleet",

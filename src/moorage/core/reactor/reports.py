@@ -103,7 +103,7 @@ def _advance(cluster: Cluster, job: Job, node: NodeId, held: Held, now: float) -
         events.append(job_event(job))
     attempt = rows.update_attempt(job, state, held, now)
     if held.state == "done" and (outcome := outcome_of(held)) is not None:
-        if at is not None:  # how soon a node refuses says nothing of how long jobs take
+        if not outcome.here:  # how soon a node refuses says nothing of how long jobs take
             cluster.nodes[state.node].learn(job.shape, lasted(held))
         over = end(cluster, run, job, outcome, now, node=state.node)
         return [attempt, *events, *over]
