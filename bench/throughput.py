@@ -62,11 +62,12 @@ def cpu(pids: dict[str, int]) -> dict[str, float]:
     return used
 
 
-def by_moorage(client: Client, pids: dict[str, int], jobs: int) -> Spent:
-    """One submit of `jobs` runs, until the last has ended."""
+def by_moorage(client: Client, pids: dict[str, int], jobs: int, *fleets: str) -> Spent:
+    """One submit of `jobs` runs, until the last has ended; on nodes of these fleets, if any."""
     before, began = cpu(pids), time.perf_counter()
     share = Resources(cpu=Cpu(Range(min=(os.cpu_count() or 1) / SLOTS)))
-    newest = client.submit(*[Task(commands=["true"], resources=share)] * jobs)[-1]
+    task = Task(commands=["true"], resources=share, fleets=list(fleets))
+    newest = client.submit(*[task] * jobs)[-1]
     client.wait(newest.id)
     while left := client.page(active=True, limit=1).runs:
         client.wait(left[0].id)
