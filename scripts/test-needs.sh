@@ -13,6 +13,8 @@ need docker-registry docker-registry
 # A container engine, of those that jobs may run by; docker and apptainer are tested where they are.
 need podman podman
 need runc runc
+# What starts ranks on several nodes.
+need mpirun openmpi-bin
 # What hosts on this machine are made of (tests/testbed).
 need ip iproute2
 need nft nftables
