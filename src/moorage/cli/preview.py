@@ -11,6 +11,7 @@ from moorage.cli.render import Style, printable
 from moorage.errors import Problem
 from moorage.protocol.api import RunRequest
 from moorage.protocol.plans import PlanNode, RunPlan
+from moorage.protocol.stores import DataPlan
 from moorage.specs.gang import ranks
 from moorage.specs.mounts import Repo
 from moorage.units import format_size
@@ -67,6 +68,7 @@ def describe(considered: Considered, style: Style) -> list[str]:
         lines.append(_field("not asked", printable(_some(plan.not_asked))))
     if plan.waits_for:
         lines.append(_field("waits for", printable(plan.waits_for)))
+    lines += _labelled("data", map(_data, plan.data))
     uploads = [_content(content) for content in considered.contents]
     uploads += [_into_bucket(content) for content in considered.into_buckets]
     lines += _labelled("uploads", uploads)
@@ -130,6 +132,18 @@ def _into_bucket(content: BucketContent) -> str:
     size = content.sending.size
     new = f"{format_size(size)} to send" if content.sending.files else "nothing to send"
     return printable(f"{content.source} -> {content.shown}: {content.files} {noun}; {new}")
+
+
+def _data(data: DataPlan) -> str:
+    """Where the data of a bucket mount is, and how much, as far as one look told."""
+    text = f"{data.uri} -> {data.target}, {data.mode}"
+    if data.will_make:
+        return printable(f"{text}: a new bucket in {data.store}")
+    if data.objects is None:
+        return printable(text)
+    least = "at least " if data.more else ""
+    noun = "object" if data.objects == 1 else "objects"
+    return printable(f"{text}: {least}{data.objects} {noun}, {format_size(data.bytes or 0)}")
 
 
 def _clone(repo: Repo) -> str:

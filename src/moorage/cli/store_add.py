@@ -47,7 +47,7 @@ def add(
 
     The secret is never an argument: it is asked for on a terminal, else read from standard input,
     or taken from the variable that --secret-from names. It is sealed before the server keeps it.
-    With --role ARN (or `federation`) a node gets credentials for an hour and for the buckets of its
+    With --role ARN (or `federation`) a node gets credentials for an hour and the buckets of its
     job only, where the store can mint them; that needs boto3 beside the server.
 
     \b

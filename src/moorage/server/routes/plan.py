@@ -17,7 +17,6 @@ from moorage.protocol.api import RunRequest
 from moorage.protocol.plans import PlanNode, PlanReply, PlanRequest, RunPlan
 from moorage.server.checks import missing, problems_of
 from moorage.server.services import Services
-from moorage.server.storage.mounts import Report
 from moorage.server.table import AnyRoute, Call, NoParams, Route
 from moorage.specs.checks import check_task
 from moorage.specs.gang import ranks
@@ -47,7 +46,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         absent = []
     if task.name is not None and task.name in cluster.names:
         problems.append(str(name_in_use(task.name)))
-    report = await _data(services, task)
+    report = await services.mounts.examine(task)
     problems += [str(problem) for problem in report.problems]
     never = [str(problem) for problem in fits_ever(cluster, task)]
     able = candidates(cluster, anyway(where_of(task)))
@@ -70,12 +69,6 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
         data=report.data,
         waits_for=waits_for(cluster, task) if not (problems or never) else "",
     )
-
-
-async def _data(services: Services, task: Task) -> Report:
-    """What the run asks of buckets."""
-    resolved, unknown = services.mounts.resolved(task)
-    return Report(unknown) if unknown else await services.mounts.examine(resolved)
 
 
 def _not_asked(nodes: Sequence[Node], answers: Mapping[NodeId, ProbeResult]) -> list[str]:

@@ -87,9 +87,15 @@ class Mounts:
         return replace(task, mounts=mounts), problems
 
     async def examine(self, task: Task) -> Report:
-        """Of a task whose stores are resolved. Changes nothing but a probe, which it removes."""
-        report = Report()
-        named = [(n, _known(one)) for n, one in _buckets(task)]
+        """All that stands against its buckets. Changes nothing but a probe, which it removes."""
+        task, unknown = self.resolved(task)
+        report = Report(unknown)
+        left_out = {problem.field for problem in unknown}
+        named = [
+            (number, _known(one))
+            for number, one in _buckets(task)
+            if f"mounts[{number}]" not in left_out
+        ]
         looks = await asyncio.gather(*(self._seen(bucket) for _, bucket in named))
         for (number, bucket), seen in zip(named, looks, strict=True):
             before = len(report.problems)
@@ -104,7 +110,7 @@ class Mounts:
         InvalidInput with every problem."""
         tasks = [request.spec for request in requests]
         kinds = {key_of(task): task for task in tasks if _buckets(task)}
-        reports = await asyncio.gather(*(self._report(task) for task in kinds.values()))
+        reports = await asyncio.gather(*(self.examine(task) for task in kinds.values()))
         found = dict(zip(kinds, reports, strict=True))
         problems = [
             problem._replace(field=f"runs[{number}].spec.{problem.field}")
@@ -119,10 +125,6 @@ class Mounts:
         self._storages.hold([one for report in reports for one, _ in report.seen])
         wanted = {one.bucket: one for report in reports for one in report.to_make}
         await asyncio.gather(*(self._provide(one, user) for one in wanted.values()))
-
-    async def _report(self, task: Task) -> Report:
-        unknown = self.resolved(task)[1]
-        return Report(unknown) if unknown else await self.examine(task)
 
     async def _provide(self, bucket: Bucket, user: str) -> None:
         access = placed(await self._stores.access(bucket.store), bucket.region, bucket.account)
