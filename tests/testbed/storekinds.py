@@ -62,8 +62,7 @@ def _s3_rclone(access: Access) -> Mapping[str, str]:
         "type": "s3",
         "provider": "Other",
         "endpoint": access.endpoint,
-        "access_key_id": KEY,
-        "secret_access_key": SECRET,
+        **access.secrets,
         "force_path_style": "true",
     }
 

@@ -51,11 +51,67 @@ class Recipe:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class StoreServer:
+class Buckets:
+    """What is in a store, seen by rclone. `X:` is the store."""
+
+    def __init__(self, access: Access, rclone: Callable[[Access], Mapping[str, str]]) -> None:
+        self._access, self._options = access, rclone
+
+    @property
+    def access(self) -> Access:
+        """What the product is given to work with this store."""
+        return self._access
+
+    def rclone(self, *arguments: str, given: bytes = b"") -> bytes:
+        """What rclone prints; `X:` is this store."""
+        rclone = program("rclone")
+        assert rclone, "rclone is not installed"
+        options = self._options(self.access)
+        variables = {f"RCLONE_CONFIG_{REMOTE}_{k.upper()}": v for k, v in options.items()}
+        done = subprocess.run(
+            [rclone, "--retries=1", *arguments],
+            env={**os.environ, **variables, "RCLONE_CONFIG": "/dev/null"},
+            input=given,
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        if done.returncode:
+            raise RuntimeError(f"rclone {arguments}: {done.stderr.decode()}")
+        return done.stdout
+
+    def make_bucket(self, name: str = "") -> str:
+        """Its name, one that nobody else has unless it is given."""
+        name = name or f"test-{secrets.token_hex(6)}"
+        self.rclone("mkdir", f"{REMOTE}:{name}")
+        return name
+
+    def buckets(self) -> list[str]:
+        found = json.loads(self.rclone("lsjson", f"{REMOTE}:"))
+        return sorted(one["Name"] for one in found)
+
+    def listing(self, bucket: str, path: str = "") -> dict[str, int]:
+        """Key below `path` -> size, of all objects."""
+        found = json.loads(
+            self.rclone(
+                "lsjson", "-R", "--files-only", "--no-mimetype", f"{REMOTE}:{bucket}/{path}"
+            )
+        )
+        return {one["Path"]: one["Size"] for one in found}
+
+    def read(self, bucket: str, key: str) -> bytes:
+        return self.rclone("cat", f"{REMOTE}:{bucket}/{key}")
+
+    def write(self, bucket: str, key: str, content: bytes) -> None:
+        self.rclone("rcat", f"{REMOTE}:{bucket}/{key}", given=content)
+
+
+class StoreServer(Buckets):
     """One server, `directory` belongs to it. Start it from the main thread only: it dies with the
     thread that started it."""
 
     def __init__(self, recipe: Recipe, directory: Path) -> None:
+        super().__init__(Access(recipe.name), recipe.rclone)
         self.recipe = recipe
         self.directory = directory
         self.log: deque[str] = deque(maxlen=500)
@@ -157,49 +213,6 @@ class StoreServer:
         for port in self.ports:
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # weed has them only there
                 left.unlink(missing_ok=True)
-
-    def rclone(self, *arguments: str, given: bytes = b"") -> bytes:
-        """What rclone prints; `X:` is this store."""
-        rclone = program("rclone")
-        assert rclone, "rclone is not installed"
-        options = self.recipe.rclone(self.access)
-        variables = {f"RCLONE_CONFIG_{REMOTE}_{k.upper()}": v for k, v in options.items()}
-        done = subprocess.run(
-            [rclone, "--retries=1", *arguments],
-            env={**os.environ, **variables, "RCLONE_CONFIG": "/dev/null"},
-            input=given,
-            capture_output=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        if done.returncode:
-            raise RuntimeError(f"rclone {arguments}: {done.stderr.decode()}")
-        return done.stdout
-
-    def make_bucket(self, name: str = "") -> str:
-        """Its name, one that nobody else has unless it is given."""
-        name = name or f"test-{secrets.token_hex(6)}"
-        self.rclone("mkdir", f"{REMOTE}:{name}")
-        return name
-
-    def buckets(self) -> list[str]:
-        found = json.loads(self.rclone("lsjson", f"{REMOTE}:"))
-        return sorted(one["Name"] for one in found)
-
-    def listing(self, bucket: str, path: str = "") -> dict[str, int]:
-        """Key below `path` -> size, of all objects."""
-        found = json.loads(
-            self.rclone(
-                "lsjson", "-R", "--files-only", "--no-mimetype", f"{REMOTE}:{bucket}/{path}"
-            )
-        )
-        return {one["Path"]: one["Size"] for one in found}
-
-    def read(self, bucket: str, key: str) -> bytes:
-        return self.rclone("cat", f"{REMOTE}:{bucket}/{key}")
-
-    def write(self, bucket: str, key: str, content: bytes) -> None:
-        self.rclone("rcat", f"{REMOTE}:{bucket}/{key}", given=content)
 
 
 def free_ports(count: int) -> list[int]:

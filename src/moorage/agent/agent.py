@@ -30,6 +30,7 @@ from moorage.agent.uplink.dialling import dial_stream
 from moorage.agent.uplink.download import Download
 from moorage.agent.uplink.lease import Lease
 from moorage.agent.uplink.link import Link
+from moorage.agent.uplink.relays import Relays
 from moorage.agent.uplink.stores import StoreDesk
 from moorage.agent.uplink.streams import Visits
 from moorage.data.sources import Sources
@@ -78,7 +79,12 @@ class Agent:
         self._processes = Processes(home)
         self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
         desk = StoreDesk(addresses, home / "token")
-        self._sources = Sources(home, Download(addresses, home / "token"), access=desk)
+        self._relays = Relays(home, addresses)
+        self._sources = Sources(
+            home,
+            Download(addresses, home / "token"),
+            access=lambda store, key: self._relays.reached(desk(store, key)),
+        )
         self._supply = Supply(self._sources)
         self._lease = Lease(self._processes.renew, lambda: self._attempts.fall())
         self._link = Link(
@@ -128,6 +134,7 @@ class Agent:
         self._visits.tidy()
         await asyncio.to_thread(self._containers.images.tidy)
         await asyncio.to_thread(self._sources.tidy, {claim.key for claim in left})
+        await asyncio.to_thread(self._relays.resume)
         self._devices = await asyncio.to_thread(discover, self._home)
         for note in self._devices.notes:
             log.warning("%s", note)

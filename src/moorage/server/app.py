@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from moorage.errors import MoorageError, Problem
 from moorage.server import auth
 from moorage.server.replies import JSON, Malformed, WrongMedia, error_reply, http_reply, json_reply
-from moorage.server.routes import ROUTES, streams
+from moorage.server.routes import ROUTES, relays, streams
 from moorage.server.routes.agent import AGENT_PATH, serve_agent
 from moorage.server.services import Services
 from moorage.server.stream import Gone
@@ -47,6 +47,7 @@ def assemble(services: Services) -> ASGIApp:
     routes: list[BaseRoute] = [
         WebSocketRoute(AGENT_PATH, serve_agent(services)),
         *streams.routes(services),
+        *relays.routes(services),
     ]
     # Fixed paths first: `/v1/blobs/missing` is no digest.
     for path in sorted(by_path, key=lambda text: ("{" in text, text)):

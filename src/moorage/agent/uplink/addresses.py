@@ -48,6 +48,12 @@ class Addresses:
         """All, each once, the present one first."""
         return tuple(dict.fromkeys((self._present, *self._given, *self._learned)))
 
+    @property
+    def words(self) -> list[str]:
+        """Arguments by which another process of this node finds the servers."""
+        authority = ["--ca", str(self._authority)] if self._authority else []
+        return ["--server", ",".join(self._given), *authority]
+
     def trust(self, url: str) -> ssl.SSLContext | None:
         """For a connection to a server; None for a plain one, as on loopback. ConnectionError
         where that would show the token to others, OSError where the authority cannot be read."""

@@ -36,8 +36,13 @@ async def near(url: str, owner: int | None) -> socket.socket | None:
 
 async def dial_stream(addresses: Addresses, token: Path, number: str) -> ClientConnection:
     """Join the stream with that number at the present server. OSError, WebSocketException."""
+    return await dial(addresses, token, streams.AGENT_PATH.format(id=number))
+
+
+async def dial(addresses: Addresses, token: Path, way: str) -> ClientConnection:
+    """A WebSocket to the present server, at this path of it. OSError, WebSocketException."""
     parts = urlsplit(websocket_url(addresses.present))
-    path = parts.path.removesuffix("/v1/agent") + streams.AGENT_PATH.format(id=number)
+    path = parts.path.removesuffix("/v1/agent") + way
     url = parts._replace(path=path).geturl()
     trusted = addresses.trust(url)
     here = await near(url, addresses.owner)

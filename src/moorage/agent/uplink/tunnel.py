@@ -36,6 +36,11 @@ class TunnelEnd(Addresses):
         """See `Addresses`."""
         return (self.present,)
 
+    @property
+    def words(self) -> list[str]:
+        """See `Addresses`."""
+        return ["--tunnel", str(self._file)]
+
     def next(self) -> None:
         """There is no other."""
 
