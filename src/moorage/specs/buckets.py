@@ -149,8 +149,8 @@ def _mode(bucket: Bucket) -> Iterator[Fault]:
     if bucket.mode != "copy" and bucket.sync_back:
         message = f"sync_back is for COPY, and this is {MODE_WORDS[bucket.mode]}"
         yield Fault("sync_back", message, "remove it: what a mount writes is uploaded anyway")
-    given = bucket.sources or bucket.sync_back or bucket.path
-    if bucket.mode == "copy" and bucket.managed and not given:
+    something = bool(bucket.sources or bucket.path or bucket.sync_back)
+    if bucket.mode == "copy" and bucket.managed and not something:
         fix = "add source, or sync_back: true to collect what the job writes"
         yield Fault("mode", "COPY without a source has nothing to copy", fix)
 
