@@ -42,7 +42,7 @@ PROMISES: tuple[Promise, ...] = (
             "yes: the store copies it; not atomic for other nodes",
             "yes: the store copies it; not atomic for other nodes", YES),
     Promise("rename-directory", "rename a directory",
-            "yes: each object is copied; files just used may seem missing for 5 s",
+            "ENOENT: all objects are moved, but files just used may still be looked for as before",
             "yes: each object is copied", YES),
     Promise("empty-directory", "an empty directory is there for the next job",
             "no: stores keep objects only", "no: stores keep objects only", NO),
