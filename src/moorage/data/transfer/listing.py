@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from moorage.data import ignore
+from moorage.data.base import SourceError
 from moorage.data.hashing import identity
+from moorage.data.objects.bucket import Found
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer.names import reason_against_file, reason_against_key
 from moorage.data.transfer.places import Entry, Local, Place, Remote
@@ -54,10 +57,10 @@ def listing(place: Place, *, ignoring: bool = False, missing_ok: bool = False) -
 def _remote(place: Remote, missing_ok: bool) -> Listing:
     found = Listing()
     skipped = len(place.path) + 1 if place.path else 0
-    for page in place.bucket.list(place.path):
+    for page in _pages(place):
         for one in page:
             name = one.key[skipped:]
-            if reason := reason_against_file(name):
+            if reason := reason_against_file(name) or reason_against_key(one.key):
                 found.problems.append(Problem(reason, "", file=place.bucket.at(one.key)))
             else:
                 found.entries[name] = Entry(name, one.size, one.modified, one.etag)
@@ -68,12 +71,27 @@ def _remote(place: Remote, missing_ok: bool) -> Listing:
     return found
 
 
+def _pages(place: Remote) -> Iterator[list[Found]]:
+    """What lies below. obstore refuses a whole listing for one key that is no path."""
+    try:
+        yield from place.bucket.list(place.path)
+    except StoreProblem as error:
+        if error.reason != "not-possible":
+            raise
+        from moorage.data.copies import oddkeys
+
+        try:
+            yield oddkeys.listing(place.bucket, place.path)
+        except SourceError as other:
+            raise StoreProblem("not-possible", place.shown, error.said, str(other)) from None
+
+
 def is_object(place: Remote) -> bool:
     """Is there an object with that very key, and not only others below it? StoreProblem."""
-    return (
-        bool(place.path)
-        and _single(place, empty_too=not next(place.bucket.list(place.path), [])) is not None
-    )
+    if not place.path:
+        return False
+    alone = not next(_pages(place), [])
+    return _single(place, empty_too=alone) is not None
 
 
 def _single(place: Remote, *, empty_too: bool) -> Entry | None:
