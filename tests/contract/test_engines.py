@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+import dockerdaemon
 import imagebuild
 from contract.runtime_suite import RuntimeSuite, Scenario
 from moorage.agent.containers import engines
+from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
 from moorage.agent.images.store import Image, Images
+from moorage.agent.keeper.main import group_name
 from moorage.agent.keeping import SpawnRequest
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch
@@ -58,6 +63,10 @@ class EngineSuite(RuntimeSuite):
 
     @pytest.fixture(autouse=True)
     def _with(self, isolation: Isolation, tmp_path: Path) -> None:
+        self.make(tmp_path)
+
+    def make(self, tmp_path: Path) -> None:
+        """An engine, and an image for it."""
         home = tmp_path / "agent"
         home.mkdir(exist_ok=True)
         self.started = self.engine(home)
@@ -97,3 +106,68 @@ class TestPodman(EngineSuite):
 
     def engine(self, home: Path) -> Engine:
         return Podman(home)
+
+
+@pytest.fixture(scope="module")
+def dockerd() -> Iterator[str]:
+    """Where a daemon listens."""
+    if why := dockerdaemon.why_not():
+        pytest.skip(why)
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(dockerdaemon.running())
+        except RuntimeError as error:
+            pytest.skip(str(error))
+        yield address
+
+
+class TestDocker(EngineSuite):
+    """By a daemon in a network of its own: its firewall would keep others from theirs."""
+
+    @pytest.fixture(autouse=True)
+    def _with(
+        self,
+        isolation: Isolation,
+        tmp_path: Path,
+        dockerd: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("DOCKER_HOST", dockerd)
+        self.make(tmp_path)
+
+    def engine(self, home: Path) -> Engine:
+        return Docker(home)
+
+    def test_an_image_is_imported_once_and_goes_with_the_nodes(
+        self, tmp_path: Path, isolation: Isolation
+    ) -> None:
+        said: list[str] = []
+        docker, home = self.started, tmp_path / "agent"
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: docker.take(self.image, said.append), range(4)))
+        assert said == ["importing into docker"]
+        assert len(self.image_list(home).split()) == 1
+        docker.tidy(home / "images" / "roots")
+        assert len(self.image_list(home).split()) == 1
+        group = group_name(str(home))
+        words = ["--name", f"moorage-{group}-9.1.0", "--label", f"moorage.agent={group}"]
+        words += [self.image_list(home), "/bin/true"]
+        assert engines.ask(["docker", "run", *words])[0] == 0
+        shutil.rmtree(home / "images" / "roots")
+        docker.tidy(home / "images" / "roots")
+        assert self.image_list(home) == ""
+        assert engines.ask(["docker", "ps", "-aq", *self.own(home)])[1] == ""
+
+    def image_list(self, home: Path) -> str:
+        form = ["--format", "{{.Repository}}:{{.Tag}}"]
+        return engines.ask(["docker", "images", *form, *self.own(home)], whole=True)[1]
+
+    def own(self, home: Path) -> list[str]:
+        return ["--filter", f"label=moorage.agent={group_name(str(home))}"]
+
+    def test_what_it_cannot_run(self, tmp_path: Path) -> None:
+        dock = Dock(tmp_path / "agent", Isolation())
+        launch = dock.launch(1, container=Container("/srv/root"))
+        assert "cannot run /srv/root where it lies" in self.started.problem(launch)
+        launch = dock.launch(1, container=Container("docker-archive:/srv/box.tar"))
+        assert self.started.problem(launch) == ""

@@ -132,7 +132,7 @@ class Agent:
         running = await self._processes.connect()
         left = self._claims.read()
         self._visits.tidy()
-        await asyncio.to_thread(self._containers.images.tidy)
+        await asyncio.to_thread(self._containers.tidy)
         await asyncio.to_thread(self._sources.tidy, {claim.key for claim in left})
         await asyncio.to_thread(self._relays.resume)
         self._devices = await asyncio.to_thread(discover, self._home)

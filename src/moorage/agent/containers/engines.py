@@ -12,7 +12,8 @@ import os
 import resource
 import select
 import shutil
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +29,22 @@ from moorage.agent.keeping import SpawnRequest
 from moorage.agent.process import WORKDIR, ProcessError
 from moorage.agent.sandbox import accounts
 from moorage.data.base import Bind
+from moorage.data.sources import MOUNTS
 from moorage.protocol.agent import Isolation, Launch
 
 OWN = "moorage"
 """The engine that needs none."""
-NAMES = (OWN, "podman")
+NAMES = (OWN, "podman", "docker")
 """In the order in which they are chosen where nobody says another."""
 DIRECTORY = "image"
 """Of an attempt's: what belongs to its container."""
 NOTE = "engine"
 """In it: which engine was chosen."""
-_TRIES, _LAST_STEPS = 50, 2.0  # seconds
+PROGRAMS = ("/usr", "/bin", "/lib", "/lib64", "/lib32")
+"""Where a node has what a first container can run."""
+_TRIES, _LAST_STEPS, _PATIENCE = 50, 2.0, 60.0  # the last two: seconds
+_LONG = 32 << 10
+"""Bytes of a line that engines read."""
 ENV = "env"
 """In it: the job's variables."""
 _JOIN = (
@@ -61,12 +67,20 @@ class Engine(Protocol):
         """Why it cannot run this; empty where it can."""
         ...
 
+    def take(self, image: Image, tell: Callable[[str], None]) -> None:
+        """Have what it needs of its own to run the image. Blocks. SourceError."""
+        ...
+
     def command(self, plan: Plan) -> list[str]:
         """The words that run a container in the foreground. Blocks. ProcessError, SourceError."""
         ...
 
     def remove(self, directory: Path) -> str:
         """Put away what is left of an attempt's container; what could not be. Blocks."""
+        ...
+
+    def tidy(self, roots: Path) -> None:
+        """Put away what it has of images that are not in `roots` any more. Blocks."""
         ...
 
 
@@ -157,10 +171,16 @@ def _give(account: accounts.Account, paths: Sequence[str]) -> None:
 
 def _write_variables(path: Path, env: dict[str, str]) -> tuple[Path, dict[str, str]]:
     """A file for the engine, and those variables that have several lines. ProcessError."""
-    several = {name: value for name, value in env.items() if "\n" in value or "\r" in value}
+    several = {
+        name: value
+        for name, value in env.items()
+        if "\n" in value or "\r" in value or len(value) > _LONG
+    }
     for name in several:
         if name in surroundings() or name.startswith(("LD_", "DOCKER_", "CONTAINERS_", "_")):
-            raise ProcessError(f"env.{name}: a container engine cannot pass on several lines")
+            raise ProcessError(
+                f"env.{name}: a container engine cannot pass on several lines, or long ones"
+            )
     lines = (f"{name}={value}\n" for name, value in env.items() if name not in several)
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -237,6 +257,38 @@ def _await_end(pid: int) -> None:
 def field(*parts: str) -> str:
     """One value of comma-separated fields, whatever characters paths have."""
     return ",".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def options(plan: Plan) -> list[str]:
+    """What engines call by the same words."""
+    words = ["--env-file", str(plan.variables), "--shm-size", str(plan.shm)]
+    for number in plan.account.groups:
+        words += ["--group-add", str(number)]
+    for name in plan.through:
+        words += ["--env", name]
+    for source, target, read_only in plan.binds:
+        parts = ["type=bind", f"src={source}", f"dst={target}"]
+        parts += ["ro=true"] if read_only else []
+        if source.startswith(f"{plan.directory}/{MOUNTS}/"):
+            # Else a bucket that had to be mounted anew would not appear in the container.
+            parts.append("bind-propagation=rslave")
+        words += ["--mount", field(*parts)]
+    for device in plan.devices:
+        words += ["--device", device]
+    return [*words, *(["--privileged"] if plan.privileged else [])]
+
+
+def ask(words: list[str], given: bytes = b"", whole: bool = False) -> tuple[int, str]:
+    """The exit code, and the last line that it said, or all of it. Blocks."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, env=surroundings(), timeout=_PATIENCE, input=given,
+            cwd="/",
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    said = (done.stderr if done.returncode else done.stdout).decode(errors="replace").strip()
+    return done.returncode, said if whole else said.rpartition("\n")[2]
 
 
 def ceilings() -> list[str]:

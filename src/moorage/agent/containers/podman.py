@@ -4,19 +4,17 @@ storage below the agent's home holds nothing but what a container writes."""
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from moorage.agent.containers import engines
 from moorage.agent.containers.engines import Plan
+from moorage.agent.images.store import Image
 from moorage.agent.keeper.main import group_name
-from moorage.data.sources import MOUNTS
 from moorage.protocol.agent import Launch
 
-_PATIENCE = 60.0  # seconds
 _PROBE = "podman-probe"
-_USED = ("/usr", "/bin", "/lib", "/lib64", "/lib32")
 
 
 class Podman:
@@ -47,10 +45,10 @@ class Podman:
     def _try(self) -> str:
         with tempfile.TemporaryDirectory(prefix="podman-", dir=self._place.parent) as empty:
             words = [*self._podman(), "run", "--rm", *self._common(self._parent(_PROBE))]
-            for path in filter(os.path.isdir, _USED):
+            for path in filter(os.path.isdir, engines.PROGRAMS):
                 bind = engines.field("type=bind", f"src={path}", f"dst={path}", "ro=true")
                 words += ["--mount", bind]
-            code, said = _run([*words, "--rootfs", f"{empty}:O", "/usr/bin/env", "true"])
+            code, said = engines.ask([*words, "--rootfs", f"{empty}:O", "/usr/bin/env", "true"])
         return f"podman cannot start containers here: {said}" if code else ""
 
     def problem(self, launch: Launch) -> str:
@@ -59,33 +57,27 @@ class Podman:
             return f"image: podman cannot run the image file {image}"
         return ""
 
+    def take(self, image: Image, tell: Callable[[str], None]) -> None:
+        """It runs the directory as it is."""
+
     def command(self, plan: Plan) -> list[str]:
         account = plan.account
         words = [*self._podman(), "run", "--rm", "--name", self._container(plan.directory)]
         words += self._common(self._parent(plan.key))
         words += ["--user", f"{account.uid}:{account.gid}", "--workdir", plan.cwd]
-        for number in account.groups:
-            words += ["--group-add", str(number)]
-        words += ["--env-file", str(plan.variables), "--shm-size", str(plan.shm)]
-        for name in plan.through:
-            words += ["--env", name]
-        for source, target, read_only in plan.binds:
-            options = ["type=bind", f"src={source}", f"dst={target}"]
-            options += ["ro=true"] if read_only else []
-            if source.startswith(f"{plan.directory}/{MOUNTS}/"):
-                # Else a bucket that had to be mounted anew would not appear in the container.
-                options.append("bind-propagation=rslave")
-            words += ["--mount", engines.field(*options)]
-        for device in plan.devices:
-            words += ["--device", device]
-        words += ["--privileged"] if plan.privileged else []
+        words += engines.options(plan)
         return [*words, "--rootfs", f"{plan.image.root}:O", *plan.argv]
 
     def remove(self, directory: Path) -> str:
         name = self._container(directory)
-        code, said = _run([*self._podman(), "rm", "--force", "--ignore", "--time", "0", name])
+        code, said = engines.ask(
+            [*self._podman(), "rm", "--force", "--ignore", "--time", "0", name]
+        )
         engines.remove_group(self._group, directory.name)
         return f"podman keeps container {name}: {said}" if code else ""
+
+    def tidy(self, roots: Path) -> None:
+        """It has no images."""
 
     def _podman(self) -> list[str]:
         words = [self.name, "--root", str(self._place), "--runroot", str(self.transient)]
@@ -104,16 +96,3 @@ class Podman:
 
     def _container(self, directory: Path) -> str:
         return f"moorage-{self._group}-{directory.name}"
-
-
-def _run(words: list[str]) -> tuple[int, str]:
-    """The exit code, and the last line that it said."""
-    try:
-        done = subprocess.run(
-            words, capture_output=True, env=engines.surroundings(), timeout=_PATIENCE,
-            stdin=subprocess.DEVNULL, cwd="/",
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 1, str(error)
-    said = (done.stderr or done.stdout).decode(errors="replace").strip()
-    return done.returncode, said.rpartition("\n")[2]

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.agent.containers import engines, requests
+from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
 from moorage.agent.gpus.devices import NONE, Devices
@@ -27,16 +28,19 @@ class Containers:
     def __init__(
         self, home: Path, isolation: Isolation, wanted: Sequence[str] = engines.NAMES
     ) -> None:
-        """`home` is `$MOORAGE_HOME/agent`; `wanted`: engines in order, of which the first that
-        works is used. Those that are needed are tried, which blocks."""
+        """`home` is `$MOORAGE_HOME/agent`; `wanted`: engines in order. A job is run by the first
+        that works and can run its image. Those that are needed are tried, which blocks."""
         self.images = Images(home / "images", home / "attempts")
-        self._installed: dict[str, Engine] = {engine.name: engine for engine in (Podman(home),)}
-        self._engine: Engine | None = None
-        self.engine, self.why_not = self._choose(wanted, isolation.containers)
-        """The name of the engine; empty where there is none."""
+        installed: tuple[Engine, ...] = (Podman(home), Docker(home))
+        self._installed = {engine.name: engine for engine in installed}
+        self._order: list[str] = []
+        """Those that work."""
+        self.why_not = self._choose(wanted, isolation.containers)
+        self.engine = next(iter(self._order), "")
+        """The name of the one that most jobs get; empty where there is none."""
         self._isolation = isolation
 
-    def _choose(self, wanted: Sequence[str], own: str | None) -> tuple[str, str | None]:
+    def _choose(self, wanted: Sequence[str], own: str | None) -> str | None:
         reasons = []
         for name in wanted:
             engine = self._installed.get(name)
@@ -44,11 +48,33 @@ class Containers:
                 why = own or ""
             else:
                 why = engine.why_not() if engine else f"{name} cannot be used in this version"
-            if not why:
-                self._engine = engine
-                return name, None
+            if why:
+                reasons.append(why)
+                continue
+            self._order.append(name)
+            if name == engines.OWN:
+                break  # it runs whatever there is
+        return None if self._order else "; ".join(reasons)
+
+    def _engine_of(self, launch: Launch) -> Engine | None:
+        """None: our own start. NotHere where none runs this."""
+        reasons = []
+        for name in self._order:
+            engine = self._installed.get(name)
+            if engine is None or not (why := engine.problem(launch)):
+                return engine
             reasons.append(why)
-        return "", "; ".join(reasons)
+        raise NotHere("; ".join(reasons) or self.why_not or "")
+
+    def tidy(self) -> None:
+        """Put away what an agent that died has left; once, before anything else. Blocks."""
+        self.images.tidy()
+        self._tidy_engines()
+
+    def _tidy_engines(self) -> None:
+        for name in self._order:
+            if name in self._installed:
+                self._installed[name].tidy(self.images.roots)
 
     def noted(self, isolation: Isolation) -> Isolation:
         """With what was found out here."""
@@ -67,16 +93,24 @@ class Containers:
         """Why this launch cannot have its container here, as far as it can be told beforehand."""
         if launch.container is None:
             return []
-        refused = self._engine.problem(launch) if self._engine is not None else ""
-        found = [self.why_not or "", refused, self.images.problem(launch.container)]
+        refused = ""
+        try:
+            self._engine_of(launch)
+        except NotHere as error:
+            refused = str(error)
+        found = [refused, self.images.problem(launch.container)]
         return [text for text in found if text]
 
     def image(self, launch: Launch, directory: Path, tell: Callable[[str], None]) -> Image:
-        """Fetched and unpacked; blocks. SourceError, OSError."""
+        """Fetched and unpacked, and where its engine wants it; blocks. SourceError, OSError."""
         assert launch.container is not None
-        if self._engine is not None and (why := self._engine.problem(launch)):
-            raise NotHere(why)
-        return self.images.prepare(launch.container, directory, tell)
+        engine = self._engine_of(launch)
+        image = self.images.prepare(launch.container, directory, tell)
+        if engine is not None:
+            engine.take(image, tell)
+        if image.detail:  # it was unpacked, for which another may have had to go
+            self._tidy_engines()
+        return image
 
     def request(
         self,
@@ -89,6 +123,7 @@ class Containers:
     ) -> SpawnRequest:
         """What the keeper must do. ProcessError."""
         given = (launch, image, directory, binds, output, self._isolation, devices)
-        if self._engine is not None:
-            return engines.request(self._engine, *given)
+        engine = self._engine_of(launch)
+        if engine is not None:
+            return engines.request(engine, *given)
         return requests.prepare(*given)

@@ -83,7 +83,8 @@ class Images:
     def __init__(self, directory: Path, attempts: Path, limit: int | None = None) -> None:
         """`limit`: bytes of unpacked images; None: a part of the disk."""
         self._directory, self._attempts, self._limit = directory, attempts, limit
-        self._roots = directory / "roots"
+        self.roots = directory / "roots"
+        """`<digest>/rootfs` of each."""
         self._busy: set[str] = set()
         self._needed: Counter[str] = Counter()
         self._change = threading.Condition()
@@ -93,10 +94,10 @@ class Images:
         """Remove what an agent that died was about to make; once, before anything else."""
         if not self._directory.exists():
             return
-        for path in self._roots.glob(".*"):
+        for path in self.roots.glob(".*"):
             with suppress(SourceError):
                 scratch.remove(path)
-        for path in self._roots.glob("*/image.json"):
+        for path in self.roots.glob("*/image.json"):
             kept = _read(path)
             # After a crash of the machine nobody knows which of its files were on disk.
             if kept is None or (kept.boot != _boot() and not (path.parent / "synced").exists()):
@@ -224,10 +225,10 @@ class Images:
         self, recipe: Recipe, attempt: Path, tell: Callable[[str], None], files: dict[str, Path]
     ) -> Image:
         tell(f"unpacking {len(recipe.layers)} layers")
-        self._roots.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.roots.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Others may not look into it; the container's own users must.
         self._directory.chmod(0o700)
-        made = Path(tempfile.mkdtemp(prefix=".", dir=self._roots))
+        made = Path(tempfile.mkdtemp(prefix=".", dir=self.roots))
         try:
             (made / "rootfs").mkdir(mode=0o755)
             made.chmod(0o755)
@@ -236,12 +237,12 @@ class Images:
             (made / "image.json").write_bytes(
                 msgspec.json.encode(_Kept(recipe.settings, size, _boot()))
             )
-            made.rename(self._roots / _plain(recipe.digest))
+            made.rename(self.roots / _plain(recipe.digest))
         except BaseException:
             with suppress(SourceError):
                 scratch.remove(made)
             raise
-        done = self._roots / _plain(recipe.digest)
+        done = self.roots / _plain(recipe.digest)
         threading.Thread(target=_sync, args=(done,), daemon=True).start()
         image = self._use(recipe.digest, attempt)
         assert image is not None
@@ -252,7 +253,7 @@ class Images:
     def _use(self, digest: str, attempt: Path) -> Image | None:
         """The unpacked image, held for the attempt; None where there is none."""
         with self._change:
-            root = self._roots / _plain(digest)
+            root = self.roots / _plain(digest)
             kept = _read(root / "image.json")
             if kept is None:
                 return None
@@ -271,7 +272,7 @@ class Images:
             limit = shutil.disk_usage(self._directory).total // _SHARE
         with self._change:
             used = {os.path.realpath(link) for link in self._attempts.glob(f"*/image/{USED}")}
-            found = [(path.stat().st_mtime, path) for path in self._roots.glob("*/image.json")]
+            found = [(path.stat().st_mtime, path) for path in self.roots.glob("*/image.json")]
             total = 0
             gone = []
             for _, path in sorted(found, reverse=True):
