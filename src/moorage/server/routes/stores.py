@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from moorage.core import reactor
+from moorage.data.objects.chains import missing
 from moorage.data.objects.errors import StoreProblem
 from moorage.errors import Forbidden, MoorageError, NotFound, those_known
 from moorage.ids import NodeId
@@ -89,12 +90,16 @@ async def check_store(call: Call[StorePath, NoBody]) -> StoreCheck:
     services = call.services
     name = services.storages.stores.resolve(call.params.name)
     began = time.monotonic()
+    access = Access(name)
     try:
         access = await services.storages.stores.access(name)
         listing = partial(buckets.listed, access)
         found = await services.storages.ask(access, "", CHECK_WITHIN, listing)
     except MoorageError as error:
         problem, fix = plain(error)
+        lacking = "" if services.engine.cluster.stores.get(name) else missing(access)
+        if lacking and access.anonymous:
+            return StoreCheck(name, time.monotonic() - began, f"{problem}: {lacking}")
         if isinstance(error, StoreProblem) and error.reason == "denied":
             fix = "it may also be that they may not list buckets, which nothing needs"
         return StoreCheck(name, time.monotonic() - began, problem, fix)

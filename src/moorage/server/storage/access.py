@@ -107,12 +107,12 @@ class Stores:
         self, name: str, buckets: Sequence[str], session: str, *, writes: bool
     ) -> Access:
         """What a node gets for these buckets: short-lived and scoped where the store has a role,
-        else as `access`."""
+        else as `access`. Where the server has nothing, the node looks for its own."""
         name = self.resolve(name)
         access = await self.access(name)
         declared = self._cluster.stores.get(name)
         if declared is None or not declared.role:
-            return access
+            return access if access.secrets or declared is not None else Access(kind=access.kind)
         wanted = (name, tuple(sorted(set(buckets))), writes)
         known = self._minted.get(wanted)
         fresh = self._clock() + roles.LASTS * (1 - _FRESH)

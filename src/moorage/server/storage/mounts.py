@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from moorage.core.storage import LiveStorage
+from moorage.data.objects.chains import missing
 from moorage.data.objects.errors import StoreProblem
 from moorage.errors import InvalidInput, MoorageError, NotFound, Problem
 from moorage.protocol.api import RunRequest
@@ -148,7 +149,7 @@ class Mounts:
             known = error if isinstance(error, MoorageError) else _late(access, bucket)
             return _Seen(access, trouble=known)
         access = placed(access, bucket.region, bucket.account)
-        sure = bool(access.secrets or access.anonymous or access.endpoint)
+        sure = bool(access.secrets) or self._is_certain(bucket.store)
         try:
             look = await self._storages.look(access, bucket.bucket, bucket.path)
             if look.there and not look.single and _writes(bucket):
@@ -156,6 +157,11 @@ class Mounts:
         except StoreProblem as error:
             return _Seen(access, trouble=error, sure=sure)
         return _Seen(access, look)
+
+    def _is_certain(self, store: str) -> bool:
+        """Does a node get there as far as the server, and no farther?"""
+        cluster = self._storages.engine.cluster
+        return store in cluster.stores or store == EMBEDDED or not cluster.hosts_by_node
 
     async def _try_writing(self, access: Access, bucket: Bucket) -> None:
         now = self._storages.engine.clock()
@@ -185,16 +191,21 @@ class Mounts:
             endpoint = seen.access.endpoint or self._stores.kind_of(bucket.store).title
             message = f"{uri}: store {bucket.store} at {endpoint} cannot be reached"
             fix = f"check it: moorage store check {bucket.store}"
+        elif lacking := self._lacking(bucket, seen.access):
+            message = f"{message}: {lacking}"
+            fix = f"declare it with its secret: moorage store add NAME --type {bucket.store}"
+                f"declare the store with its secret: moorage store add NAME --type {bucket.store}"
+            )
         if seen.sure or bucket.managed:
             report.problems.append(Problem(message, fix))
             return
-        variables = self._stores.kind_of(bucket.store).variables
-        told = f" ({', '.join(variables[:2])}, ...)" if variables else ""
-        report.warnings.append(
-            f"{uri} was not looked at: the server has no credentials for {bucket.store}{told}; "
-            "those of the node are used"
-        )
+        report.warnings.append(f"not looked at: {message}; the node tries with its own")
         report.data.append(_plan(bucket, uri))
+
+    def _lacking(self, bucket: Bucket, access: Access) -> str:
+        """Which credentials the server would have needed, if it has none."""
+        declared = bucket.store in self._storages.engine.cluster.stores
+        return missing(access) if access.anonymous and not declared else ""
 
     def _there(
         self, bucket: Bucket, look: Look, storage: LiveStorage | None, report: Report, uri: str
