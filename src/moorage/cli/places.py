@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from moorage.cli.client import Client
+from moorage.cli.storerelay import reached
 from moorage.cli.transport import segment
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.transfer.places import Local, Place, Remote
@@ -68,7 +69,7 @@ def access_of(client: Client, store: str, address: Address) -> Access:
     """How to reach a bucket: as the server says, with what its address says."""
     path = f"/v1/stores/{segment(store or 'default')}/access"
     query = {"bucket": address.bucket}
-    found = client.transport.call("GET", path, Access, query=query)
+    found = reached(client, client.transport.call("GET", path, Access, query=query))
     if address.region or address.account:
         from msgspec.structs import replace
 

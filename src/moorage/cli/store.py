@@ -6,6 +6,7 @@ import click
 
 from moorage.cli.store_add import add
 from moorage.cli.store_list import check, delete, list_stores, show
+from moorage.cli.store_process import start, status, stop
 
 
 @click.group()
@@ -24,5 +25,5 @@ def store() -> None:
     """
 
 
-for command in (add, list_stores, show, check, delete):
+for command in (add, list_stores, show, check, delete, start, stop, status):
     store.add_command(command)

@@ -1,8 +1,9 @@
 """Relays: connections to the embedded store for those who are not on the server's machine.
 
-Each connection is a WebSocket, whose messages are bytes, cut anywhere; it ends where either side
-does. What is said inside is S3, signed by whoever speaks: the relay's two ends only pass it on. The
-name in its Host header is that of the end that was asked.
+Each connection is a WebSocket, whose messages are bytes, cut anywhere; an empty one of the client
+ends what it sends, the end of the WebSocket both directions. What is said inside is S3, signed by
+whoever speaks: the relay's two ends only pass it on. The name in its Host header is that of the
+end that was asked.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from typing import Any
 
 from moorage.core.effects import Emit
 from moorage.engine.loop import Engine
-from moorage.server.objectstore.store import SHARED, ObjectStore, State
+from moorage.server.objectstore.store import SHARED, ObjectStore
 
-__all__ = ["SHARED", "ObjectStore", "State", "beside"]
+__all__ = ["SHARED", "ObjectStore", "beside"]
 
 
 def beside(directory: Path, engine: Engine, refused: str = "") -> ObjectStore:

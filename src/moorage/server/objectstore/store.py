@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from moorage.errors import Unavailable
+from moorage.protocol.objectstore import EmbeddedState, EmbeddedView
 from moorage.server.objectstore import place
 from moorage.server.objectstore.place import Keeping
 from moorage.server.objectstore.process import Process, find, program, start, tidy
@@ -33,19 +34,6 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 """The kind of an event, and what it says."""
 
 _log = logging.getLogger(__name__)
-
-
-class State(Struct, frozen=True, omit_defaults=True):
-    """How it is."""
-
-    state: str
-    """`running`, `stopped`, `failing` (it ended, and is tried again), or `none`: never needed."""
-    pid: int | None = None
-    endpoint: str = ""
-    directory: str = ""
-    bytes: int = 0
-    """Of disk that its files take."""
-    problem: str = ""
 
 
 class ObjectStore:
@@ -115,18 +103,24 @@ class ObjectStore:
             await self._unwatch()
             await self._end()
 
-    def state(self) -> State:
+    def state(self) -> EmbeddedView:
         """Blocks for a look at the disk."""
         about = str(self._directory)
+        problem = self._problem or self._refused
         keeping = self._keeping or place.kept(self._directory)
         if keeping is None:
-            return State("none", directory=about, problem=self._problem or self._refused)
-        if self._process is None:
-            word = "failing" if self._watch is not None else "stopped"
-            problem = self._problem or self._refused
-            return State(word, directory=about, bytes=_size(self._directory), problem=problem)
-        endpoint = f"http://127.0.0.1:{keeping.port}"
-        return State("running", self._process.pid, endpoint, about, _size(self._directory))
+            return EmbeddedView("none", directory=about, problem=problem)
+        process = self._process
+        word: EmbeddedState = "failing" if self._watch is not None else "stopped"
+        return EmbeddedView(
+            word if process is None else "running",
+            None if process is None else process.pid,
+            "" if process is None else f"http://127.0.0.1:{keeping.port}",
+            about,
+            _size(self._directory),
+            _free(self._directory),
+            problem if process is None else "",
+        )
 
     async def _begin(self) -> None:
         """With the lock held."""
@@ -217,3 +211,8 @@ def _size(directory: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(top, name)).st_blocks * 512  # noqa: PTH118
     return total
+
+
+def _free(directory: Path) -> int:
+    room = os.statvfs(directory)
+    return room.f_bavail * room.f_frsize

@@ -7,6 +7,7 @@ from moorage.server.routes import (
     growth,
     logs,
     nodes,
+    objectstore,
     plan,
     runs,
     storages,
@@ -25,5 +26,6 @@ ROUTES = (
     *blobs.ROUTES,
     *growth.ROUTES,
     *stores.ROUTES,
+    *objectstore.ROUTES,
     *storages.ROUTES,
 )

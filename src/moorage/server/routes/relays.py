@@ -61,11 +61,14 @@ async def _splice(
 
 
 async def _inward(socket: WebSocket, writer: asyncio.StreamWriter) -> None:
-    """Returns when the other end is gone."""
+    """Returns when the other end is gone; an empty message says that it sends no more."""
     with suppress(WebSocketDisconnect, KeyError, RuntimeError, OSError):
         while True:
-            writer.write(await socket.receive_bytes())
-            await writer.drain()
+            if data := await socket.receive_bytes():
+                writer.write(data)
+                await writer.drain()
+            elif writer.can_write_eof():
+                writer.write_eof()
 
 
 async def _outward(reader: asyncio.StreamReader, socket: WebSocket) -> None:
