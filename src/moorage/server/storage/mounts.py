@@ -194,8 +194,6 @@ class Mounts:
         elif lacking := self._lacking(bucket, seen.access):
             message = f"{message}: {lacking}"
             fix = f"declare it with its secret: moorage store add NAME --type {bucket.store}"
-                f"declare the store with its secret: moorage store add NAME --type {bucket.store}"
-            )
         if seen.sure or bucket.managed:
             report.problems.append(Problem(message, fix))
             return
