@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -57,6 +58,8 @@ def _token(found: Mapping[str, str], path: Path) -> tuple[str, float]:
         with urlopen(Request(place, body), timeout=_PATIENCE) as reply:  # noqa: S310  # checked above
             answer = json.load(reply)
         return str(answer["access_token"]), float(answer.get("expires_in", 3600))
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         said = "Google gives no token for this login"
         raise StoreProblem("denied", str(path), said, fix) from None
