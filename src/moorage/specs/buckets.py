@@ -141,7 +141,6 @@ def _mode(bucket: Bucket) -> Iterator[Fault]:
         for key, given in (
             ("type", bucket.preset is not None),
             ("config.mount_cached", bucket.cache != CacheOptions()),
-            ("durable", bucket.durable != "background"),
         ):
             if given:
                 message = f"{key} is for MOUNT_CACHED, and this is {MODE_WORDS[bucket.mode]}"
@@ -164,8 +163,10 @@ def _options(bucket: Bucket) -> Iterator[Fault]:
     if not bucket.read_only and (bucket.preset or "").endswith("-ro"):
         fix = "remove read_only, or write the type that ends with RW"
         yield Fault("read_only", "the type is one for reading", fix)
-    if bucket.read_only and bucket.durable == "fsync":
-        yield Fault("durable", "what is read-only has nothing to upload", "remove one")
+    if bucket.durable == "fsync":
+        # rclone ends it at the node's disk, in every mode of its cache.
+        fix = "write mode: MOUNT, whose close waits for the upload, or remove it"
+        yield Fault("durable", "no mount here has an fsync that waits for the store", fix)
     if bucket.flush_timeout is not None and not writes(bucket):
         fix = "remove it" if bucket.read_only else "add sync_back: true, or remove it"
         yield Fault("flush_timeout", "nothing is uploaded from here", fix)

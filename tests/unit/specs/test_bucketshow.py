@@ -30,7 +30,6 @@ from moorage.specs.mounts import Bucket, CacheOptions
                 sources=["./a"],
                 preset="model-checkpoint-rw",
                 cache=CacheOptions(transfers=8, buffer_size=64 * 1024**2, write_back=0.5),
-                durable="fsync",
                 flush_timeout=7200,
             ),
             {
@@ -41,7 +40,6 @@ from moorage.specs.mounts import Bucket, CacheOptions
                 "mode": "MOUNT_CACHED",
                 "type": "MODEL_CHECKPOINT_RW",
                 "persistent": False,
-                "durable": "fsync",
                 "flush_timeout": "2h",
                 "config": {
                     "mount_cached": {

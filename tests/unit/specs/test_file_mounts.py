@@ -117,7 +117,7 @@ def only(mounts: str) -> Any:
             ),
         ),
         (
-            "{/a: {name: buck, mode: mount_cached, durable: FSYNC, config: {mount_cached: "
+            "{/a: {name: buck, mode: mount_cached, durable: Background, config: {mount_cached: "
             "{transfers: 4, buffer_size: 64m, vfs_cache_max_size: 10G, vfs_cache_max_age: 1h30m, "
             "vfs_read_ahead: 64MB, vfs_read_chunk_size: 17b, vfs_read_chunk_streams: 0, "
             "vfs_write_back: 500ms, read_only: false}}}}",
@@ -126,7 +126,6 @@ def only(mounts: str) -> Any:
                 bucket="buck",
                 managed=True,
                 mode="cached",
-                durable="fsync",
                 cache=CacheOptions(4, 64 * MIB, 10240 * MIB, 5400, 64 * MIB, 17, 0, 0.5),
             ),
         ),

@@ -175,9 +175,6 @@ def buckets(draw: st.DrawFn, target: str) -> Bucket:
         preset=preset,
         cache=draw(CACHES) if cached else CacheOptions(),
         sync_back=sync_back,
-        durable=draw(st.sampled_from(["background", "fsync"]))
-        if cached and not read_only
-        else "background",
         flush_timeout=draw(SHARE) if writes else None,
     )
 

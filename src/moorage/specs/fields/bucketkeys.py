@@ -165,7 +165,8 @@ BUCKET = (
     ),
     _own(
         "durable",
-        "Of `MOUNT_CACHED`: `fsync` returns after the upload.",
+        "When `fsync` returns. `fsync` (after the upload) is refused: no mount can do that; "
+        "`close` of `MOUNT` can.",
         partial(_word, DURABLE, "background, fsync"),
         _words(DURABLE),
         "`background`, `fsync`",
