@@ -36,9 +36,11 @@ def serving() -> Iterator[Access]:
     assert program
     with tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=place()) as directory:
         ports = _free_ports(len(_PORTS))
+        # It ends with the benchmark, however that ends.
         command = [
-            "setpriv", "--pdeathsig=KILL", program, "-logtostderr=true", "mini", f"-dir={directory}", "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1", *(f"-{w}={p}" for w, p in zip(_PORTS, ports, strict=True)),
+            "setpriv", "--pdeathsig=KILL", program, "-logtostderr=true", "mini",
+            f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            *(f"-{word}={port}" for word, port in zip(_PORTS, ports, strict=True)),
             "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.telemetry=false",
         ]  # fmt: skip
