@@ -121,6 +121,7 @@ def _place_nodes(
         cluster.hosts_by_node[host.name] = host
         if host.node is not None:
             cluster.nodes[host.node].split(host.spec.blocks)
+            cluster.nodes[host.node].runtime = cluster.fleets[host.fleet].spec.runtime
 
 
 def _store(row: Row) -> LiveStore:

@@ -12,10 +12,10 @@ from moorage.core.named import (
     admitted,
     candidates,
     is_awaited,
-    no_containers,
     some,
     unknown,
     why_none,
+    wrong_kind,
 )
 from moorage.core.node import Node
 from moorage.core.progress import began
@@ -114,7 +114,7 @@ def fits_ever(cluster: Cluster, task: Task) -> list[Problem]:
     where = shapes[0].where
     if missing := unknown(cluster, where):
         return missing
-    if problems := no_containers(cluster, where):
+    if problems := wrong_kind(cluster, where):
         return problems
     # Asked for each job that is submitted: the first node that fits settles it.
     if room_for(admitted(cluster, where), shapes) or is_awaited(cluster, where):

@@ -9,7 +9,7 @@ from moorage.core.cluster import Cluster
 from moorage.core.node import Node
 from moorage.core.shape import Where
 from moorage.errors import Problem, those_known
-from moorage.specs.fleet import LOCAL
+from moorage.specs.fleet import LOCAL, Runtime
 
 _SHOWN = 3
 
@@ -50,25 +50,43 @@ def is_awaited(cluster: Cluster, where: Where | None) -> bool:
     return any(
         host.node is None
         and (where is None or where.admits(host.fleet, host.name, host.spec.hostname))
+        and cluster.fleets[host.fleet].spec.runtime in ("any", kind_of(where))
         for host in cluster.hosts_by_node.values()
     )
 
 
-def no_containers(cluster: Cluster, where: Where | None) -> list[Problem]:
-    """Why none of the nodes that a job may use runs its container; empty where one may."""
-    if where is None or not where.contained or is_awaited(cluster, where):
-        return []
-    others = candidates(cluster, anyway(where))
-    if not others or candidates(cluster, where):
-        return []
-    reasons = [f"{node.name}: {node.isolation.containers}" for node in others]
-    fix = "remove it, or add a node that can"
-    return [Problem(f"no node can run containers: {some(reasons)}", fix, "image")]
+def kind_of(where: Where | None) -> Runtime:
+    """What such a job runs as."""
+    return "container" if where is not None and where.contained else "process"
 
 
-def anyway(where: Where | None) -> Where | None:
-    """The same nodes, whether or not they can run containers."""
-    return where and replace(where, contained=False)
+def wrong_kind(cluster: Cluster, where: Where | None) -> list[Problem]:
+    """Why none of the nodes that a job may use runs what it is, a container or none; empty where
+    one may."""
+    if any(admitted(cluster, where)) or is_awaited(cluster, where):
+        return []
+    others = by_name(cluster, where)
+    if not others:
+        return []
+    kind = kind_of(where)
+    closed = {node.fleet: node.runtime for node in others if node.runtime not in ("any", kind)}
+    unable = [
+        f"{node.name}: {node.isolation.containers}"
+        for node in others
+        if node.fleet not in closed and kind == "container"
+    ]
+    reasons = [f"fleet {name}: runtime: {only}" for name, only in sorted(closed.items())]
+    what = "can run containers" if kind == "container" else "runs jobs without an image"
+    fix = {
+        "container": "remove it, or add a node that can",
+        "process": "name one, or another fleet",
+    }[kind]
+    return [Problem(f"no node {what}: {some([*unable, *reasons])}", fix, "image")]
+
+
+def by_name(cluster: Cluster, where: Where | None) -> list[Node]:
+    """The nodes that a job names, whatever they run."""
+    return [node for node in cluster.nodes.values() if not node.gone and node.named(where)]
 
 
 def why_none(known: Sequence[Node], where: Where | None) -> str:

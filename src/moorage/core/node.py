@@ -10,7 +10,7 @@ from moorage.ids import JobId, NodeId
 from moorage.protocol.agent import GpuDevice, Hello, Isolation, NodeResources
 from moorage.protocol.api import NodeState
 from moorage.protocol.health import Health
-from moorage.specs.fleet import LOCAL, Blocks
+from moorage.specs.fleet import LOCAL, Blocks, Runtime
 
 QUICK = 10.0
 """Seconds. What runs longer gains nothing from a line, and is better left free to go elsewhere."""
@@ -57,6 +57,8 @@ class Node:
     """Indexes of those that its agent says are broken: nobody gets them."""
     blocks: int = 0
     """Equal parts of which jobs take whole ones; 0: they share it by what they reserve."""
+    runtime: Runtime = "any"
+    """What its fleet lets jobs run as."""
     gone: bool = False
     """Its host left its fleet: only the past names it."""
     lost: bool = False
@@ -121,7 +123,7 @@ class Node:
         has = self.resources
         free = (self.free_millicpus, self.free_memory, self.free_disk)
         alone = self.id if has.gpus or self.blocks else None
-        return (*free, has.arch, self.empty, alone)
+        return (*free, has.arch, self.empty, alone, self.runtime)
 
     @property
     def empty(self) -> bool:
@@ -136,7 +138,7 @@ class Node:
             shape.millicpus <= has.cpus * 1000 - self.used_millicpus
             and shape.memory <= has.memory - self.used_memory
             and shape.disk <= has.disk - self.used_disk
-            and (shape.plain or self._suits(shape))
+            and ((shape.plain and self.runtime == "any") or self._suits(shape))
             and (not self.blocks or self.blocks_for(shape) <= self.free_blocks)
         )
 
@@ -144,7 +146,7 @@ class Node:
         return (
             shape.arch in (None, self.resources.arch)
             and (shape.gpu is None or shape.gpu.pick(self.free_gpus) is not None)
-            and (shape.where is None or self.admitted(shape.where))
+            and self.admitted(shape.where)
             and (not shape.exclusive or self.empty)
         )
 
@@ -191,11 +193,14 @@ class Node:
 
     def admitted(self, where: Where | None) -> bool:
         """Is it among the nodes that a job may use?"""
-        if where is None:
-            return True
-        if where.contained and self.isolation.containers is not None:
+        kind = "container" if where is not None and where.contained else "process"
+        if kind == "container" and self.isolation.containers is not None:
             return False
-        return where.admits(self.fleet, self.name, self.hostname)
+        return self.runtime in ("any", kind) and self.named(where)
+
+    def named(self, where: Where | None) -> bool:
+        """The same, whatever its jobs may run as."""
+        return where is None or where.admits(self.fleet, self.name, self.hostname)
 
     def times(self, shape: Shape) -> int:
         """How many jobs of a shape that `fits` have room, as far as it asks for no GPUs."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 Placement = Literal["any", "cluster"]
 Runtime = Literal["any", "process", "container"]
 EngineName = Literal["moorage", "podman", "docker", "apptainer"]
-ENGINES: tuple[EngineName, ...] = ("moorage", "podman")
+ENGINES: tuple[EngineName, ...] = ("moorage", "podman", "docker")
 HostKey = Literal["strict", "accept-new"]
 Blocks = int | Literal["auto"]
 
@@ -75,5 +75,5 @@ class Fleet(
     """Variables of every job on its nodes."""
     runtime: Runtime = "any"
     engines: tuple[EngineName, ...] = ENGINES
-    """The first that works on a node runs its containers."""
+    """The first that works on a node, and can run the image, runs it."""
     health: Health | None = None

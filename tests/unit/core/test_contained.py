@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from moorage.core.explain import explain, fits_ever
+from moorage.core.reactor import on_apply_fleet
 from moorage.errors import InvalidInput
 from moorage.protocol.agent import Isolation
+from moorage.specs.fleet import Fleet, Host
 from moorage.specs.task import Task
 
 
@@ -49,3 +51,41 @@ def test_a_job_waits_for_one_that_can(desk):
     assert explain(desk.cluster, desk.job(), desk.now) == (
         "a node that can run containers: none is connected (down: able)"
     )
+
+
+def lab(desk, runtime: str) -> None:
+    host = Host(hostname="a")
+    on_apply_fleet(desk.cluster, Fleet(name="lab", hosts=(host,), runtime=runtime), desk.now)
+
+
+@pytest.mark.parametrize(("runtime", "image"), [("container", None), ("process", "box")])
+def test_a_fleet_may_take_one_kind_only(desk, runtime, image):
+    other = None if image else "box"
+    lab(desk, runtime)
+    wrong, right = Task(commands=["true"], image=image), Task(commands=["true"], image=other)
+    assert fits_ever(desk.cluster, wrong) == []  # no host of it is known, and others may come
+    desk.hello(node="lab-0")
+    kind = "can run containers" if image else "runs jobs without an image"
+    fix = "remove it, or add a node that can" if image else "name one, or another fleet"
+    told = f"image: no node {kind}: fleet lab: runtime: {runtime}; {fix}"
+    assert [str(problem) for problem in fits_ever(desk.cluster, wrong)] == [told]
+    assert fits_ever(desk.cluster, right) == []
+    with pytest.raises(InvalidInput):
+        desk.submit(wrong)
+    desk.submit(right)
+    desk.schedule()
+    assert [len(node.claims) for node in desk.cluster.nodes.values()] == [1]
+
+
+def test_a_changed_fleet_takes_the_other_kind(desk):
+    lab(desk, "any")
+    desk.hello(node="lab-0")
+    desk.down()
+    desk.submit(Task(commands=["true"]))
+    lab(desk, "container")
+    desk.hello(node="lab-0")
+    desk.schedule()
+    assert not desk.cluster.nodes[1].claims
+    lab(desk, "any")
+    desk.schedule()
+    assert desk.cluster.nodes[1].claims

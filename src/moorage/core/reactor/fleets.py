@@ -31,6 +31,9 @@ def on_apply_fleet(cluster: Cluster, spec: Fleet, now: float) -> list[Effect]:
     cluster.fleets[spec.name] = fleet
     kind = "fleet.created" if known is None else "fleet.changed"
     effects: list[Effect] = [fleetrows.upsert_fleet(fleet), _told(kind, spec.name)]
+    for known_host in fleet.hosts.values():
+        if known_host.node is not None:
+            cluster.nodes[known_host.node].runtime = spec.runtime
     for change in done:
         host = fleet.hosts.get(change.num)
         if host is None:
@@ -154,6 +157,7 @@ def bind(cluster: Cluster, node: Node) -> list[Effect]:
         return []
     effects: list[Effect] = [Stir()]
     node.split(host.spec.blocks)
+    node.runtime = cluster.fleets[host.fleet].spec.runtime
     if host.node != node.id:
         host.node = node.id
         effects.append(fleetrows.upsert_host(host))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from moorage.core.explain import fits_ever, waits_for
 from moorage.core.launch import check_references, container_of, limits_of
-from moorage.core.named import anyway, candidates, some
+from moorage.core.named import by_name, kind_of, some
 from moorage.core.node import Node
 from moorage.core.reactor.submit import name_in_use
 from moorage.core.shape import shapes_of, where_of
@@ -49,7 +49,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
     report = await services.mounts.examine(task)
     problems += [str(problem) for problem in report.problems]
     never = [str(problem) for problem in fits_ever(cluster, task)]
-    able = candidates(cluster, anyway(where_of(task)))
+    able = by_name(cluster, where_of(task))
     up = [node for node in able if node.up]
     asked = [node.id for node in up]
     answers = await services.engine.links.probe(_launch(task, user), PATIENCE, asked)
@@ -102,7 +102,9 @@ def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> Plan
     notes = [] if answer is None else list(answer.notes)
     if node.isolation.ssh is not None and len(shapes_of(task)) > 1:
         notes.append(node.isolation.ssh)
-    problems = [] if answer is None else answer.problems
+    problems = [] if answer is None else list(answer.problems)
+    if node.runtime not in ("any", kind_of(shape.where)):
+        problems.append(f"image: fleet {node.fleet}: runtime: {node.runtime}")
     large_enough = node.fits_empty(shape)
     return PlanNode(
         node=node.name,
