@@ -10,8 +10,9 @@ import pytest
 
 from moorage.data.objects.bucket import Bucket, open_bucket
 from moorage.data.objects.errors import StoreProblem
-from moorage.data.transfer.compare import Options
-from moorage.data.transfer.engine import Report, transfer
+from moorage.data.transfer.compare import Options, compare
+from moorage.data.transfer.engine import Report, carry_out, transfer
+from moorage.data.transfer.partfile import PART
 from moorage.data.transfer.places import Local, Place, Progress, Remote
 from testbed.stores import StoreServer
 
@@ -180,3 +181,108 @@ def test_an_object_whose_key_is_a_directory(bucket: Bucket, tmp_path: Path) -> N
     assert (tmp_path / "out/a/b").read_bytes() == b"below"
     move(Remote(bucket, "a"), Local(str(tmp_path / "alone"))).require_all()
     assert (tmp_path / "alone").read_bytes() == b"content"
+
+
+def put_raw(server: StoreServer, bucket: str, key: str, content: bytes) -> None:
+    """Any key at all, as other programs may have written it."""
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=server.access.secrets["access_key_id"],
+        aws_secret_access_key=server.access.secrets["secret_access_key"],
+    )
+    client.put_object(Bucket=bucket, Key=key, Body=content)
+    client.close()
+
+
+def test_no_key_escapes_the_directory(moto: StoreServer, tmp_path: Path) -> None:
+    name = moto.make_bucket()
+    odd = ("../escaped", "a/../../escaped", "/absolute", "a//b", "tab\tkey", "./dot", "tail//")
+    for key in odd:
+        put_raw(moto, name, key, b"bad")
+    put_raw(moto, name, "good/one", b"good")
+    put_raw(moto, name, "marker/", b"")
+    put_raw(moto, name, "marked/", b"")
+    put_raw(moto, name, "marked/file", b"below")
+    bucket = open_bucket(moto.access, name, patience=5)
+    out = tmp_path / "deep" / "out"
+    report = move(Remote(bucket), Local(str(out)))
+    assert read(tmp_path) == {"deep/out/good/one": b"good", "deep/out/marked/file": b"below"}
+    assert len(report.problems) >= len(odd) - 1
+    assert move(Remote(bucket, "good"), Local(str(tmp_path / "below"))).problems == []
+
+
+def test_marks_of_directories(seaweed: StoreServer, tmp_path: Path) -> None:
+    name = seaweed.make_bucket()
+    for key, content in (("empty/", b""), ("full/", b""), ("full/a", b"1"), ("zero", b"")):
+        put_raw(seaweed, name, key, content)
+    bucket = open_bucket(seaweed.access, name, patience=5)
+    move(Remote(bucket), Local(str(tmp_path / "out"))).require_all()
+    assert read(tmp_path / "out") == {"full/a": b"1", "zero": b""}
+    assert move(Remote(bucket, "full"), Local(str(tmp_path / "full"))).files == 1
+    assert move(Remote(bucket), Local(str(tmp_path / "out"))).problems == []
+
+
+def test_another_writer_is_noticed(seaweed: StoreServer, tmp_path: Path) -> None:
+    bucket = open_bucket(seaweed.access, seaweed.make_bucket(), patience=5)
+    source = write(tmp_path / "in", {"a": b"mine", "b": b"mine too"})
+    plan = compare(source, Remote(bucket))
+    real = bucket.put
+
+    def raced(key: str, content: bytes | memoryview) -> str:
+        etag = real(key, content)
+        if key == "a":
+            real(key, b"ours")
+        return etag
+
+    bucket.put = raced  # type: ignore[method-assign]  # the race, made certain
+    [problem] = carry_out(plan).problems
+    assert "somebody else wrote it meanwhile" in str(problem)
+
+
+def test_a_store_that_goes_away_is_gone_on_with(own_seaweed: StoreServer, tmp_path: Path) -> None:
+    bucket = open_bucket(own_seaweed.access, own_seaweed.make_bucket(), patience=1)
+    content = os.urandom(5 * PART)
+    move(write(tmp_path / "in", {"large": content}), Remote(bucket)).require_all()
+    arrived: list[int] = []
+
+    def kill_in_the_middle(now: Progress) -> None:
+        arrived.append(now.bytes)
+        if now.bytes > 2 * PART and own_seaweed._process is not None:
+            own_seaweed.kill()
+
+    out = Local(str(tmp_path / "out"))
+    with pytest.raises(StoreProblem):
+        transfer(Remote(bucket), out, Options(threads=2), kill_in_the_middle)
+    assert not (tmp_path / "out/large").exists()
+    own_seaweed.start()
+    arrived.clear()
+    transfer(Remote(bucket), out, Options(), lambda now: arrived.append(now.bytes)).require_all()
+    assert arrived[0] >= PART
+    assert (tmp_path / "out/large").read_bytes() == content
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("MOORAGE_TEST_LARGE" not in os.environ, reason="set MOORAGE_TEST_LARGE")
+def test_more_than_5_gb_and_100000_keys(seaweed: StoreServer, tmp_path: Path) -> None:
+    bucket = open_bucket(seaweed.access, seaweed.make_bucket(), patience=30)
+    size = 5 * 2**30 + 12_345
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in/huge").open("wb") as file:
+        file.truncate(size)
+        file.seek(size - 3)
+        file.write(b"end")
+    move(Local(str(tmp_path / "in")), Remote(bucket)).require_all()
+    assert bucket.head("huge").size == size
+    assert b"".join(bucket.pieces("huge", size - 5, size)) == b"\0\0end"
+    many = tmp_path / "many"
+    for number in range(100_000):
+        path = many / f"d{number // 1000}" / str(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert move(Local(str(many)), Remote(bucket, "many")).files == 100_000
+    assert move(Remote(bucket, "many"), Local(str(tmp_path / "back"))).files == 100_000
+    assert move(Remote(bucket, "many"), Local(str(tmp_path / "back"))).unchanged == 100_000
