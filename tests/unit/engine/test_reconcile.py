@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,11 @@ from moorage.engine.reconcile import worker as worker_module
 from moorage.engine.reconcile.hosts import Reconciler
 from moorage.engine.reconcile.worker import Means
 from moorage.engine.testing import FakeAgent
-from moorage.specs.fleet import Fleet, Host
+from moorage.specs.fleet import ENGINES, Fleet, Host
 from moorage.store.sqlite import SqliteStore, open_sqlite
 from moorage.store.writer import Writer
 
+TOLD = ("--engines", ",".join(ENGINES))
 BUNDLE = Bundle("new", Path("/x"), 1 << 20, (3, 11), "x86_64", (2, 17))
 
 
@@ -40,6 +42,7 @@ class Machine:
     installed: str = ""
     running: str = ""
     token: str = ""
+    options: tuple[str, ...] = ()
     tunnels: int = 0
     trouble: HostProblem | None = None
     lack: str = ""
@@ -89,7 +92,7 @@ class Reached:
             directory="/d", disk_free=1, memory=1, cpus=1, addresses=(), clock_offset=0.0,
             clock_error=0.0, cgroups="v2", cgroups_writable=True, mount_namespaces=True, init="",
             engines={}, gpu_tools=(), reaches=(), installed=self.machine.installed,
-            running=self.machine.running,
+            running=self.machine.running, options=self.machine.options,
             cannot=(Cannot("agent", lack, "fix it"),) if lack else (),
         )  # fmt: skip
 
@@ -100,6 +103,7 @@ class Reached:
     async def start(self, facts: HostFacts, bundle: Bundle, enrolment: Enrolment) -> None:
         self._call("start")
         self.machine.running, self.machine.token = bundle.digest, enrolment.token
+        self.machine.options = enrolment.options
 
     async def stop(self, facts: HostFacts) -> None:
         self._call("stop")
@@ -170,8 +174,9 @@ def tell(path: Path, story: Story) -> None:
         store.close()
 
 
-async def apply(engine: Engine, *hosts: str, user: str = "") -> None:
-    spec = Fleet(name="lab", hosts=tuple(Host(hostname=host, user=user) for host in hosts))
+async def apply(engine: Engine, *hosts: str, user: str = "", **fields: Any) -> None:
+    there = tuple(Host(hostname=host, user=user) for host in hosts)
+    spec = Fleet(name="lab", hosts=there, **fields)
     await engine.perform(partial(reactor.on_apply_fleet, engine.cluster, spec, engine.clock()))
 
 
@@ -218,12 +223,27 @@ def test_a_server_that_takes_over_goes_on_with_the_agents_that_run(tmp_path: Pat
         await until(engine, lambda: states(engine) == {"lab-0": "ready"})
 
     async def second(engine: Engine, site: Site) -> None:
-        site.machines["a"] = Machine(installed="new", running="new")
+        site.machines["a"] = Machine("new", "new", options=TOLD)
         await until(engine, lambda: "a" in site.machines and engine.cluster.nodes[1].up)
         assert site.machines["a"].calls == ["check"]
 
     tell(tmp_path, first)
     tell(tmp_path, second)
+
+
+def test_other_engines_are_told_to_an_agent_that_runs(tmp_path: Path) -> None:
+    async def story(engine: Engine, site: Site) -> None:
+        await apply(engine, "a")
+        await until(engine, lambda: states(engine) == {"lab-0": "ready"})
+        machine = site.machines["a"]
+        assert machine.calls == ["check", "install", "start"]
+        await apply(engine, "a", engines=("docker",))
+        await until(engine, lambda: states(engine) == {"lab-0": "starting"})
+        await until(engine, lambda: states(engine) == {"lab-0": "ready"})
+        assert machine.calls == ["check", "install", "start", "check", "start"]
+        assert machine.options[-2:] == ("--engines", "docker")
+
+    tell(tmp_path, story)
 
 
 def test_what_is_wrong_is_told_and_tried_again_when_the_file_is_applied(tmp_path: Path) -> None:

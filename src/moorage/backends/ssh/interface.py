@@ -117,6 +117,8 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     """Which of the addresses asked for it can connect to, and trusts."""
     dials: tuple[str, ...] = ()
     """Addresses of servers that its agent was given; empty: none, or a tunnel."""
+    options: tuple[str, ...] = ()
+    """What its agent was told besides."""
     node: str = ""
     """Whose agent is there; empty: none is."""
     installed: str = ""

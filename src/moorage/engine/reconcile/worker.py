@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 from moorage.backends.ssh.interface import (
     Bundle,
@@ -122,7 +123,9 @@ class Worker:
                 await self._desk.tell("installing", f"{bundle.size >> 20} MB")
                 await there.install(facts, bundle)
             dials = await self._way(facts)
-            begun = facts.running != bundle.digest or dials != facts.dials
+            engines = self._engines()
+            told = dials == facts.dials and engines in pairwise(facts.options)
+            begun = facts.running != bundle.digest or not told
             digest = await self._start(there, facts, bundle, dials) if begun else ""
             if not dials:
                 self._lead(there, facts)
@@ -140,7 +143,7 @@ class Worker:
         self._again = False
         if dials:
             await there.close()
-        await self._watch(spec)
+        await self._watch(spec, engines)
 
     async def _look(self, host: LiveHost) -> tuple[Host, HostFacts]:
         await self._hang_up()
@@ -168,7 +171,7 @@ class Worker:
         """Start its agent with a token of its own, whose hash is returned."""
         await self._desk.tell("starting")
         secret, digest = await self._desk.new_token()
-        options = (*self._means.options, "--engines", ",".join(self._desk.engines))
+        options = (*self._means.options, *self._engines())
         if address := inside(there.config, facts.addresses):
             options = (*options, "--address", address)
         enrolment = Enrolment(
@@ -181,6 +184,11 @@ class Worker:
         )
         await there.start(facts, bundle, enrolment)
         return digest
+
+    def _engines(self) -> tuple[str, str]:
+        """What its agent is told of them: another order makes another agent of it, whose keeper
+        and jobs stay."""
+        return "--engines", ",".join(self._desk.engines)
 
     async def _way(self, facts: HostFacts) -> tuple[str, ...]:
         """The addresses that its agent is to dial; empty: it needs a tunnel. One that has an
@@ -215,12 +223,14 @@ class Worker:
         said = f": {last}" if last else ""
         return HostProblem(f"its agent does not connect{said}", passing=True)
 
-    async def _watch(self, spec: object) -> None:
+    async def _watch(self, spec: object, engines: tuple[str, str]) -> None:
         """Until the host should be another, or its agent stays away."""
 
         def is_other() -> bool:
             host = self._desk.host
-            return host is None or host.state != "ready" or host.spec != spec
+            if host is None or host.state != "ready" or host.spec != spec:
+                return True
+            return self._engines() != engines
 
         while not is_other():
             within = LOOK_AGAIN if self._tunnel and self._means.urls() else None

@@ -41,8 +41,8 @@ def read(path: str) -> str:
 
 
 def state(directory: str) -> dict[str, Any]:
-    """`installed` and `running`: digests, empty where there is none; whose agent it is, and
-    what it dials."""
+    """`installed` and `running`: digests, empty where there is none; whose agent it is, what it
+    dials, and what it was told."""
     try:
         current = os.readlink(directory + "/" + CURRENT)
     except OSError:
@@ -54,6 +54,7 @@ def state(directory: str) -> dict[str, Any]:
         "running": running(directory),
         "node": known.get("node", ""),
         "dials": known.get("urls", []),
+        "options": known.get("options", []),
     }
 
 
