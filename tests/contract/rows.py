@@ -166,3 +166,39 @@ def host(fleet: str, num: int, **changes: Any) -> Statement:
         "changed_at": 1.0,
     }
     return Statement("upsert_host", {"fleet": fleet, "num": num} | fields | changes)
+
+
+def object_store(name: str, **changes: Any) -> Statement:
+    fields = {
+        "kind": "s3",
+        "endpoint": "http://127.0.0.1:9000",
+        "region": "",
+        "account": "",
+        "path_style": 1,
+        "anonymous": 0,
+        "role": "",
+        "secrets": "0123456789ab:sealed",
+        "user": "ada",
+        "created_at": 1.5,
+    }
+    return Statement("upsert_store", {"name": name} | fields | changes)
+
+
+def storage(name: str, store: str, **changes: Any) -> Statement:
+    fields = {
+        "bucket": name,
+        "made": 1,
+        "persistent": 0,
+        "state": "ready",
+        "message": "",
+        "born": "2026-11-21T00:00:00Z",
+        "made_by": None,
+        "user": "ada",
+        "created_at": 1.5,
+        "last_used": 2.5,
+        "unflushed": "[]",
+        "objects": 3,
+        "bytes": 4,
+        "looked_at": 5.5,
+    }
+    return Statement("upsert_storage", {"name": name, "store": store} | fields | changes)

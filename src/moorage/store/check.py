@@ -15,6 +15,7 @@ import msgspec
 
 from moorage.core import boot
 from moorage.core.job import JobStateName
+from moorage.core.storage import StorageState
 from moorage.core.shape import shapes_of
 from moorage.protocol.agent import AttemptState
 from moorage.protocol.api import Finding, NodeState, RunRef, RunState
@@ -126,6 +127,7 @@ _LEGAL: Mapping[str, frozenset[str]] = {
     "job": frozenset(get_args(JobStateName)),
     "attempt": frozenset((*get_args(AttemptState), "assigned", "prefilled")),
     "node": frozenset(get_args(NodeState)),
+    "storage": frozenset(get_args(StorageState)),
 }
 
 
@@ -267,6 +269,8 @@ def partial_start(store: Store) -> Callable[[], object]:
         nodes=store.read("nodes"),
         ids=store.read("max_ids")[0],
         dropped_logs=store.read("dropped_logs"),
+        stores=store.read("stores"),
+        storages=store.read("storages"),
         earlier_attempts=store.read("earlier_attempts"),
     )
 

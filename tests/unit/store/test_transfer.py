@@ -33,7 +33,10 @@ from moorage.store.transfer_sqlite import SqliteEnd
 from moorage.store.writer import Writer
 
 CONTENT = [b"small", noise(3_000_000), b""]
-QUERIES = ("live_runs", "nodes", "tokens", "packs", "referenced", "dropped_logs")
+QUERIES = (
+    *("stores", "storages"),
+    *("live_runs", "nodes", "tokens", "packs", "referenced", "dropped_logs"),
+)
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -62,6 +65,8 @@ def fill(store: Store, blobs: Blobs, writer: Writer, events: int = 3000) -> None
         rows.job(2, 2, node_id=3, failed_at=1e300),
         rows.attempt(2, node_id=3),
         Statement("insert_token", token),
+        rows.object_store("lab"),
+        rows.storage("results", "lab", unflushed='["2.1.0"]', made_by=1),
         Statement("set_meta", {"key": "epoch", "value": "41"}),
         Statement("insert_run_blob", {"run_id": 1, "digest": name(b"small"), "kind": "blob"}),
         *(rows.event(at=n / 7, run_id=1, kind=f"k{n}") for n in range(events)),

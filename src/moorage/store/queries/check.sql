@@ -6,7 +6,9 @@ SELECT 'job', state, count(*), min(id) FROM jobs GROUP BY state
 UNION ALL
 SELECT 'attempt', state, count(*), min(job_id) FROM attempts GROUP BY state
 UNION ALL
-SELECT 'node', state, count(*), min(id) FROM nodes GROUP BY state;
+SELECT 'node', state, count(*), min(id) FROM nodes GROUP BY state
+UNION ALL
+SELECT 'storage', state, count(*), 0 FROM storages GROUP BY state;
 
 -- name: check_live_jobs_of_ended_runs
 -- A live job needs a live run: the server cannot start from such tables.
