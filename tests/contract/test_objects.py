@@ -265,7 +265,7 @@ def test_a_store_that_goes_away_is_gone_on_with(own_seaweed: StoreServer, tmp_pa
     assert (tmp_path / "out/large").read_bytes() == content
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.skipif("MOORAGE_TEST_LARGE" not in os.environ, reason="set MOORAGE_TEST_LARGE")
 def test_more_than_5_gb_and_100000_keys(seaweed: StoreServer, tmp_path: Path) -> None:
     bucket = open_bucket(seaweed.access, seaweed.make_bucket(), patience=30)

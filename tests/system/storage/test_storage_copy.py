@@ -1,0 +1,140 @@
+"""`moorage storage cp|sync|du` and the upload of a mount's sources, as commands."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from system.cli_harness import Command
+from testbed.stores import StoreServer
+
+STORE = "lab"
+
+
+@pytest.fixture(scope="module")
+def moorage(tmp_path_factory: pytest.TempPathFactory, seaweed: StoreServer) -> Iterator[Command]:
+    command = Command(tmp_path_factory.mktemp("home"))
+    secrets = seaweed.access.secrets
+    added = command(
+        *("store", "add", STORE, "--type", "s3", "--endpoint", seaweed.endpoint),
+        *("--region", "us-east-1", "--path-style"),
+        *("--access-key-id", secrets["access_key_id"]),
+        stdin=f"{secrets['secret_access_key']}\n",
+    )
+    assert added.code == 0, added.err
+    yield command
+    command.end()
+
+
+def grow(root: Path, **files: str) -> Path:
+    for name, content in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+def test_copies_and_mirrors(moorage: Command, seaweed: StoreServer, tmp_path: Path) -> None:
+    bucket = seaweed.make_bucket()
+    place = f"{STORE}://{bucket}"
+    source = grow(tmp_path / "in", a="1", d__b="22", skipped="x")
+    (source / ".moorageignore").write_text("skipped\n.moorageignore\n")
+    (source / "link").symlink_to("a")
+
+    sent = moorage("storage", "cp", str(source), f"{place}/set")
+    assert (sent.code, sent.out) == (0, "")
+    assert "2 files, 3 B" in sent.err
+    assert "1 link left out" in sent.err
+    assert seaweed.listing(bucket) == {"set/a": 1, "set/d/b": 2}
+
+    one = moorage("storage", "cp", f"{place}/set/a", f"{tmp_path}/into/")
+    assert one.code == 0, one.err
+    assert (tmp_path / "into/a").read_text() == "1"
+    moorage("storage", "cp", str(source / "a"), f"{place}/up/")
+    moorage("storage", "cp", str(source / "a"), f"{place}/named")
+    assert set(seaweed.listing(bucket)) == {"set/a", "set/d/b", "up/a", "named"}
+
+    planned = moorage("storage", "sync", "-n", "--delete", f"{place}/set", str(tmp_path / "in"))
+    assert planned.code == 0
+    assert "delete skipped\n" in planned.out
+    assert (source / "skipped").exists()
+
+    back = moorage("storage", "sync", "--json", f"{place}/set", f"{tmp_path}/back")
+    told = json.loads(back.out)
+    assert (told["files"], told["bytes"], told["problems"]) == (2, 3, [])
+    assert back.err == ""  # no progress in a pipe
+    again = moorage("storage", "sync", "--json", f"{place}/set", f"{tmp_path}/back")
+    assert json.loads(again.out)["unchanged"] == 2
+
+    other = moorage("storage", "cp", f"{place}/set", f"{place}/copy")
+    assert other.code == 0, other.err
+    counted = moorage("storage", "du", "--json", place)
+    parts = {one["name"]: one["objects"] for one in json.loads(counted.out)["parts"]}
+    assert parts == {"set/": 2, "up/": 1, "named": 1, "copy/": 2}
+    assert "total" in moorage("storage", "du", place).out
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "code", "said"),
+    [
+        ("./here", "./there", 2, "both SRC and DST are on this machine"),
+        ("./missing", "{place}/x", 2, "missing: no such file or directory"),
+        ("{place}/nothing", ".", 3, "there is no such object, and nothing below it"),
+        ("lab://no-such-bucket-1/x", ".", 1, "there is no such bucket"),
+        ("nostore://b/x", ".", 3, "there is no store nostore"),
+        ("s3://", ".", 2, "SRC: the name of a bucket is missing"),
+        ("s3://key:secret@bucket/x", ".", 2, "contains credentials"),
+        ("", ".", 2, "SRC: it is empty"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    moorage: Command, seaweed: StoreServer, tmp_path: Path,
+    source: str, target: str, code: int, said: str,
+) -> None:  # fmt: skip
+    place = f"{STORE}://{seaweed.make_bucket()}"
+    (tmp_path / "here").mkdir()
+    words = [word.format(place=place) for word in (source, target)]
+    done = moorage("storage", "cp", *words, cwd=tmp_path)
+    assert (done.code, done.out) == (code, "")
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+    assert "secret" not in done.err
+
+
+def test_a_terminal_shows_progress(moorage: Command, seaweed: StoreServer, tmp_path: Path) -> None:
+    bucket = seaweed.make_bucket()
+    (tmp_path / "large").write_bytes(os.urandom(20 * 2**20))
+    terminal = moorage.on_terminal(
+        "storage", "cp", str(tmp_path / "large"), f"{STORE}://{bucket}/large"
+    )
+    with terminal:
+        assert terminal.end() == 0
+    shown = terminal.text
+    assert "copying" in shown
+    assert "1 file, 20 MB" in shown
+
+
+def test_sources_of_a_mount_are_sent_before_the_run(
+    moorage: Command, seaweed: StoreServer, tmp_path: Path
+) -> None:
+    grow(tmp_path / "set", a="1", d__b="22")
+    name = f"sources-{os.getpid()}"
+    file = tmp_path / "run.yml"
+    file.write_text(f"""
+type: task
+file_mounts:
+  /data: {{name: {name}, source: ./set, store: {STORE}, mode: COPY}}
+commands: [cat /data/a /data/d/b]
+""")
+    planned = moorage("plan", "-f", str(file))
+    assert f"./set -> {STORE}://{name}: 2 files; 3 B to send" in planned.out, planned
+    assert name not in seaweed.buckets()
+    sent = moorage("apply", "-y", "-f", str(file))
+    assert sent.code == 0, sent.err
+    assert sent.out == "122"
+    assert seaweed.listing(name) == {"a": 1, "d/b": 2}
+    assert "nothing to send" in moorage("plan", "-f", str(file)).out
