@@ -72,6 +72,8 @@ class Schedule:
                 ("master-first all-done", "workers-first all-done", "master-first master-done"),
             )
         )
+        self.alone = (0.0, 0.0, 0.1)[seed % 3]
+        """How many of all jobs want a node alone."""
         # Live runs per node up to which users submit.
         self.busy = dice.choice((6, 12, 24))
         self.lasts = 3.0
@@ -261,6 +263,7 @@ class Schedule:
             dice.choice(self.ranks),
             dice.choice(self.policies),
             dice.choice(self.losses),
+            self.alone > 0 and dice.random() < self.alone,
         )
 
     def _cancels(self) -> None:

@@ -60,6 +60,7 @@ def task(
     nodes: int = 1,
     policy: str = "any all-done",
     loss: OnNodeLoss | None = None,
+    alone: bool = False,
 ) -> Task:
     """What users submit. `retry`: seconds, 0 for none; `does`: `ends`, or `forever`; `policy`:
     the order in which ranks start, and which of them must end."""
@@ -78,6 +79,7 @@ def task(
         startup_order=cast(StartupOrder, order),
         stop_criteria=cast(StopCriteria, criteria),
         on_node_loss=loss,
+        exclusive=alone,
     )
 
 

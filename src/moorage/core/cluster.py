@@ -53,7 +53,8 @@ class Cluster:
     lines: dict[Shape, set[NodeId]] = field(default_factory=dict)
     """Nodes with a line of that shape."""
     hold: Hold | None = field(default=None, compare=False)
-    """What is kept for the first job with several ranks that waits; found anew after a start."""
+    """What is kept for the first job that waits for several nodes, or for one alone; found anew
+    after a start."""
 
     fleets: dict[str, LiveFleet] = field(default_factory=dict)
     hosts_by_node: dict[str, LiveHost] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """Nodes for jobs with several ranks: all of them in one decision, in one fleet, a node a rank.
 
 The first such job in the queue for which there are enough nodes, if they were free, has nodes kept
-for it until they are: else smaller jobs would take every place that falls free, for ever.
+for it until they are: else smaller jobs would take every place that falls free, for ever. So has
+one that wants a node alone.
 """
 
 from __future__ import annotations
@@ -84,14 +85,18 @@ def most_ranks(
 
 def reserve(queue: Queue, nodes: Mapping[NodeId, Node], kept: Hold | None) -> Hold | None:
     """What to keep, and for whom; as before (`kept`) as long as that may lead anywhere."""
-    for _, number, group in sorted(queue.gangs(), key=_place):
-        same = kept is not None and (kept.job, kept.gang) == (number, group.gang)
+    for _, number, group in sorted(queue.starving(), key=_place):
+        gang = group.gang or (group.shape,)
+        same = kept is not None and (kept.job, kept.gang) == (number, gang)
         if kept is not None and same and _useful(kept, nodes):
             return kept
         able = [node for node in nodes.values() if node.open]
-        found = _of_one_fleet(able, group.gang, Node.fits_sound, _soonest)
+        found = _of_one_fleet(able, gang, Node.fits_sound, _soonest)
+        if found is not None and not group.gang:  # any fleet will do
+            fitting = (node for node in able if node.fits_sound(group.shape))
+            found = [min(fitting, key=partial(_soonest, shape=group.shape))]
         if found is not None:
-            return Hold(number, group.gang, tuple(node.id for node in found))
+            return Hold(number, gang, tuple(node.id for node in found))
     return None
 
 

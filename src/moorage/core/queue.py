@@ -36,6 +36,8 @@ class Queue:
     def __init__(self) -> None:
         self._groups: dict[tuple[int, Shape], Group] = {}
         self._gangs: dict[tuple[int, tuple[Shape, ...]], Group] = {}
+        self._alone: dict[tuple[int, Shape], Group] = {}
+        """Of `_groups`, those that want nodes alone."""
         self._ready: dict[JobId, Group] = {}
         """Where each job is: a heap may have it still after that."""
         self._delayed: dict[JobId, Job] = {}
@@ -85,6 +87,7 @@ class Queue:
                 del self._gangs[(group.priority, group.gang)]
             else:
                 del self._groups[(group.priority, group.shape)]
+                self._alone.pop((group.priority, group.shape), None)
             if (where := group.shape.where) is not None:
                 self._wheres[where] -= 1
                 if not self._wheres[where]:
@@ -107,6 +110,8 @@ class Queue:
             self._gangs[(job.priority, job.gang)] = group
         else:
             self._groups[(job.priority, job.shape)] = group
+            if job.shape.exclusive:
+                self._alone[(job.priority, job.shape)] = group
         return group
 
     @property
@@ -126,9 +131,10 @@ class Queue:
         jobs that have several ranks."""
         return self._heads(self._groups.values())
 
-    def gangs(self) -> list[tuple[int, JobId, Group]]:
-        """As `groups`, of the jobs that have several ranks."""
-        return self._heads(self._gangs.values())
+    def starving(self) -> list[tuple[int, JobId, Group]]:
+        """As `groups`, of the jobs that smaller ones could keep waiting for ever: those that have
+        several ranks, or want a node alone."""
+        return self._heads((*self._gangs.values(), *self._alone.values()))
 
     def all_groups(self) -> list[tuple[int, JobId, Group]]:
         """`groups` and `gangs` together."""

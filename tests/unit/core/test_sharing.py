@@ -164,3 +164,40 @@ def test_it_stands_in_no_line_and_sees_only_the_gpus_it_asked_for(desk):
     node = Node(1, "n", "b", "1", has, Isolation(), [], True, None)
     assert node.reserve(1, shape) == (4000, GB, GB, (0,))
     assert not node.fits(shape_of(wants(0)))
+
+
+def test_small_jobs_do_not_starve_one_that_wants_a_node_alone(desk, say):
+    for name in ("a", "b"):
+        desk.hello(node=name, cpus=2)
+    for _ in range(3):
+        desk.submit(resources=wants(1))
+    desk.schedule()
+    desk.submit(exclusive=True)
+    for _ in range(4):
+        desk.submit(resources=wants(1))
+    desk.schedule()
+    nodes = desk.cluster.nodes
+    kept = desk.cluster.hold.nodes[0]
+    assert len(nodes[kept].claims) == 1
+    assert len(nodes[3 - kept].claims) == 2
+    (last,) = nodes[kept].claims
+    desk.report(say.done(f"{last}.1.0"), node=kept)
+    desk.schedule()
+    assert list(nodes[kept].claims) == [4]
+    desk.schedule()
+    assert desk.cluster.hold is None
+
+
+def test_the_node_kept_is_the_one_that_is_free_soonest_in_any_fleet(desk):
+    apply(desk, None)
+    desk.hello(node="lab-0", cpus=2)
+    desk.hello(node="box", cpus=2)
+    desk.hello(node="hut", cpus=2)
+    for _ in range(6):
+        desk.submit(resources=wants(1))
+    desk.schedule()
+    first = desk.cluster.nodes[2]
+    del first.claims[next(iter(first.claims))]
+    desk.submit(exclusive=True)
+    desk.schedule()
+    assert desk.cluster.hold.nodes == (2,)

@@ -134,7 +134,7 @@ def fill(cluster: Cluster, now: float, limit: int) -> list[Effect]:
 def _inviting(cluster: Cluster) -> set[NodeId]:
     """Nodes with a line that somebody might join; it shrinks as jobs stay in the queue that could
     run there. Few of all nodes, and only these need a look for each shape that waits. None is
-    among them that is kept for a job with several ranks."""
+    among them that is kept for a job."""
     kept = cluster.hold.nodes if cluster.hold else ()
     return {
         number

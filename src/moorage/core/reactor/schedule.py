@@ -27,7 +27,8 @@ def schedule(cluster: Cluster, now: float, limit: int = LARGEST_PASS) -> list[Ef
 
     First fit: a job that must wait holds nothing back, and smaller ones behind it may start. So a
     large job can starve beside an endless supply of small ones; reservations for it are left to a
-    later version, but for the first of those with several ranks, which would starve beside any.
+    later version, but for the first of those with several ranks or that want a node alone, which
+    would starve beside any.
     Nothing is freed during a pass, so a shape that once found no room is not tried again at any
     lower priority.
     """
