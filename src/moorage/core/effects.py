@@ -39,11 +39,15 @@ class Send:
     message: ToAgent
 
 
+TimerKind = Literal["retry", "cron", "settle"]
+
+
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """What `Arm` wakes: `retry` of a job, or the next `cron` firing of a run."""
+    """What `Arm` wakes: `retry` of a job, the next `cron` firing of a run, or a look at whether a
+    node has come to `settle`."""
 
-    kind: Literal["retry", "cron"]
+    kind: TimerKind
     id: int
 
 

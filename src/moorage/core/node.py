@@ -63,6 +63,10 @@ class Node:
     """Its host left its fleet: only the past names it."""
     lost: bool = False
     """Away for longer than its lease: what was fenced there is over."""
+    changes: list[float] = field(default_factory=list, compare=False)
+    """When it went up or down, of late."""
+    flapping: bool = field(default=False, compare=False)
+    """Too often: no event tells each time until it has settled."""
     ghosts: set[str] = field(default_factory=set, compare=False)
     """Attempts that it holds and that were given up: until they are over they take room."""
     claims: dict[JobId, Reservation] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from moorage.core import boot, reactor
 from moorage.core.cluster import Cluster
+from moorage.core.effects import Write
 from moorage.engine.leases import LEASE
 from moorage.engine.loop import Engine
 from moorage.engine.names import suggestions
@@ -42,12 +43,15 @@ def earlier_lease(store: Store) -> float:
     return _number(store, "node_lease") / 1000
 
 
-def _lease_noted(lease: float, earlier: float) -> list[Statement]:
-    """A longer one counts from now on. A shorter one does not: nodes that nobody has heard of
-    since may go by the longer one."""
-    if lease <= earlier:
-        return []
-    return [Statement("set_meta", {"key": "node_lease", "value": str(round(lease * 1000))})]
+def _note_lease(engine: Engine, earlier: float) -> None:
+    """A longer one counts from now on. A shorter one does so when the longer one would be over:
+    until then nodes that nobody has heard of may go by that."""
+    lease = engine.leases.lease
+    value = {"key": "node_lease", "value": str(round(lease * 1000))}
+    if lease > earlier:
+        engine.writer.submit([Statement("set_meta", value)])
+    elif lease < earlier:
+        engine.leases.outlived = lambda: engine.perform(lambda: [Write("set_meta", value)])
 
 
 def noted(epoch: int) -> list[Statement]:
@@ -112,8 +116,7 @@ def begin(
         lease=lease,
     )
     engine.shared = shared
-    if noted := _lease_noted(lease, earlier):
-        writer.submit(noted)
+    _note_lease(engine, earlier)
     mended = reactor.on_boot(cluster, clock())
     engine.start([*mended, *boot.timers(cluster)], earlier)
     return engine

@@ -53,11 +53,14 @@ class Leases:
         self._up: set[NodeId] = set()
         self._due = 0.0
         self._timer: TimerHandle | None = None
+        self._began = 0.0
+        self.outlived: Callable[[], object] | None = None
+        """Called once when nobody can go by a longer lease of before any more."""
 
     def begin(self, nodes: list[NodeId], earlier: float) -> None:
         """Wait for these; `earlier` is the longest lease that a server before may have given."""
         self._earlier = max(earlier, self.lease)
-        now = self._clock()
+        now = self._began = self._clock()
         self._lives = {node: _Life(now, self._earlier) for node in nodes}
         self._arm()
 
@@ -115,3 +118,8 @@ class Leases:
             if node not in self._up and silent > life.allowed:
                 del self._lives[node]
                 self._lost(node, silent)
+        if self._earlier > self.lease and now - self._began > self._earlier:
+            # All that servers before have promised is over; what this one promised is shorter.
+            self._earlier = self.lease
+            if self.outlived is not None:
+                self.outlived()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from moorage.core.effects import Timer
+from moorage.core.effects import Timer, TimerKind
 
 LONGEST_SLEEP = 60.0
 """Seconds. Alarms are wall-clock times, the loop counts monotonic ones: a clock that is set, or a
@@ -19,7 +19,7 @@ class Timers:
     def __init__(self, clock: Callable[[], float], fire: Callable[[Timer], None]) -> None:
         self._clock = clock
         self._fire = fire
-        self._heap: list[tuple[float, str, int]] = []
+        self._heap: list[tuple[float, TimerKind, int]] = []
         self._due: dict[Timer, float] = {}
         self._pending: asyncio.TimerHandle | None = None
 
@@ -53,7 +53,7 @@ class Timers:
         ready = []
         while self._heap and self._heap[0][0] <= now:
             at, kind, number = heappop(self._heap)
-            timer = Timer("retry" if kind == "retry" else "cron", number)
+            timer = Timer(kind, number)
             if self._due.get(timer) == at:
                 del self._due[timer]
                 ready.append(timer)

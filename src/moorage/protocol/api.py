@@ -237,8 +237,9 @@ class Event(Struct, frozen=True, omit_defaults=True):
     on a node), `job.refused` (by a node that lacks what it needs: others are tried),
     `job.starting`, `job.running`, `job.finishing`, `job.ended`; of jobs on several nodes
     `rank.ended`, and `rank.unknown` of one that a server that started has no row of; `node.up`,
-    `node.down`, `node.draining`, `node.drained`, `node.resumed`, `node.health`; `fleet.created`,
-    `fleet.changed`, `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
+    `node.down`, `node.flapping` (neither is told then until `node.settled`), `node.draining`,
+    `node.drained`, `node.resumed`, `node.health`; `fleet.created`, `fleet.changed`,
+    `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
     state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as `message` and
     `fix`); `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its
     own number that retention removed: what they told is unknown."""

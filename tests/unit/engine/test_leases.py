@@ -99,6 +99,23 @@ def test_who_begins_waits_for_the_longest_lease_that_was_ever_given() -> None:
     desk(test, earlier=60.0)
 
 
+def test_a_longer_lease_is_forgotten_when_all_of_it_is_over() -> None:
+    def test(desk: Desk) -> None:
+        told: list[float] = []
+        desk.leases.outlived = lambda: told.append(desk.now)
+        desk.leases.greeted(NODE)
+        desk.wait(60)
+        assert not told
+        desk.wait(100)
+        assert told == [1061.0], "once"
+        desk.leases.greeted(NODE)
+        desk.leases.gone(NODE)
+        desk.wait(13)
+        assert desk.lost[-1] == (NODE, 13.0), "whoever comes now never had a longer one"
+
+    desk(test, earlier=60.0)
+
+
 def test_a_longer_lease_holds_until_the_node_has_beaten_under_the_present_one() -> None:
     def test(desk: Desk) -> None:
         for node in (NODE, OTHER):

@@ -7,6 +7,7 @@ from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Stir, Wake
 from moorage.core.job import Job, Live, Prefilled, Stopping, ranks_of
 from moorage.core.node import Node
+from moorage.core.reactor.flaps import changed
 from moorage.core.reactor.fleets import bind
 from moorage.core.reactor.health import ask_health
 from moorage.core.reactor.ranks import due, ending, start, unfinished
@@ -36,9 +37,10 @@ def on_hello(
     effects += ask_health(cluster, node)
     if not was_up:
         data = {"away": None if away is None else round(away, 1), "rebooted": rebooted}
-        effects.append(Emit("node.up", node=node.id, data=data))
-    told, forget = absorb(cluster, node.id, hello.held, now)
-    effects += told
+        told = Emit("node.up", node=node.id, data=data)
+        effects += changed(node, told, now, always=rebooted)
+    taken, forget = absorb(cluster, node.id, hello.held, now)
+    effects += taken
     if forget:
         effects.append(Send(node.id, Forget(forget)))
     if node.dropped_logs:
@@ -105,11 +107,8 @@ def on_node_down(cluster: Cluster, node: NodeId, now: float, silent: float = 0.0
     found.up = False
     found.last_seen = now - silent
     stir = [Stir()] if found.name in cluster.hosts_by_node else []
-    return [
-        rows.upsert_node(found),
-        Emit("node.down", node=node, data={"silent": round(silent, 1)}),
-        *stir,
-    ]
+    told = Emit("node.down", node=node, data={"silent": round(silent, 1)})
+    return [rows.upsert_node(found), *changed(found, told, now), *stir]
 
 
 def on_node_lost(cluster: Cluster, node: NodeId, now: float, away: float = 0.0) -> list[Effect]:

@@ -1,4 +1,4 @@
-"""A timer rang: the delay before a retry is over, or a schedule fires."""
+"""A timer rang: the delay before a retry is over, a schedule fires, a node may have settled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from moorage.core.cron import next_firing
 from moorage.core.effects import Arm, Effect, Emit, Timer, Wake
 from moorage.core.job import Job, Queued
 from moorage.core.reactor.feed import job_event
+from moorage.core.reactor.flaps import on_settle
 from moorage.core.run import Run
 from moorage.core.shape import shapes_of
 from moorage.ids import JobId, RunId
@@ -15,6 +16,8 @@ from moorage.ids import JobId, RunId
 
 def on_timer(cluster: Cluster, timer: Timer, now: float) -> list[Effect]:
     """A timer of something that is over, or that rings twice, changes nothing."""
+    if timer.kind == "settle":
+        return on_settle(cluster, timer, now)
     if timer.kind == "retry":
         return [Wake()] if cluster.queue.mature(JobId(timer.id)) else []
     run = cluster.runs.get(RunId(timer.id))

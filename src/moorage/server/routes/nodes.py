@@ -100,7 +100,7 @@ def _view(engine: Engine, node: Node) -> NodeView:
         free_blocks=max(0, node.free_blocks) if node.blocks else 0,
         jobs=len(node.claims),
         last_seen=node.last_seen,
-        flapping=engine.leases.flapping(node.id),
+        flapping=node.flapping or engine.leases.flapping(node.id),
     )
 
 
