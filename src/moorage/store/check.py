@@ -15,8 +15,8 @@ import msgspec
 
 from moorage.core import boot
 from moorage.core.job import JobStateName
-from moorage.core.storage import StorageState
 from moorage.core.shape import shapes_of
+from moorage.core.storage import StorageState
 from moorage.protocol.agent import AttemptState
 from moorage.protocol.api import Finding, NodeState, RunRef, RunState
 from moorage.specs.task import Task
