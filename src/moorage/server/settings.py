@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from moorage.errors import InvalidInput, Problem, Unavailable
+from moorage.specs.fleet import ENGINES, EngineName
 from moorage.store.leader import LEASE
 from moorage.units import BadValue, duration_text, parse_duration, parse_limit, parse_size
 
@@ -59,6 +60,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     secrets_key_file: str = ""
     """File with the key of the stores' secrets; empty: `server/secrets.key`. Servers that share a
     database share it. MOORAGE_SECRETS_KEY_FILE comes before it."""
+    engines: Annotated[tuple[EngineName, ...], Meta(min_length=1)] = ENGINES
+    """What runs containers on the server's own machine: the first that works there."""
     node_lease: Annotated[float, Meta(ge=1)] = 30.0
     """Seconds without a sign of life after which a node is lost: `on_node_loss` says what becomes
     of its jobs."""
@@ -109,6 +112,10 @@ def _listed(value: object) -> object:
     return tuple(value)
 
 
+def _engines(value: object) -> object:
+    return _listed(value)
+
+
 def _mapped(value: object) -> object:
     if not isinstance(value, dict):
         raise BadValue(str(value), "a mapping")
@@ -135,6 +142,7 @@ EXPECTED: Mapping[Callable[[object], object], str] = MappingProxyType(
         _count: "a whole number, or off",
         _as_is: "a text",
         _listed: "an address such as 10.0.0.5:7321, or a list of some",
+        _engines: f"one of {', '.join(ENGINES)}, apptainer, or a list of some",
         _mapped: "a mapping of certificate, key and perhaps ca, which are paths",
     }
 )
@@ -158,6 +166,7 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "database": _as_is,
         "default_store": _as_is,
         "secrets_key_file": _as_is,
+        "engines": _engines,
         "leader_lease": _duration,
         "node_lease": _duration,
     }

@@ -71,6 +71,8 @@ def test_wrong_ones_name_the_file(tmp_path: Path, text: str) -> None:
     ("text", "message"),
     [
         ("blob_grace: 1h", "blob_grace: 1h is less than 2h"),
+        ("engines: podmn", "engines: 'podmn' is not one of moorage, podman, docker, apptainer"),
+        ("engines: []", "engines: [] is not one of moorage, podman, docker, apptainer"),
         ("leader_lease: 0", "leader_lease: 0 is less than 0.5s"),
         ("run_limit: -1", "run_limit: -1 is less than 0"),
         ("run_limit: 1.5", "run_limit: 1.5 is not a whole number, or off"),
@@ -113,6 +115,12 @@ def test_all_wrong_values_are_said_at_once_and_none_of_the_database_is_shown(
 def test_a_limit_may_be_off(tmp_path: Path, name: str, written: str) -> None:
     (tmp_path / "config.yml").write_text(f"{name}: {written}\n")
     assert getattr(settings.load(tmp_path), name) == 0
+
+
+def test_one_engine_or_several(tmp_path: Path) -> None:
+    for text, wanted in (("docker", ("docker",)), ("[podman, moorage]", ("podman", "moorage"))):
+        (tmp_path / "config.yml").write_text(f"engines: {text}")
+        assert settings.load(tmp_path).engines == wanted
 
 
 def test_a_file_that_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:
