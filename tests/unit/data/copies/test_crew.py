@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from moorage.data import stopping
+from moorage.data.copies.crew import Crew, Stalled, Stopped
+
+
+def test_every_item_once() -> None:
+    done: list[int] = []
+    Crew(done.append, 4).run(range(100))
+    assert sorted(done) == list(range(100))
+
+
+def test_the_first_error_ends_it_and_nobody_waits_for_the_others() -> None:
+    never, began = threading.Event(), threading.Event()
+
+    def work(item: int) -> None:
+        if item == 0:
+            began.set()
+            never.wait(30)
+        assert began.wait(10)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        Crew(work, 2).run(range(9))
+    never.set()
+
+
+def test_whoever_works_learns_that_it_is_over() -> None:
+    stopper, ended = stopping.Stopper(), threading.Event()
+
+    def work(_item: int) -> None:
+        stopper.stop()
+        try:
+            crew.pause(30)
+        except Stopped:
+            ended.set()
+            crew.check()
+
+    crew: Crew[int] = Crew(work, 1)
+    token = stopping.current.set(stopper)
+    with pytest.raises(Stopped):
+        crew.run([1])
+    stopping.current.reset(token)
+    assert ended.wait(10)
+
+
+def test_it_is_given_up_only_where_nothing_moves() -> None:
+    last = threading.Event()
+
+    def moving(item: int) -> None:
+        last.wait(0.05)
+        crew.moved()
+
+    crew: Crew[int] = Crew(moving, 1)
+    crew.run(range(6), patience=0.2)
+    with pytest.raises(Stalled):
+        Crew(lambda _item: last.wait(30) and None, 2).run([1], patience=0.1)
+    last.set()
+
+
+def test_an_item_that_cannot_be_had_is_an_error_too() -> None:
+    def items():  # type: ignore[no-untyped-def]
+        yield 1
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        Crew(lambda _item: None, 3).run(items())
