@@ -67,6 +67,7 @@ def make(directory: Path, generation: Generation, title: str) -> View:
         return _private(directory)
     if (view := _overlay(directory, generation)) is not None:
         return view
+    scratch.remove(directory / UPPER)  # nobody is to look for changes there
     return _copy(directory, generation, title)
 
 
