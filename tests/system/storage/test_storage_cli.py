@@ -1,0 +1,166 @@
+"""`moorage store` and `moorage storage` as a user has them, with real jobs and SeaweedFS."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moorage import Client
+from system.cli_harness import Command, Result
+from testbed.stores import StoreServer
+
+TASK = """\
+type: task
+name: {name}
+file_mounts:
+  /out: {{name: {bucket}, mode: COPY, sync_back: true, persistent: {persistent}}}
+commands:
+- echo {name} > /out/{name}
+"""
+
+
+@pytest.fixture(scope="module")
+def moorage(tmp_path_factory: pytest.TempPathFactory, seaweed: StoreServer) -> Iterator[Command]:
+    command = Command(tmp_path_factory.mktemp("home"))
+    assert command("server", "start").code == 0
+    added = add(command, seaweed)
+    assert added.code == 0, added.err
+    yield command
+    command.end()
+
+
+def add(command: Command, seaweed: StoreServer, *more: str, name: str = "lab") -> Result:
+    access = seaweed.access
+    return command(
+        *("store", "add", name, "--type", "s3", "--endpoint", access.endpoint, "--path-style"),
+        *("--access-key-id", access.secrets["access_key_id"], *more),
+        stdin=access.secrets["secret_access_key"] + "\n",
+    )
+
+
+@pytest.fixture
+def bucket() -> str:
+    return f"cli-{os.urandom(5).hex()}"
+
+
+def test_a_store_is_added_listed_checked_and_forgotten(
+    moorage: Command, seaweed: StoreServer
+) -> None:
+    added = add(moorage, seaweed, name="other")
+    assert (added.code, added.err) == (0, "")
+    assert added.out == "store other is declared (stored credentials)\n"
+    listed = moorage("store", "ls")
+    assert "other" in listed.out
+    assert "ENDPOINT" in listed.out
+    document = json.loads(moorage("store", "ls", "--json").out)
+    assert {one["name"] for one in document["stores"]} >= {"lab", "other", "moorage"}
+    shown = moorage("store", "show", "other")
+    assert seaweed.endpoint in shown.out
+    secret = seaweed.access.secrets["secret_access_key"]
+    assert all(secret not in result.out + result.err for result in (added, listed, shown))
+    assert moorage("store", "check", "other").out.startswith("other answers in ")
+    assert moorage("store", "delete", "other", "-y").out == "store other is forgotten\n"
+    gone = moorage("store", "show", "other")
+    assert gone.code == 3
+    assert "there is no store other" in gone.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["lab2", "--type", "minio"], "minio is no kind of store; there are s3, gcs"),
+        (["s3", "--type", "s3"], "s3 cannot be the name of a store"),
+        (["lab2", "--type", "s3", "--endpoint", "minio"], "minio is no address of a store"),
+        (["lab2", "--type", "s3", "--access-key-id", "a"], "the secret is empty"),
+        (["lab2", "--type", "s3", "--access-key-id", "a", "--secret-from", "NOT_SET_HERE"],
+         "the variable NOT_SET_HERE is not set"),
+        (["lab2", "--type", "s3", "--secret-from", "HOME"], "whose secret is it?"),
+        (["lab2", "--type", "s3", "--role", "admin"], "admin is no role"),
+        (["lab2", "--type", "s3", "--own-credentials", "--access-key-id", "a"],
+         "it is one or the other"),
+    ],
+)  # fmt: skip
+def test_a_wrong_declaration_is_one_line(
+    moorage: Command, arguments: list[str], told: str
+) -> None:
+    result = moorage("store", "add", *arguments)
+    assert result.code == 2
+    assert result.err.startswith("moorage: error: ")
+    assert told in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_dead_store_is_declared_with_a_warning(moorage: Command) -> None:
+    result = moorage(
+        *("store", "add", "dead", "--type", "s3", "--endpoint", "http://127.0.0.1:9"),
+        *("--access-key-id", "a"),
+        stdin="b",
+    )
+    assert result.code == 0
+    assert "warning: http://127.0.0.1:9: the store does not answer" in result.err
+    assert moorage("store", "check", "dead").code == 1
+    assert moorage("store", "delete", "dead", "-y").code == 0
+
+
+def test_what_a_job_writes_is_in_a_bucket_that_stays(
+    moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "task.yml"
+    file.write_text(TASK.format(name="keeps", bucket=bucket, persistent="true"))
+    planned = moorage("plan", "-f", str(file))
+    assert planned.code == 0, planned.err
+    assert f"data      lab://{bucket} -> /out, copy: a new bucket in lab" in planned.out
+    done = moorage("apply", "-f", str(file), "-y")
+    assert done.code == 0, done.err
+    assert seaweed.read(bucket, "keeps") == b"keeps\n"
+    again = moorage("plan", "-f", str(file))
+    assert f"data      lab://{bucket} -> /out, copy: 1 object, 6 B" in again.out
+    assert bucket in moorage("storage", "ls").out
+    shown = moorage("storage", "show", bucket)
+    assert f"storage   {bucket}, ready" in shown.out
+    assert "made by moorage for run" in shown.out
+    checked = json.loads(moorage("storage", "ls", "--check", "--json").out)
+    [one] = [view for view in checked["storages"] if view["name"] == bucket]
+    assert (one["state"], one["objects"], one["bytes"]) == ("ready", 1, 6)
+    nothing = moorage("storage", "flush", "keeps")
+    assert nothing.out == "keeps: nothing was left on a node\n"
+    deleted = moorage("storage", "delete", bucket, "-y")
+    assert deleted.out == f"storage {bucket} is deleted\n"
+    assert bucket not in seaweed.buckets()
+
+
+def test_one_that_is_not_to_stay_is_gone_after_the_job(
+    moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "task.yml"
+    file.write_text(TASK.format(name="passes", bucket=bucket, persistent="false"))
+    assert moorage("apply", "-f", str(file), "-y").code == 0
+    with Client(home=moorage.home) as client:
+        gone = (event.kind == "storage.deleted" and event.data["storage"] == bucket
+                for event in client.events(since=0, follow=True))  # fmt: skip
+        assert any(gone)
+    assert bucket not in seaweed.buckets()
+    assert bucket not in moorage("storage", "ls").out
+
+
+def test_a_bucket_of_others_is_adopted_and_never_deleted(
+    moorage: Command, seaweed: StoreServer
+) -> None:
+    name = seaweed.make_bucket()
+    adopted = moorage("storage", "adopt", name, "--store", "lab")
+    assert adopted.out == f"storage {name} is lab://{name}\n"
+    forgotten = moorage("storage", "delete", name, "-y")
+    assert forgotten.code == 0
+    assert "is forgotten: moorage did not make it" in forgotten.out
+    assert name in seaweed.buckets()
+
+
+def test_unknown_names_are_told(moorage: Command) -> None:
+    for verb in (["show", "nope-1"], ["delete", "nope-1", "-y"], ["flush", "nope-1"]):
+        result = moorage("storage", *verb)
+        assert result.code == 3, verb
+        assert "nope-1" in result.err
