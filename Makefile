@@ -16,7 +16,7 @@ help:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@PYTHON=$(PYTHON) sh scripts/venv.sh $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[storage]'
 	@touch $@
 
 # pip learnt --group in 25.1; Debian 12 has 23.0.
