@@ -285,7 +285,7 @@ def _away(schedule: Schedule) -> None:
     """Nodes are cut off or stand still for long, and little else happens."""
     schedule.faults = {"cut": 4.0, "freeze": 2.0, "break": 1.0}
     schedule.losses, schedule.ranks = ("restart", None), (1,)
-    schedule.busy, schedule.pace = 3, 6.0
+    schedule.busy, schedule.pace, schedule.alone = 3, 6.0, 0.0
 
 
 def _away_with_lines(schedule: Schedule) -> None:

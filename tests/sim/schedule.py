@@ -72,7 +72,7 @@ class Schedule:
                 ("master-first all-done", "workers-first all-done", "master-first master-done"),
             )
         )
-        self.alone = (0.0, 0.0, 0.1)[seed % 3]
+        self.alone = (0.0, 0.0, 0.0, 0.1)[seed % 4]
         """How many of all jobs want a node alone."""
         # Live runs per node up to which users submit.
         self.busy = dice.choice((6, 12, 24))
