@@ -30,9 +30,11 @@ from moorage.agent.uplink.dialling import dial_stream
 from moorage.agent.uplink.download import Download
 from moorage.agent.uplink.lease import Lease
 from moorage.agent.uplink.link import Link
+from moorage.agent.uplink.parts import PartsDesk
 from moorage.agent.uplink.relays import Relays
 from moorage.agent.uplink.stores import StoreDesk
 from moorage.agent.uplink.streams import Visits
+from moorage.data.parts import Parts
 from moorage.data.sources import Sources
 from moorage.protocol.agent import (
     CancelRead,
@@ -52,6 +54,7 @@ from moorage.protocol.agent import (
 )
 from moorage.protocol.flush import Flush
 from moorage.protocol.health import CheckHealth
+from moorage.specs.stores.record import Access
 
 log = logging.getLogger("moorage.agent")
 
@@ -78,12 +81,13 @@ class Agent:
         self._claims = Claims(home / "attempts")
         self._processes = Processes(home)
         self._logs = Logs(home / "logs", asyncio.get_running_loop(), log_limit)
-        desk = StoreDesk(addresses, home / "token")
+        self._stores = StoreDesk(addresses, home / "token")
+        self._parts = Parts(home, PartsDesk(addresses, home / "token"))
         self._relays = Relays(home, addresses)
         self._sources = Sources(
             home,
             Download(addresses, home / "token"),
-            access=lambda store, key: self._relays.reached(desk(store, key)),
+            access=self._reach,
         )
         self._supply = Supply(self._sources)
         self._lease = Lease(self._processes.renew, lambda: self._attempts.fall())
@@ -177,6 +181,11 @@ class Agent:
         await self._attempts.leave()
         self._logs.close()
         await self._processes.close()
+
+    def _reach(self, store: str, key: str) -> Access:
+        """How a store is reached from here, with all that it takes. Blocks. SourceError."""
+        self._parts.ready()
+        return self._relays.reached(self._stores(store, key))
 
     def _hello(self) -> Hello:
         assert self._greeting is not None

@@ -7,6 +7,8 @@ from typing import Literal
 from msgspec import Struct
 
 PATH = "/v1/stores/moorage/process"
+PARTS_PATH = "/v1/node/parts/{digest}"
+"""Packages for buckets, which an agent's bundle is without; for the tokens of nodes."""
 EmbeddedState = Literal["running", "stopped", "failing", "none"]
 """`failing`: it ended, and is started again and again; `none`: it was never needed."""
 

@@ -50,6 +50,7 @@ class Embedded:
             object_store=object_store,
             storages=storage.storages,
             mounts=storage.mounts,
+            directory=site.directory,
             user=site.user,
             version=site.version,
             started_at=site.started_at,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from moorage.engine.loop import Engine
 from moorage.protocol.api import Role
@@ -29,6 +30,8 @@ class Services:
     """Buckets with a name, and the stores that they are in."""
     mounts: Mounts
     """What runs ask of buckets."""
+    directory: Path
+    """`server/` in its home."""
     user: str
     """The account that the server runs as."""
     version: str

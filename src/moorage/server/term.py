@@ -238,6 +238,7 @@ class Term:
             object_store=object_store,
             storages=storage.storages,
             mounts=storage.mounts,
+            directory=self._site.directory,
             user=self._site.user,
             version=self._site.version,
             started_at=self._site.started_at,

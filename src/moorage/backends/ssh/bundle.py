@@ -21,6 +21,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+from moorage.backends.ssh import parts
 from moorage.backends.ssh.interface import Bundle
 from moorage.errors import Unavailable
 
@@ -92,6 +93,8 @@ def _ours() -> Iterator[tuple[str, bytes]]:
         place = f"moorage/{path.relative_to(root).as_posix()}"
         if path.is_file() and not _LEFT_OUT.search(place):
             yield place, path.read_bytes()
+    if storage := parts.digest():
+        yield parts.MARK, f"{storage}\n".encode()
     version = metadata.version("moorage")
     # What importlib.metadata reads the version from.
     yield (

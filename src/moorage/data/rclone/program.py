@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from moorage.data.base import NotHere
+from moorage.data.parts import awaited
 
 OLDEST = (1, 70)
 """Before it, `vfs/queue` and sockets for the remote control are not all there."""
@@ -45,7 +46,7 @@ def why_not() -> str:
     try:
         find()
     except NotHere as error:
-        return str(error)
+        return "" if awaited() else str(error)
     return ""
 
 

@@ -1,16 +1,19 @@
-"""The embedded store as a process: how it is, start, stop."""
+"""The embedded store as a process: how it is, start, stop; and what agents on hosts need for
+buckets."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+from starlette.responses import FileResponse, Response
 
-from moorage.errors import Conflict, Problem
-from moorage.protocol.objectstore import PATH, EmbeddedView
+from moorage.errors import Conflict, NotFound, Problem
+from moorage.protocol.objectstore import PARTS_PATH, PATH, EmbeddedView
 from moorage.protocol.stores import EMBEDDED
 from moorage.server.services import Services
-from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
+from moorage.server.table import NODES, AnyRoute, Call, NoBody, NoParams, Route
 
 
 class StopParams(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +50,23 @@ def _check_unused(services: Services) -> None:
         raise Conflict(Problem(reason, "wait for it, or add --force: its writes then wait"))
 
 
+class PartsPath(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which parts."""
+
+    digest: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="As the bundle says")]
+
+
+async def parts(call: Call[PartsPath, NoBody]) -> Response:
+    """Made when the first host asks."""
+    from moorage.backends.ssh.parts import archive
+
+    place = call.services.directory / "bundles"
+    path = await asyncio.to_thread(archive, place, call.params.digest)
+    if path is None:
+        raise NotFound("this server has other packages for buckets, or none, by now")
+    return FileResponse(path, media_type="application/octet-stream")
+
+
 ROUTES: tuple[AnyRoute, ...] = (
     Route(
         method="GET",
@@ -76,5 +96,15 @@ ROUTES: tuple[AnyRoute, ...] = (
         body=NoBody,
         reply=EmbeddedView,
         errors=(409,),
+    ),
+    Route(
+        method="GET",
+        path=PARTS_PATH,
+        summary="Packages that an agent on a host needs for buckets",
+        handler=parts,
+        params=PartsPath,
+        body=NoBody,
+        access=NODES,
+        errors=(404,),
     ),
 )
