@@ -17,6 +17,7 @@ from moorage.agent.containers import engines
 from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
+from moorage.agent.containers.runtime import Containers
 from moorage.agent.images.store import Image, Images
 from moorage.agent.keeper.main import group_name
 from moorage.agent.keeping import SpawnRequest
@@ -95,6 +96,70 @@ class EngineSuite(RuntimeSuite):
         dock.image, dock.engine = self.image, self.started
         return dock
 
+    def test_each_has_its_own_layer(self, tmp_path: Path, isolation: Isolation) -> None:
+        async def scenario(house: House) -> None:
+            await house.run(1, "echo x > /etc/made; rm /etc/passwd")
+            _, output = await house.run(2, "ls /etc; echo $FROM_IMAGE")
+            assert "made" not in output
+            assert "passwd" in output
+            assert output.endswith("1\n")
+
+        self.play(tmp_path / "agent", isolation, scenario)
+
+    def test_users(self, tmp_path: Path, isolation: Isolation, volume: Path) -> None:
+        async def scenario(house: House) -> None:
+            binds = [Bind(volume, Path("/shared"))]
+            for number, user, wanted in (
+                (1, "ann", "uid=1234(ann) gid=1234(ann) groups=50(staff)"),
+                (2, "77:staff", "uid=77"),
+                (3, None, "uid=0(root) gid=0(root)"),
+            ):
+                box = Container("unused", user=user)
+                show = f'id; touch /shared/{number} here "$TMPDIR/x"'
+                record, output = await house.run(number, show, container=box, binds=binds)
+                assert (record.exit_code, output.startswith(wanted)) == (0, True), output
+            owners = [((volume / n).stat().st_uid, (volume / n).stat().st_gid) for n in "123"]
+            assert owners == [(1234, 1234), (77, 50), (0, 0)]
+
+        self.play(tmp_path / "agent", isolation, scenario)
+
+    def refuses_privileges(self) -> str:
+        """Why it can give none on this machine."""
+        return ""
+
+    def test_privileges(self, tmp_path: Path, isolation: Isolation) -> None:
+        if why := self.refuses_privileges():
+            pytest.skip(why)
+
+        async def scenario(house: House) -> None:
+            mount = "mkdir /m && mount -t tmpfs none /m 2>/dev/null && ls /dev"
+            box = Container("unused", privileged=True)
+            record, output = await house.run(1, mount, container=box)
+            assert (record.exit_code, "loop-control" in output) == (0, True), output
+            record, _ = await house.run(2, mount)
+            assert record.exit_code != 0
+
+        self.play(tmp_path / "agent", isolation, scenario)
+
+    def test_an_image_file_is_run_by_the_next_engine(
+        self, tmp_path: Path, isolation: Isolation
+    ) -> None:
+        file = tmp_path / "box.squashfs"
+        file.write_bytes(b"hsqs" + bytes(1024))
+        name = self.started.name
+        launch = Dock(tmp_path / "agent", isolation).launch(
+            1, "true", container=Container(str(file))
+        )
+        both = Containers(tmp_path / "agent", isolation, [name, engines.OWN])
+        assert (both.engine, both.why_not, both.problems(launch)) == (name, None, [])
+        directory = tmp_path / "agent" / "attempts" / "1.1.0"
+        directory.mkdir()
+        image = both.image(launch, directory, print)
+        request = both.request(launch, image, directory, [], tmp_path / "output")
+        assert (request.engine, request.container is not None) == (None, True)
+        alone = Containers(tmp_path / "agent", isolation, [name])
+        assert alone.problems(launch)[0].startswith(f"image: {name} cannot run ")
+
 
 class TestPodman(EngineSuite):
     """From the directory that moorage has unpacked."""
@@ -157,6 +222,13 @@ class TestDocker(EngineSuite):
         docker.tidy(home / "images" / "roots")
         assert self.image_list(home) == ""
         assert engines.ask(["docker", "ps", "-aq", *self.own(home)])[1] == ""
+
+    def refuses_privileges(self) -> str:
+        self.started.take(self.image, print)
+        home = Path(self.image.root or "").parents[3]
+        words = ["--privileged", "--network", "host", self.image_list(home), "/bin/true"]
+        code, said = engines.ask(["docker", "run", "--rm", *words], whole=True)
+        return said.partition("\n")[0] if code else ""
 
     def image_list(self, home: Path) -> str:
         form = ["--format", "{{.Repository}}:{{.Tag}}"]
