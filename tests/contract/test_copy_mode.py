@@ -1,4 +1,5 @@
-"""Mode `copy` of buckets against real stores on loopback."""
+"""Mode `copy` of buckets against real stores on loopback; what root gets (an overlay) and others (a
+private copy) is told apart in `tests/unit/data/copies`."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ from moorage.data.base import SourceError
 from moorage.data.buckets import Moved, NotFlushed
 from moorage.data.copies import overlay
 from moorage.specs.mounts import Bucket
+from moorage.specs.stores.record import Access
 from testbed.stores import StoreServer
 
-LARGE = 40 * 1024 * 1024
+LARGE = 20 * 1024 * 1024
+"""Sent and fetched in parts."""
 STRANGE = (
     "plain", "a b/c d.txt", "ünï/côdé.txt", "e\u0301", "日本/語.txt", "a%20b", "x+y&z=1",
     "..hidden", "a..b", "q?m", "ha#sh", "ti~lde", "br[a]", "-rf", "deep/er/and/deep/er",
@@ -35,13 +38,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     for directory in (*tmp_path.glob("attempts/*/mounts/*"), *tmp_path.glob("unflushed/*/*")):
         overlay.leave(directory)
-
-
-@pytest.fixture(params=[pytest.param("overlay", marks=pytest.mark.root), "private"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "private":
-        monkeypatch.setattr(overlay.os, "geteuid", lambda: 1000)
-    return str(request.param)
 
 
 def copy_of(bucket: str, path: str = "", **options: Any) -> Bucket:
@@ -92,7 +88,7 @@ def test_a_bucket_a_part_of_it_and_one_object(object_store: StoreServer, home: P
         seen(node, copy_of(f"{name}-not"))
 
 
-def test_strange_names_there_and_back(object_store: StoreServer, home: Path, way: str) -> None:
+def test_strange_names_there_and_back(object_store: StoreServer, home: Path) -> None:
     if object_store.name == "fake-gcs":
         pytest.skip("fake-gcs-server takes uploads by Google's JSON API only, obstore's are XML")
     name = object_store.make_bucket()
@@ -108,9 +104,7 @@ def test_strange_names_there_and_back(object_store: StoreServer, home: Path, way
     assert set(object_store.listing(name)) == set(STRANGE)
 
 
-def test_changes_and_what_others_changed_meanwhile(
-    object_store: StoreServer, home: Path, way: str
-) -> None:
+def test_changes_and_what_others_changed_meanwhile(object_store: StoreServer, home: Path) -> None:
     if object_store.name == "fake-gcs":
         pytest.skip("fake-gcs-server takes uploads by Google's JSON API only, obstore's are XML")
     name = object_store.make_bucket()
@@ -194,7 +188,29 @@ def test_a_directory_of_which_the_engine_shows_an_object(moto: StoreServer, home
     assert (root / "zero").is_file()
 
 
-def test_a_store_that_dies_and_comes_back(own_seaweed: StoreServer, home: Path, way: str) -> None:
+def test_a_directory_as_a_store(home: Path) -> None:
+    """It has no conditional writes, and etags of its own."""
+    top = home / "store" / "bucket"
+    (top / "d").mkdir(parents=True)
+    for name in ("d/mine", "theirs"):
+        (top / name).write_bytes(b"old")
+    node = CopyNode(home, Access("file", endpoint=str(home / "store")))
+    bucket = copy_of("bucket", sync_back=True)
+    root = seen(node, bucket)
+    for name in ("d/mine", "theirs", "new"):
+        (root / name).write_bytes(b"by the job")
+    (top / "theirs").write_bytes(b"by somebody")
+    detail = node.mode.flush(node.use(bucket), silent, 5)
+    assert detail.endswith("and stored beside theirs: theirs.moorage-7.1.0")
+    assert content(top) == {
+        "d/mine": b"by the job",
+        "new": b"by the job",
+        "theirs": b"by somebody",
+        "theirs.moorage-7.1.0": b"by the job",
+    }
+
+
+def test_a_store_that_dies_and_comes_back(own_seaweed: StoreServer, home: Path) -> None:
     name = own_seaweed.make_bucket()
     own_seaweed.write(name, "a", b"old")
     node, bucket = CopyNode(home, own_seaweed.access), copy_of(name, sync_back=True)
@@ -258,6 +274,7 @@ from moorage.data import telling
 from moorage.data.copies import fetching, objectshelf
 from moorage.specs.mounts import Bucket
 from moorage.specs.stores.record import Access
+from moorage.specs.stores.record import Access
 
 what, home, access, bucket = sys.argv[1:]
 say = lambda *_: print("moved", flush=True)
@@ -294,7 +311,7 @@ def killed(what: str, node: CopyNode, bucket: Bucket, moves: int) -> bool:
 
 
 def test_kill_9_in_the_middle_of_fetching_and_of_uploading(
-    seaweed: StoreServer, home: Path, way: str
+    seaweed: StoreServer, home: Path
 ) -> None:
     name, luck = seaweed.make_bucket(), random.Random(7)
     wanted = {f"d{n % 7}/{n}": luck.randbytes(5000) for n in range(60)}
@@ -306,7 +323,7 @@ def test_kill_9_in_the_middle_of_fetching_and_of_uploading(
     seaweed.rclone("copy", str(source), f"X:{name}")
     node, bucket = CopyNode(home, seaweed.access), copy_of(name, sync_back=True)
     kills = 0
-    while not killed("prepare", node, bucket, luck.randrange(40, 110)):
+    while not killed("prepare", node, bucket, luck.randrange(20, 80)):
         kills += 1
     assert kills >= 2
     root = seen(node, bucket)
@@ -318,7 +335,7 @@ def test_kill_9_in_the_middle_of_fetching_and_of_uploading(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(wanted[key])
     kills = 0
-    while not killed("flush", node, bucket, luck.randrange(40, 110)):
+    while not killed("flush", node, bucket, luck.randrange(20, 60)):
         kills += 1
     assert kills >= 2
     there = home / "there"

@@ -136,7 +136,11 @@ class Bucket:
 
         mode: Any = "create" if etag is None else {"e_tag": etag}
         with self._problems(key):
-            return obstore.put(self._writes, key, content, mode=mode)["e_tag"] or ""
+            try:
+                return obstore.put(self._writes, key, content, mode=mode)["e_tag"] or ""
+            except NotImplementedError:
+                said = "the store cannot write conditionally"
+                raise StoreProblem("not-possible", self.at(key), said) from None
 
     def put_file(self, key: str, path: str, size: int) -> str:
         """Store a file in parts; the etag."""
