@@ -1,5 +1,5 @@
-"""Mode `copy` of buckets against real stores on loopback; what root gets (an overlay) and others (a
-private copy) is told apart in `tests/unit/data/copies`."""
+"""Mode `copy` of buckets against real stores on loopback. What root gets (an overlay) and what
+others do (a private copy) is told apart in `tests/unit/data/copies`."""
 
 from __future__ import annotations
 
