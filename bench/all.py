@@ -6,6 +6,7 @@ import os
 import time
 
 import commands
+import copy_objects
 import idle
 import output
 import start
@@ -19,7 +20,7 @@ def main() -> None:
     deletes 60,000 files, which slows the making of new ones on some filesystems for minutes."""
     began = time.monotonic()
     print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
-    for bench in (commands, start, throughput, waiting, output, idle, upload):
+    for bench in (commands, start, throughput, waiting, output, idle, copy_objects, upload):
         bench.main()
     print(f"\nall took {(time.monotonic() - began) / 60:.0f} minutes")
 

@@ -3,7 +3,6 @@ say nothing by it."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -51,6 +50,8 @@ def _parts(size: int, part: int) -> list[int]:
 
 def _of_parts(digests: Sequence[bytes]) -> str:
     """As S3 names an object that came in these parts."""
+    import hashlib  # OpenSSL takes 20 ms to load, and few transfers compare content
+
     whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
     return f"{whole}-{len(digests)}"
 
@@ -64,6 +65,8 @@ def _digests(path: str, parts: Sequence[int]) -> list[bytes]:
 
 
 def _read(fd: int, left: int) -> bytes:
+    import hashlib
+
     check = hashlib.md5(usedforsecurity=False)
     while left:
         data = os.read(fd, min(left, _STEP))

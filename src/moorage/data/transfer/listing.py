@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from moorage.data import ignore
-from moorage.data.base import SourceError
 from moorage.data.hashing import identity
 from moorage.data.objects.bucket import Found
 from moorage.data.objects.errors import StoreProblem
@@ -78,6 +77,7 @@ def _pages(place: Remote) -> Iterator[list[Found]]:
     except StoreProblem as error:
         if error.reason != "not-possible":
             raise
+        from moorage.data.base import SourceError  # most buckets have no such keys
         from moorage.data.copies import oddkeys
 
         try:
