@@ -8,6 +8,7 @@ on the disk of its host, which can be read while that is away.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ WORK = (
 )
 """Its pause is the work: nobody waits for it. It does not mind a full disk."""
 _OF_ATTEMPT = r".*/[0-9]+\.[0-9]+\.[0-9]+"
+_SIGN = re.compile(r"^\0*(\d+) (\d{10}\.\d+)$", re.MULTILINE)
+"""Lines torn by a full disk or the end of a machine do not count."""
 Fault = Callable[[Bed, Host], None]
 _EATER = """\
 import time
@@ -183,9 +186,9 @@ class Lab:
         found: dict[tuple[str, int], list[float]] = {}
         for node, host in self.hosts.items():
             file = host.disk / "root" / name
-            for line in file.read_text().splitlines() if file.exists() else ():
-                attempt, _, at = line.partition(" ")
-                found.setdefault((node, int(attempt.replace("\0", ""))), []).append(float(at))
+            text = file.read_text() if file.exists() else ""
+            for attempt, at in _SIGN.findall(text):
+                found.setdefault((node, int(attempt)), []).append(float(at))
         return found
 
     def stop(self, *runs: int) -> None:

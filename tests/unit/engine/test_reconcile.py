@@ -49,6 +49,9 @@ class Machine:
     silent: bool = False
     hangs: bool = False
     """Every call to it lasts for ever."""
+    there: bool | None = True
+    """Whether its sshd greets."""
+    knocks: asyncio.Queue[bool | None] = field(default_factory=asyncio.Queue)
     calls: list[str] = field(default_factory=list)
     agent: FakeAgent | None = None
     called: asyncio.Event = field(default_factory=asyncio.Event)
@@ -129,6 +132,10 @@ class Reached:
             self.machine.tunnels -= 1
             if agent.link is not None:
                 self.site.engine.lost(agent.link)
+
+    async def answers(self) -> bool | None:
+        self.machine.knocks.put_nowait(self.machine.there)
+        return self.machine.there
 
     async def close(self) -> None:
         return
@@ -283,10 +290,32 @@ def test_an_agent_that_stays_away_is_looked_for(
         assert machine.agent is not None
         assert machine.agent.link is not None
         machine.calls.clear()
+        machine.connected.clear()
         engine.lost(machine.agent.link)
-        await until(engine, lambda: states(engine) != {"lab-0": "ready"})
+        await machine.connected.wait()
         await until(engine, lambda: states(engine) == {"lab-0": "ready"})
         assert machine.calls == ["check"]
+
+    tell(tmp_path, story)
+
+
+def test_a_host_that_was_silent_is_back_as_soon_as_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the pauses of one that fails had grown; and it is not logged in to before."""
+    monkeypatch.setattr(worker_module, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(worker_module, "KNOCK_EVERY", 0.02)
+
+    async def story(engine: Engine, site: Site) -> None:
+        away = HostProblem("no answer", passing=True)
+        site.machines["a"] = machine = Machine(trouble=away, there=False)
+        await apply(engine, "a")
+        await until(engine, lambda: states(engine) == {"lab-0": "unreachable"})
+        for _ in range(5):
+            assert await machine.knocks.get() is False
+        assert machine.calls == ["check"]
+        machine.trouble, machine.there = None, True
+        await until(engine, lambda: states(engine) == {"lab-0": "ready"})
 
     tell(tmp_path, story)
 

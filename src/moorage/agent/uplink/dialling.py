@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +34,23 @@ async def near(url: str, owner: int | None) -> socket.socket | None:
         raise ConnectionRefusedError(f"{reason}, and is not told the token")
     found.setblocking(False)
     return found
+
+
+@asynccontextmanager
+async def unless(event: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """A block that is given up with TimeoutError where `event` comes before its end."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        waiting = asyncio.create_task(event)
+        waiting.add_done_callback(
+            lambda done: None if done.cancelled() or left else limit.reschedule(loop.time())
+        )
+        left = False
+        try:
+            yield
+        finally:
+            left = True
+            waiting.cancel()
 
 
 async def dial_stream(addresses: Addresses, token: Path, number: str) -> ClientConnection:

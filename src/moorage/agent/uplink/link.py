@@ -167,18 +167,20 @@ class Link:
         url = websocket_url(present)
         trusted = self._addresses.trust(url)
         near = await dialling.near(url, self._addresses.owner)
-        async with connect(
-            url,
-            sock=near,
-            ssl=trusted,
-            additional_headers={"Authorization": f"Bearer {token}"},
-            compression=None,
-            max_size=MESSAGE_LIMIT,
-            ping_interval=None,  # `_beat` does that
-            open_timeout=_PULSE if len(self._addresses.known) > 1 else 10,
-            close_timeout=1,
-            proxy=None if near else True,
-        ) as socket:
+        async with dialling.unless(self._turned(present)):  # a dead one may be silent for long
+            opened = await connect(
+                url,
+                sock=near,
+                ssl=trusted,
+                additional_headers={"Authorization": f"Bearer {token}"},
+                compression=None,
+                max_size=MESSAGE_LIMIT,
+                ping_interval=None,  # `_beat` does that
+                open_timeout=_PULSE if len(self._addresses.known) > 1 else 10,
+                close_timeout=1,
+                proxy=None if near else True,
+            )
+        async with opened as socket:
             # The claims are complete in Hello; only what changes after it needs a report.
             self._changed.clear()
             self._lease.greet()
@@ -259,12 +261,16 @@ class Link:
     async def _leave_old_way(self, socket: ClientConnection, way: str) -> None:
         """A way to the server that was replaced is dead, which may take long to show; whoever
         says that there is a new one may mean this."""
+        await self._turned(way)
+        socket.transport.abort()
+
+    async def _turned(self, way: str) -> None:
+        """Until there is another way to the server than this one."""
         while True:
             await self.retry.wait()
             if self._addresses.present != way:
-                break
+                return
             self.retry.clear()
-        socket.transport.abort()
 
     def _check_epoch(self, epoch: int) -> None:
         """Refuse a server that was replaced and does not know it yet."""

@@ -164,6 +164,19 @@ class Connection:
         words = [word for option in alone for word in ("-o", option)]
         return await self._ssh(arguments, [*words, *options])
 
+    async def resolved(self) -> tuple[str, int] | None:
+        """The address and port that ssh connects to; None where it goes through others."""
+        process = await self._ssh((), ("-G",))
+        try:
+            out, _ = await _converse(process, b"", None)
+        finally:
+            await reap(process)
+        found = dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
+        through = {found.get(name, "none") for name in ("proxyjump", "proxycommand")}
+        if through != {"none"} or not found.get("port", "").isdigit():
+            return None
+        return found["hostname"], int(found["port"])
+
     def _prepare(self) -> Path:
         if self._directory is None or not self._directory.is_dir():
             self._directory = Path(tempfile.mkdtemp(prefix="mrg-", dir=_short_place()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from moorage.backends.ssh import install, supervision, tunnel
+from moorage.backends.ssh import install, knock, supervision, tunnel
 from moorage.backends.ssh.check import check
 from moorage.backends.ssh.connection import Connection
 from moorage.backends.ssh.interface import Bundle, Enrolment, HostConfig, HostFacts
@@ -52,6 +52,10 @@ class SshHost:
     ) -> None:
         """See `Host.tunnel`."""
         await tunnel.keep(self._connection, facts, server, told)
+
+    async def answers(self) -> bool | None:
+        """See `Host.answers`."""
+        return await knock.answers(self._connection)
 
     async def close(self) -> None:
         """See `Host.close`."""

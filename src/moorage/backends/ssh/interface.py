@@ -203,5 +203,9 @@ class Host(Protocol):
         here, and tell the agent which port. Reopened when it breaks, with growing pauses.
         `told("")` when it stands, `told(reason)` when it broke."""
 
+    async def answers(self) -> bool | None:
+        """Whether the host is there, asked with little effort: its sshd greets. None where that
+        cannot be told, as behind other hosts. Takes some seconds at most."""
+
     async def close(self) -> None:
         """Let go of the connection."""

@@ -23,14 +23,16 @@ from moorage.engine.reconcile.desk import Desk, config_of
 
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 300.0
+"""Seconds between tries of a host that fails, though it is there."""
+KNOCK_EVERY = 3.0
+"""Seconds between two looks whether a silent host is there again."""
 LOOK_AGAIN = 300.0
 """Seconds after which it is seen whether a host with a tunnel can do without by now."""
-"""Seconds between tries of a host that fails."""
 CONNECT_WITHIN = 20.0
 """Seconds in which a started agent is connected."""
 FORCED_WITHIN = 20.0
 """Seconds after which a host that is to go by force is forgotten as it is."""
-RETURN_WITHIN = 15.0
+RETURN_WITHIN = 5.0
 """Seconds in which an agent that was connected may come back by itself."""
 
 _log = logging.getLogger(__name__)
@@ -140,7 +142,7 @@ class Worker:
         if digest:
             await self._desk.end_older_tokens(digest)
         await self._desk.tell("ready")
-        self._again = False
+        self._again, self._pause = False, FIRST_PAUSE
         if dials:
             await there.close()
         await self._watch(spec, engines)
@@ -242,7 +244,9 @@ class Worker:
                 lambda: is_other() or self._desk.is_up, RETURN_WITHIN
             ):
                 continue
-            raise HostProblem(self._broken or "its agent is not connected any more", passing=True)
+            if self._broken:
+                raise HostProblem(self._broken, passing=True)
+            return  # to see whether its agent runs at all
 
     async def _reaches(self) -> bool:
         """Whether the host can do without its tunnel."""
@@ -308,11 +312,40 @@ class Worker:
         _log.warning("%s: %s", self._desk.name, problem)
         await self._desk.tell(state, problem.cause, problem.fix)
         was_leaving, self._again = self._desk.is_leaving, False
-        await self._until(
-            lambda: self._again or self._desk.is_leaving is not was_leaving, self._pause
-        )
+        resting = asyncio.ensure_future(self._rest(problem))
+        resting.add_done_callback(lambda _: self._woken.set())
+        try:
+            await self._until(
+                lambda: resting.done() or self._again or self._desk.is_leaving is not was_leaving
+            )
+        finally:
+            resting.cancel()
+            await asyncio.wait([resting])
         self._again = False
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    async def _rest(self, problem: HostProblem) -> None:
+        """As long as a host is silent, until it answers; else longer and longer."""
+        with suppress(HostProblem):
+            if problem.passing and await self._returned():
+                self._pause = FIRST_PAUSE
+                return
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        await asyncio.sleep(pause)
+
+    async def _returned(self) -> bool:
+        """Wait until it answers, or for long; False where it does already, or cannot be asked."""
+        host = self._desk.host
+        if host is None:
+            return False
+        there = self._means.reach(config_of(host))
+        try:
+            knocks = 0
+            while knocks * KNOCK_EVERY < LONGEST_PAUSE and await there.answers() is False:
+                knocks += 1
+                await asyncio.sleep(KNOCK_EVERY)
+            return knocks > 0
+        finally:
+            await there.close()
 
     async def _until(self, is_so: Callable[[], bool], within: float | None = None) -> bool:
         """Wait for it, for so many seconds at most; whether it came true."""

@@ -238,6 +238,45 @@ def test_a_new_way_to_the_server_is_taken_at_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_new_way_is_taken_while_the_old_one_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tunnel whose far end is gone accepts a connection, and is silent."""
+    monkeypatch.setattr(Addresses, "next", lambda _: None)  # as with a tunnel
+
+    async def main() -> None:
+        greeted = asyncio.Event()
+
+        async def script(socket: ServerConnection) -> None:
+            await socket.recv()
+            await socket.send(encode(WELCOME))
+            greeted.set()
+            await socket.wait_closed()
+
+        accepted = asyncio.Event()
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            accepted.set()
+            await reader.read()
+            writer.close()
+
+        async with linked(tmp_path, script) as (end, _):
+            await greeted.wait()
+            alive = end.addresses.present
+            async with await asyncio.start_server(silent, "127.0.0.1", 0) as dead:
+                port = dead.sockets[0].getsockname()[1]
+                end.addresses.follow(f"http://127.0.0.1:{port}")
+                end.link.retry.set()
+                await asyncio.wait_for(accepted.wait(), 5)
+                greeted.clear()
+                end.addresses.follow(alive)
+                end.link.retry.set()
+                await asyncio.wait_for(greeted.wait(), 5)
+
+    asyncio.run(main())
+
+
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 (no event tells what is inside)
         await asyncio.sleep(0)
