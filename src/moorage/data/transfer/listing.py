@@ -59,6 +59,8 @@ def _remote(place: Remote, missing_ok: bool) -> Listing:
     for page in _pages(place):
         for one in page:
             name = one.key[skipped:]
+            if name.endswith("/") and not one.size:
+                continue  # a directory's mark
             if reason := reason_against_file(name) or reason_against_key(one.key):
                 found.problems.append(Problem(reason, "", file=place.bucket.at(one.key)))
             else:
