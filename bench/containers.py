@@ -24,6 +24,7 @@ from table import milliseconds, percentile, show
 
 from moorage.agent import process
 from moorage.agent.containers import engines, requests
+from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
 from moorage.agent.images.recipe import Settings
@@ -163,7 +164,14 @@ async def measure(place: Path, address: str) -> dict[str, list[float]]:
             200_000 + number, box, engine
         )
     if address:
+        os.environ["DOCKER_HOST"] = address  # the engine's, and the command's
         starts["docker run"] = docker(address, root)
+        daemon = Docker(home)
+        if why := daemon.why_not():
+            sys.exit(why)
+        starts["moorage, container by docker"] = lambda number: house.run(
+            300_000 + number, box, daemon
+        )
     await house.keeper.connect()
     found: dict[str, list[float]] = {name: [] for name in starts}
     try:
@@ -174,6 +182,10 @@ async def measure(place: Path, address: str) -> dict[str, list[float]]:
                 if number:  # the first of each warms up
                     found[name].append(time.perf_counter() - began)
     finally:
+        if address:
+            for directory in (home / "attempts").glob("3*"):
+                daemon.remove(directory)
+            daemon.tidy(home / "images" / "roots")
         await house.keeper.dismiss()
         await house.keeper.close()
     return found

@@ -85,7 +85,8 @@ CONTAINER = (
     refused(
         "docker",
         "start a container engine inside jobs",
-        "remove it; with privileged: true an image may bring its own engine",
+        "write privileged: true and an image with a Docker daemon, started by the first command "
+        "with --iptables=false --bridge=none: the network is the node's",
         neutral=("false",),
     ),
 )
