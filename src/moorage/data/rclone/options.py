@@ -65,6 +65,7 @@ TABLE: tuple[Row, ...] = (
         "off: close waits for the upload; full: random writes, append and mmap work"),
     Row("--allow-other", lambda _: "" if os.geteuid() == 0 else None,
         "the job may run as another user than the agent; others may say so only in fuse.conf"),
+    Row("--umask", _always("022"), "its own, 077, would tell all but root that they may not"),
     Row("--read-only", lambda b: "" if b.read_only else None, "refused at once, not at the store"),
     Row("--vfs-links", _always(""), "without it making a symlink fails with EIO; Hugging Face's "
         "cache makes them"),
