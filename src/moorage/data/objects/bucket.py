@@ -75,6 +75,10 @@ class Bucket:
         """Everything below `prefix`, in pages; the object of that very key is not below it."""
         import obstore
 
+        if self.access.kind == "hf":
+            said = "repositories of Hugging Face cannot be listed by this version"
+            fix = "name one file in it, or use a bucket"
+            raise StoreProblem("not-possible", self.at(prefix), said, fix)
         with self._problems(prefix, whole_bucket=True):
             pages = obstore.list(
                 self._reads, prefix or None, offset=after or None, chunk_size=_PAGE
@@ -250,7 +254,11 @@ def _store(
     if engine == "local":
         return stores.LocalStore(config["prefix"])
     if engine == "http":
-        return stores.HTTPStore.from_url(config["url"])
+        token = keys.token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return stores.HTTPStore.from_url(
+            config["url"], client_options={"default_headers": headers}
+        )
     settings: Any = dict(config)  # obstore declares one type a store, of which none is a str
     client: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
     client |= {"timeout": _LONGEST} if writing else {"read_timeout": _SILENCE}
@@ -282,6 +290,11 @@ class _Keys:
     def __init__(self, declared: Access, found: Access) -> None:
         self._declared = declared
         self._found = found
+
+    @property
+    def token(self) -> str:
+        """What a store takes that knows no keys."""
+        return self._found.secrets.get("token", "")
 
     def __call__(self) -> Any:
         from moorage.data.objects.chains import completed

@@ -32,6 +32,8 @@ class Between:
         self._target = target
         self._make_pool = pool
         self._counter = counter
+        self.sent: dict[str, tuple[int, str]] = {}
+        """Size of each that was copied, by name, and no etag: stores have their own."""
         self._inside = (
             source.bucket.name == target.bucket.name
             and source.bucket.access == target.bucket.access
@@ -50,15 +52,19 @@ class Between:
         source, target = self._source.at(entry.name), self._target.at(entry.name)
         if self._inside and entry.size < _COPY_LIMIT:
             self._target.bucket.copy(source, target)
-            self._counter.add(1, entry.size)
+            self._done(entry, entry.size, entry.size)
         elif entry.size > PART:
             with ThreadPoolExecutor(_AHEAD, thread_name_prefix="fetch") as ahead:
                 pieces = self._pieces(entry, source, ahead)
                 self._target.bucket.put_stream(target, pieces, entry.size)
-            self._counter.add(1, 0)
+            self._done(entry, entry.size, 0)
         elif (content := self._content(entry, source)) is not None:
             self._target.bucket.put(target, content)
-            self._counter.add(1, entry.size)
+            self._done(entry, len(content), entry.size)
+
+    def _done(self, entry: Entry, size: int, moved: int) -> None:
+        self.sent[entry.name] = size, ""
+        self._counter.add(1, moved)
 
     def _content(self, entry: Entry, key: str) -> memoryview | None:
         try:

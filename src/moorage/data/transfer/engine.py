@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -88,20 +88,23 @@ def _move(plan: Plan, pool: Callable[[int], Pool], counter: Counter) -> None:
         one = pool(min(threads or download.THREADS, max(1, plan.size // 2**20 + len(plan.moves))))
         Download(source, target.path, one, counter).run(plan.moves)
     elif isinstance(source, Local):
-        work = Upload(source, target, pool, counter)
-        work.run(plan.moves, threads or upload.THREADS)
-        if len(plan.moves) > 1 or plan.moves[0].name:
-            _verify(plan, work, pool(1))
+        sending = Upload(source, target, pool, counter)
+        sending.run(plan.moves, threads or upload.THREADS)
+        _verify(plan, sending.sent, pool(1))
     else:
-        Between(source, target, pool, counter).run(plan.moves, threads or between.THREADS)
+        copying = Between(source, target, pool, counter)
+        copying.run(plan.moves, threads or between.THREADS)
+        _verify(plan, copying.sent, pool(1))
 
 
-def _verify(plan: Plan, work: Upload, pool: Pool) -> None:
+def _verify(plan: Plan, sent: Mapping[str, tuple[int, str]], pool: Pool) -> None:
     """Ask the store what it has now of what it said it took."""
     there = listing(plan.target, missing_ok=True).entries
-    for name, (size, etag) in work.sent.items():
+    for name, (size, etag) in sent.items():
         found = there.get(name)
-        place = f"{plan.target.shown}/{name}"
+        if not size and not name:
+            continue  # with others below it, a listing does not show it
+        place = f"{plan.target.shown}/{name}" if name else plan.target.shown
         if found is None or found.size != size:
             pool.problem(place, "the store took it, but does not have it", "try again")
         elif etag and found.etag and bare(etag) != bare(found.etag):

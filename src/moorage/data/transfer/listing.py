@@ -86,6 +86,8 @@ def _pages(place: Remote) -> Iterator[list[Found]]:
             yield oddkeys.listing(place.bucket, place.path)
         except SourceError as other:
             raise StoreProblem("not-possible", place.shown, error.said, str(other)) from None
+        except ValueError:  # rclone does not know this kind of store
+            raise error from None
 
 
 def is_object(place: Remote) -> bool:
