@@ -201,6 +201,7 @@ def _child(request: dict[str, Any], group: Group | None, output: int, writer: in
     """What the fork does; never returns."""
     try:
         os.setsid()
+        spawning.go_first(os.getpid())
         signal.set_wakeup_fd(-1)
         for number in _RESETTABLE:
             signal.signal(number, signal.SIG_DFL)

@@ -25,6 +25,15 @@ def run(tmp_path: Path, script: str, **env: str) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), (tmp_path / "out").read_text()
 
 
+def test_a_job_goes_before_its_keeper_where_memory_is_full(tmp_path: Path) -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    wanted = min(max(own, 0) + 300, 1000)
+    # The shell may be quicker than what is written for it from outside.
+    wait = f"until [ $(cat /proc/$$/oom_score_adj) = {wanted} ]; do :; done"
+    show = f"{wait}; cat /proc/self/oom_score_adj"
+    assert run(tmp_path, show, PATH=os.environ["PATH"]) == (0, f"{wanted}\n")
+
+
 def test_a_process_gets_its_variables_a_session_and_no_blocked_signal(tmp_path: Path) -> None:
     old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
