@@ -28,6 +28,8 @@ log = logging.getLogger("moorage.agent")
 
 PATIENCE = 3600.0
 """Seconds without a byte that moves after which a flush is given up, unless the mount says."""
+_EVERY = 1.0
+"""Seconds between two words about the progress: the server keeps each."""
 _SHOWN = 20
 """Files that a message names."""
 
@@ -50,7 +52,7 @@ class Flushing:
         self._loop = asyncio.get_running_loop()
         self._stopper = stopping.Stopper()
         self._moved: dict[int, Moved] = {}
-        self._shown = ""
+        self._shown, self._told = "", 0.0
         self._said: dict[int, str] = {}
 
     @property
@@ -101,8 +103,9 @@ class Flushing:
         done = sum(one.done for one in self._moved.values())
         total = sum(one.total for one in self._moved.values())
         text = f"flushing {format_progress(done, total)}"
-        if text != self._shown:
-            self._shown = text
+        now = self._loop.time()
+        if text != self._shown and now - self._told >= _EVERY:
+            self._shown, self._told = text, now
             self._say(text)
 
 

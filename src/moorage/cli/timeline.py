@@ -27,7 +27,7 @@ def timeline(phases: Sequence[Phase], style: Style, now: float) -> list[str]:
         colour = "green" if phase.name == "run" else "cyan"
         took = lasted(phase.began, phase.ended, now)
         line = f"{phase.name:<{widest}} {took:>7}  {style.paint(bar, colour)}"
-        details = phase.detail.split("; ") if phase.ended is not None else ["..."]
+        details = (phase.detail or ("" if phase.ended is not None else "...")).split("; ")
         if len(details) == 1:
             lines.append(f"{line}  {printable(details[0])}".rstrip())
         else:

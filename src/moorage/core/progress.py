@@ -8,10 +8,18 @@ _ORDER = ("staging", "running", "finishing", "done")
 
 
 def newer(held: Held, known: Held | None) -> bool:
-    """Within one attempt, states and phases are only ever added."""
+    """Within one attempt, states and phases are only ever added, and the words about a phase under
+    way change."""
     if held.state not in _ORDER:
         return False
-    return known is None or _progress(held) > _progress(known)
+    if known is None:
+        return True
+    ahead, behind = _progress(held), _progress(known)
+    return ahead > behind or (ahead == behind and _said(held) != _said(known))
+
+
+def _said(held: Held) -> list[str]:
+    return [phase.detail for phase in held.phases if phase.ended is None]
 
 
 def _progress(held: Held) -> tuple[int, int, int, bool]:

@@ -159,6 +159,7 @@ def test_a_job_that_never_had_a_process_was_never_running(desk, say):
 def test_more_phases_of_the_same_state_are_kept(desk, say):
     job = desk.started()
     more = Held("1.1.0", "running", [Phase("claim", 1.0, 2.0), Phase("run", 5.0, detail="sh")])
+    assert say.brief(desk.report(more)) == ["update_attempt 1 running", "-> 1 ack"]
     assert say.brief(desk.report(more)) == ["-> 1 ack"]  # no progress
     flushed = say.finishing("1.1.0")
     desk.report(flushed)
