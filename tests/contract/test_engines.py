@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from moorage.agent.containers.runtime import Containers
 from moorage.agent.images.store import Image, Images
 from moorage.agent.keeper.main import group_name
 from moorage.agent.keeping import SpawnRequest
+from moorage.backends.ssh.onhost import leftovers
 from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch
 from moorage.protocol.container import Container
@@ -236,6 +238,18 @@ class TestDocker(EngineSuite):
 
     def own(self, home: Path) -> list[str]:
         return ["--filter", f"label=moorage.agent={group_name(str(home))}"]
+
+    def test_nothing_stays_when_the_agent_is_removed(self, tmp_path: Path) -> None:
+        home = tmp_path / "host" / "home" / "agent"
+        home.mkdir(parents=True)
+        docker = Docker(home)
+        docker.take(self.image, print)
+        label = f"moorage.agent={group_name(str(home))}"
+        words = ["--label", label, "--name", f"moorage-{os.getpid()}", self.image_list(home)]
+        assert engines.ask(["docker", "create", *words, "/bin/true"])[0] == 0
+        leftovers.remove(str(tmp_path / "host"))
+        assert self.image_list(home) == ""
+        assert engines.ask(["docker", "ps", "-aq", *self.own(home)])[1] == ""
 
     def test_what_it_cannot_run(self, tmp_path: Path) -> None:
         dock = Dock(tmp_path / "agent", Isolation())

@@ -24,6 +24,8 @@ _PROBE = "docker-probe"
 _EMPTY = bytes(10240)
 """A tar archive of nothing."""
 _LABEL = "moorage.agent"
+USED = "docker"
+"""File below the agent's home: who removes the agent has to look there too."""
 _DRIVER = "cgroupfs"
 _DRIVER_FIX = (
     "docker leaves control groups to systemd, so moorage cannot limit its containers; write "
@@ -93,6 +95,7 @@ class Docker:
                 self._import(image.root, tag)
 
     def _import(self, root: Path, tag: str) -> None:
+        (self._home / USED).touch()
         words = ["tar", "--numeric-owner", "--xattrs", "--xattrs-include=security.capability"]
         words += ["-C", str(root), "-c", "."]
         with subprocess.Popen(

@@ -48,7 +48,23 @@ def remove(directory: str) -> None:
     # What is mounted is not ours to remove: it may be a user's data.
     for point in _mounts(directory):
         raise RuntimeError(point + " cannot be unmounted", "unmount it there, then try again")
+    if os.path.exists(home + "/docker"):
+        _empty_docker("label=moorage.agent=" + place.group_name(home))
     _remove_groups(home)
+
+
+def _empty_docker(label: str) -> None:
+    """A daemon keeps what it was given elsewhere; one that is away or silent keeps it for good."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        for listed, gone in (
+            (["ps", "--all", "--quiet"], ["rm", "--force", "--volumes"]),
+            (["images", "--quiet", "--no-trunc"], ["image", "rm", "--force"]),
+        ):
+            words = ["docker", *listed, "--filter", label]
+            found = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE)
+            if names := found.stdout.split():
+                words = ["docker", *gone, *dict.fromkeys(names)]
+                subprocess.run(words, capture_output=True, timeout=_PATIENCE)
 
 
 def _dismiss(home: str) -> None:
