@@ -62,8 +62,9 @@ def _empty_docker(label: str) -> None:
         ):
             words = ["docker", *listed, "--filter", label]
             found = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE)
-            if names := found.stdout.split():
-                words = ["docker", *gone, *dict.fromkeys(names)]
+            names = dict.fromkeys(found.stdout.split())
+            if names:
+                words = ["docker", *gone, *names]
                 subprocess.run(words, capture_output=True, timeout=_PATIENCE)
 
 
