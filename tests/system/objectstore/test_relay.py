@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ def node(server: Server, tmp_path: Path) -> Iterator[Path]:
     (home / "token").write_text(token.read_text())
     (home.parent / "address").write_text(server.url)
     yield home
+    shutil.rmtree(home / "attempts")  # nothing needs it any more: nobody starts another
     pid = process_of(home)
     if pid:
         ended(pid, signal.SIGTERM)
