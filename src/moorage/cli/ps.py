@@ -162,6 +162,8 @@ def _row(run: RunSummary, now: float) -> tuple[str, ...]:
         reason = f"no contact with {run.away.node}{since}"
     elif run.waits_for:
         reason = f"waits for {run.waits_for}"
+    elif run.doing:
+        reason = run.doing
     return (
         str(run.id),
         run.name,

@@ -85,6 +85,14 @@ def away(cluster: Cluster, job: Job) -> Away | None:
     return None
 
 
+def doing(job: Job) -> str:
+    """How far the phase is that the job is in, where its node says so: `flushing 3 of 9 GB`."""
+    if not isinstance(job.state, Live):
+        return ""
+    phases = (phase for rank in ranks_of(job.state) if rank.report for phase in rank.report.phases)
+    return next((phase.detail for phase in phases if phase.ended is None and phase.detail), "")
+
+
 def _ago(seconds: float) -> str:
     return f", last heard of {format_duration(max(0.0, seconds))} ago"
 

@@ -153,6 +153,8 @@ class RunSummary(Struct, frozen=True, omit_defaults=True):
     """When the schedule fires next."""
     waits_for: str = ""
     """In a list, for the newest that are queued: why."""
+    doing: str = ""
+    """In a list: how far the present phase is, such as `flushing 3.1 of 9.4 GB`."""
     away: Away | None = None
     tags: dict[str, str] = {}
 
@@ -238,7 +240,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     `job.starting`, `job.running`, `job.finishing`, `job.ended`; of jobs on several nodes
     `rank.ended`, and `rank.unknown` of one that a server that started has no row of; `node.up`,
     `node.down`, `node.flapping` (neither is told then until `node.settled`), `node.draining`,
-    `node.drained`, `node.resumed`, `node.health`; `fleet.created`, `fleet.changed`,
+    `node.drained`, `node.resumed`, `node.health`; `store.` and `storage.` with what became
+    of an object store or a bucket (`data` has its name); `fleet.created`, `fleet.changed`,
     `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
     state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as `message` and
     `fix`); `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its

@@ -133,3 +133,8 @@ def test_what_nobody_can_know_at_present_is_not_called_running():
     assert lines[1].endswith("no contact with lab-0; last heard of 40s ago")
     assert "  running (no contact)  lab-1  " in lines[2]
     assert lines[2].endswith("no contact with lab-1")
+
+
+def test_what_is_under_way_says_how_far_it_is():
+    one = run(1, 90, "finishing", node="vm", doing="flushing 3.1 of 9.4 GB")
+    assert listing([one], PIPE, NOW)[1].endswith("  flushing 3.1 of 9.4 GB")

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from moorage.core.explain import away, explain, fits_ever, waits_for
-from moorage.protocol.agent import GpuDevice
+from moorage.core.explain import away, doing, explain, fits_ever, waits_for
+from moorage.protocol.agent import GpuDevice, Held, Phase
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
 from moorage.specs.schedule import Schedule
@@ -172,3 +173,16 @@ def test_a_node_without_contact_is_told_apart_from_what_a_job_waits_for(desk):
     assert gone is not None
     assert (gone.node, gone.state) == ("box", "down")
     assert why(desk, 1).startswith("node box, which is down")
+
+
+def test_how_far_a_phase_is(desk):
+    desk.hello()
+    desk.submit()
+    desk.schedule()
+    assert doing(desk.job(1)) == ""
+    fetching = Phase("fetch", 2.0, detail="fetching 3 of 9 MB")
+    desk.report(Held("1.1.0", "staging", [Phase("claim", 1.0, 2.0), fetching]))
+    assert doing(desk.job(1)) == "fetching 3 of 9 MB"
+    over = msgspec.structs.replace(fetching, ended=3.0)
+    desk.report(Held("1.1.0", "running", [over, Phase("run", 3.0)]))
+    assert doing(desk.job(1)) == ""

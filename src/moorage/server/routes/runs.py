@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from moorage.core.explain import away, broken_gpus, explain
+from moorage.core.explain import away, broken_gpus, doing, explain
 from moorage.core.job import Queued
 from moorage.engine.loop import Engine
 from moorage.errors import Conflict, InvalidInput, NotFound, Problem
@@ -131,7 +131,7 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
     if len(queued) > EXPLAINED:
         queued = queued[: EXPLAINED // 2] + queued[-EXPLAINED // 2 :]
     apart = any(not node.up for node in engine.cluster.nodes.values())
-    states = ("starting", "running", "finishing") if apart else ("starting",)
+    states = ("starting", "running", "finishing") if apart else ("starting", "finishing")
     live = [n for n, run in enumerate(page.runs) if run.state in states]
     for number in queued + live:
         page.runs[number] = _waiting(engine, page.runs[number], told)
@@ -150,7 +150,9 @@ def _waiting(engine: Engine, run: RunSummary, told: dict[object, str]) -> RunSum
         reason = explain(engine.cluster, job, engine.clock(), brief=True)
     if alike:
         told[job.gang or job.shape] = reason
-    return msgspec.structs.replace(run, waits_for=reason, away=away(engine.cluster, job))
+    return msgspec.structs.replace(
+        run, waits_for=reason, doing=doing(job), away=away(engine.cluster, job)
+    )
 
 
 async def show_run(call: Call[RunPath, NoBody]) -> RunView:
