@@ -157,6 +157,7 @@ def measure(
     programs = [OURS, *(name for name in PEERS if found(name))]
     bucket = open_bucket(access, BUCKET)
     for number in range(ROUNDS):
+        programs = [*programs[1:], programs[0]]  # whoever is first makes the store grow
         for program in programs:
             target = f"s3://{BUCKET}/{program}{number}"
             note("up", program, timed(command(program, str(source), target), variables))
