@@ -28,9 +28,10 @@ class Look(NamedTuple):
     """The path is that of an object."""
 
 
-def look(access: Access, bucket: str, path: str = "") -> Look:
-    """StoreProblem where that cannot be said: no access, no answer."""
-    opened = open_bucket(access, bucket, patience=PATIENCE)
+def look(access: Access, bucket: str, path: str = "", shown: str = "") -> Look:
+    """`shown`: its address for people. StoreProblem where that cannot be said: no access, or no
+    answer."""
+    opened = open_bucket(access, bucket, patience=PATIENCE, shown=shown)
     try:
         page = next(opened.list(path), [])
         if path and not page:
@@ -48,11 +49,11 @@ def look(access: Access, bucket: str, path: str = "") -> Look:
     return Look(True, len(page), sum(one.size for one in page), len(page) >= PAGE)
 
 
-def try_writing(access: Access, bucket: str, path: str = "") -> None:
+def try_writing(access: Access, bucket: str, path: str = "", shown: str = "") -> None:
     """Put an empty object below the path and delete it. StoreProblem where it may not be put; one
     that may not be deleted again is left. Only for a bucket that is there: some stores make one
     that is not."""
-    opened = open_bucket(access, bucket, patience=PATIENCE)
+    opened = open_bucket(access, bucket, patience=PATIENCE, shown=shown)
     key = f"{path}/" if path else ""
     probe = f"{key}.moorage-probe-{secrets.token_hex(4)}"
     try:

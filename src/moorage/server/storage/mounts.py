@@ -151,7 +151,8 @@ class Mounts:
         access = placed(access, bucket.region, bucket.account)
         sure = bool(access.secrets) or self._is_certain(bucket.store)
         try:
-            look = await self._storages.look(access, bucket.bucket, bucket.path)
+            shown = self._uri(replace(bucket, path=""))
+            look = await self._storages.look(access, bucket.bucket, bucket.path, shown)
             if look.there and not look.single and _writes(bucket):
                 await self._try_writing(access, bucket)
         except StoreProblem as error:
@@ -168,7 +169,8 @@ class Mounts:
         place = (bucket.store, bucket.bucket, bucket.path)
         if self._written.get(place, 0.0) > now:
             return
-        call = partial(try_writing, access, bucket.bucket, bucket.path)
+        shown = self._uri(replace(bucket, path=""))
+        call = partial(try_writing, access, bucket.bucket, bucket.path, shown)
         await self._storages.ask(access, bucket.bucket, LOOK_WITHIN, call)
         self._written = {key: until for key, until in self._written.items() if until > now}
         self._written[place] = now + BELIEVED
@@ -192,7 +194,7 @@ class Mounts:
             message = f"{uri}: store {bucket.store} at {endpoint} cannot be reached"
             fix = f"check it: moorage store check {bucket.store}"
         elif lacking := self._lacking(bucket, seen.access):
-            message = f"{message}: {lacking}"
+            message = message if lacking in message else f"{message}: {lacking}"
             fix = f"declare it with its secret: moorage store add NAME --type {bucket.store}"
         if seen.sure or bucket.managed:
             report.problems.append(Problem(message, fix))

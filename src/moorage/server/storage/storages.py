@@ -42,9 +42,10 @@ class Storages:
         self.flushes = Flushes(engine)
         """Of what attempts left on their nodes."""
 
-    async def look(self, access: Access, bucket: str, path: str = "") -> Look:
-        """StoreProblem, soon, where it cannot be said."""
-        return await self.ask(access, bucket, LOOK_WITHIN, partial(look, access, bucket, path))
+    async def look(self, access: Access, bucket: str, path: str = "", shown: str = "") -> Look:
+        """StoreProblem, soon, where it cannot be said. `shown`: its address for people."""
+        call = partial(look, access, bucket, path, shown)
+        return await self.ask(access, bucket, LOOK_WITHIN, call)
 
     async def ask(self, access: Access, bucket: str, within: float, call: Callable[[], T]) -> T:
         """What a call in a thread returns; StoreProblem where that takes too long. The thread is
