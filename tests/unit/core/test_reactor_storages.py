@@ -26,8 +26,12 @@ def stored(cluster: Cluster, name: str = "out", **fields: object) -> LiveStorage
     return storage
 
 
-def submitted(cluster: Cluster, *buckets: str, name: str = "train") -> RunId:
-    mounts = [Bucket("/out", "lab", bucket, managed=True) for bucket in buckets]
+def submitted(
+    cluster: Cluster, *buckets: str, name: str = "train", persistent: bool = False
+) -> RunId:
+    mounts = [
+        Bucket("/out", "lab", bucket, managed=True, persistent=persistent) for bucket in buckets
+    ]
     request = RunRequest(Task(commands=["true"], name=name, mounts=list(mounts)))
     done = reactor.on_submit(cluster, [request], "ada", NOW, request_id=name, names=iter(()))
     return RunId(done.runs[0].id)
@@ -58,6 +62,17 @@ def test_it_stays_while_another_run_uses_it() -> None:
     assert not is_doomed(cluster, storage, NOW)
     reactor.on_cancel(cluster, second, True, NOW)
     assert is_doomed(cluster, storage, NOW)
+
+
+def test_it_stays_where_one_run_wants_that() -> None:
+    cluster = Cluster()
+    storage = stored(cluster, state="ready")
+    first = submitted(cluster, "out", name="one")
+    second = submitted(cluster, "out", name="two", persistent=True)
+    reactor.on_cancel(cluster, second, True, NOW)
+    reactor.on_cancel(cluster, first, True, NOW)
+    assert storage.persistent
+    assert not is_doomed(cluster, storage, NOW)
 
 
 @pytest.mark.parametrize(

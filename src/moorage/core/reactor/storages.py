@@ -149,9 +149,11 @@ def is_doomed(cluster: Cluster, storage: LiveStorage, now: float) -> bool:
 
 
 def in_use(cluster: Cluster, run: Run, now: float) -> list[Effect]:
-    """A run begins to use its buckets, or has ended."""
+    """A run begins to use its buckets, or has ended. One that it wants to stay, stays."""
     effects: list[Effect] = []
+    lasting = {bucket.bucket for bucket in buckets_of(run.task.mounts) if bucket.persistent}
     for storage in _storages_of(cluster, run):
+        storage.persistent = storage.persistent or storage.name in lasting
         storage.last_used, storage.held_until = now, 0.0
         if storage.made_by is None:
             storage.made_by = run.id
