@@ -30,7 +30,8 @@ def backup(file: Path) -> None:
     """Write all that the server knows to FILE, while it goes on working.
 
     Runs, events and uploaded content, as of one moment; not the output of jobs, which is on their
-    nodes, not config.yml, and no tokens. An existing FILE is refused.
+    nodes, not config.yml, no tokens, and not the key of the stores' secrets (server/secrets.key).
+    An existing FILE is refused.
 
     \b
     Examples:
