@@ -58,6 +58,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.port = 0
+        self.patience = PATIENCE
         self.hellos: list[Hello] = []
         self.held: dict[str, Held] = {}
         self.history: list[tuple[str, str]] = []
@@ -138,7 +139,7 @@ class Desk:
         await self._socket.send(encode(message))
 
     async def until(self, true: Callable[[], Any]) -> Any:
-        async with asyncio.timeout(PATIENCE), self._news:
+        async with asyncio.timeout(self.patience), self._news:
             while not (found := true()):
                 await self._news.wait()
             return found

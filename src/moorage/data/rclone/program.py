@@ -41,6 +41,8 @@ def why_not() -> str:
     """Why this node cannot mount buckets; empty where it can."""
     if not os.path.exists("/dev/fuse"):
         return "this node has no /dev/fuse: load the kernel module fuse, or use mode: COPY"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "this account may not open /dev/fuse: ask the administrator, or use mode: COPY"
     if fusermount() is None:
         return "this node has no fusermount3: install the package fuse3, or use mode: COPY"
     try:
