@@ -89,9 +89,13 @@ class Strike:
         return max(one.attempt for one in self.lab.attempts(self.runs[kind, policy]))
 
     def settle(self) -> None:
-        """No attempt but the last of a job is unfinished."""
+        """No attempt but the last of a job is unfinished; what ran on a machine that was booted
+        again is over."""
 
         def is_so() -> bool:
+            booted = self.fault in ("killed", "rebooted")
+            if booted and any(self._state(kind, "wait") == "running" for kind in KINDS):
+                return False
             for (kind, policy), run in self.runs.items():
                 last = self._attempt(kind, policy)
                 older = [one for one in self.lab.attempts(run) if one.attempt < last]
@@ -106,7 +110,7 @@ class Strike:
         told = self.lab.events(self.since, VICTIM)
         times = [told.get(kind) for kind in ("node.down", "node.lost")]
         cells = ["-" if at is None else f"{at - self.began:.1f}" for at in times]
-        gone = "node.up" in told
+        gone = not {"node.up", "node.lost"}.isdisjoint(told)
         cells.append(f"{self.back - self.mended:.1f}" if gone else "-")
         return [self.fault, *cells, *(self._outcome(*key) for key in self.runs)]
 

@@ -48,13 +48,19 @@ _OF_ATTEMPT = r".*/[0-9]+\.[0-9]+\.[0-9]+"
 _SIGN = re.compile(r"^\0*(\d+) (\d{10}\.\d+)$", re.MULTILINE)
 """Lines torn by a full disk or the end of a machine do not count."""
 Fault = Callable[[Bed, Host], None]
-_EATER = """\
-import time
-open("/proc/self/oom_score_adj", "w").write("-1000")
-held = []
-while True:
-    held.append(bytearray(1 << 20))
-"""
+EATER = "held = []\nwhile True: held.append(bytearray(1 << 20))"
+"""Takes all memory there is, until it is killed."""
+
+
+def eat(_: Bed, host: Host) -> None:
+    """Something outside of all jobs has taken all memory, three times."""
+    for _ in range(3):
+        host.inside("python3", "-S", "-c", EATER, check=False)
+
+
+def kill_own(_: Bed, host: Host) -> None:
+    """Agent and keeper end at once, as by the kernel where memory is full."""
+    host.inside("pkill", "-KILL", "-f", "moorage.agent.(keeper.)?main")
 
 
 def fill(_: Bed, host: Host) -> None:
@@ -87,6 +93,8 @@ FAULTS: dict[str, tuple[Fault, Fault]] = {
 TROUBLES: dict[str, tuple[Fault, Fault]] = {
     "rebooted": (_reboot, _nothing),
     "full": (fill, empty),
+    "memory": (eat, _nothing),
+    "agent": (kill_own, _nothing),
     "lossy": (lambda bed, host: bed.loss(host, 0.2), lambda bed, host: bed.heal(host)),
     "slow": (lambda bed, host: bed.rate(host, "64kbit"), lambda bed, host: bed.rate(host, None)),
 }

@@ -78,6 +78,8 @@ RULES: Mapping[OutcomeKind, Rule] = MappingProxyType(
 """`exited` with code 0 is a success and has no reason."""
 
 SUCCESS = Ending("", "", 0)
+_WITH_NODE = frozenset({"lost", "node-lost"})
+"""Also of a node that was booted again before its lease was over."""
 _GONE = frozenset({"lost", "node-lost", "unstarted"})
 
 
@@ -89,7 +91,7 @@ class Verdict:
     retry: RetryEvent | None
     ending: Ending
     lost: bool = False
-    """Given up with its node: `on_node_loss` says what follows."""
+    """Gone with its node: `on_node_loss` says what follows."""
 
 
 def judge(outcome: Outcome, stopping: Stopping) -> Verdict:
@@ -99,7 +101,7 @@ def judge(outcome: Outcome, stopping: Stopping) -> Verdict:
     rule = RULES[outcome.kind]
     ending = Ending(rule.reason, _message(outcome), _exit_code(outcome, rule))
     if not stopping:
-        return Verdict(rule.event, rule.retry, ending, lost=outcome.kind == "node-lost")
+        return Verdict(rule.event, rule.retry, ending, lost=outcome.kind in _WITH_NODE)
     if outcome.kind in _GONE:  # the user wanted it gone, and gone it is
         wish = RULES["aborted" if stopping == Stopping.ABORT else "stopped"]
         told = Ending(wish.reason, f"{wish.meaning}; {ending.message}", wish.exit_code)

@@ -62,6 +62,18 @@ def test_restart_begins_the_next_attempt_elsewhere_at_once(desk, say, retry):
     assert say.brief(desk.schedule())[-1] == "-> 2 start 1.2"
 
 
+@pytest.mark.parametrize(
+    ("policy", "state"), [("restart", Queued), ("lost", None), ("wait", None)]
+)
+def test_a_node_that_was_booted_again_before_its_lease_ended_is_a_loss_too(
+    desk, say, policy, state
+):
+    desk.started(on_node_loss=policy)
+    desk.hello(say.done(FIRST, kind="lost"))
+    assert (JobId(1) in desk.cluster.jobs) is bool(state)
+    assert state is None or isinstance(desk.job().state, state)
+
+
 def test_restart_has_no_limit(desk, say):
     desk.started(on_node_loss="restart")
     for attempt in range(1, 30):
