@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from moorage.protocol.agent import Stop
+from moorage.specs.mounts import CacheOptions
+
 pytestmark = pytest.mark.root
 
 LIST = (
@@ -100,5 +103,22 @@ def test_leftovers_of_attempts_that_nobody_knows_are_ended(buckets: Any) -> None
         directory = b.world.attempt(key)
         directory.rename(directory.with_name("not-an-attempt"))
         await b.world.start_agent()
+
+    run(main, buckets)
+
+
+def test_one_that_hangs_when_nobody_uses_it_any_more_is_replaced_too(buckets: Any) -> None:
+    async def main(b: Any) -> None:
+        cache = CacheOptions(write_back=600.0)
+        key = await b.desk.start(
+            b.launch("echo x > /data/f; echo up; exec tail -f /dev/null", b_cache=cache)
+        )
+        await b.said(key, "up")
+        b.kill_rclone(key, signal.SIGSTOP)
+        await b.desk.send(Stop(key, 0.0))
+        b.desk.patience = 60.0
+        await b.desk.done(key)
+        assert b.store.listing(b.bucket) == {"f": 2}
+        await b.desk.forget(key)
 
     run(main, buckets)

@@ -14,6 +14,8 @@ from moorage.data.stopping import breaking
 
 _FIRST, _LAST = 0.005, 0.5
 """Seconds between two questions, growing: rclone tells nobody when its queue is empty."""
+_HANGS = 5.0
+"""Seconds without an answer after which it is ended; its supervisor starts it again."""
 LISTED = 100
 """Files that an error names."""
 
@@ -59,6 +61,7 @@ class Flush:
     def _left(self) -> int:
         """Bytes, and where that is unknown what is negative; 0: nothing."""
         control = self._mount.control
+        began = time.monotonic()
         try:
             device = self._mount.device()
             # First of all: a file that is being released is in no queue yet.
@@ -71,6 +74,9 @@ class Flush:
             left = sum(max(0, one.size - moving.get(one.name, 0)) for one in queue)
             return left or (-1 if asked or queue else 0)
         except Unreachable:
+            if time.monotonic() - began > _HANGS:
+                # Nobody uses the mount any more, so that its supervisor cannot see that it hangs.
+                self._mount.kill()
             return -1
 
     def _hurry(self, control: Control, queue: list[Queued]) -> None:
