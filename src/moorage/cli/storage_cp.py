@@ -139,7 +139,8 @@ def _require_remote(here: Place, there: Place) -> None:
 
     if isinstance(here, Local) and isinstance(there, Local):
         reason = "both SRC and DST are on this machine"
-        raise InvalidInput(Problem(reason, "use cp or rsync, or name a store as in s3://BUCKET"))
+        fix = "write s3://BUCKET/PATH, or a name of moorage storage ls; for files here use cp"
+        raise InvalidInput(Problem(reason, fix))
 
 
 def _named(here: Place, there: Place, written: str) -> Place:

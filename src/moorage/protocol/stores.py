@@ -17,7 +17,7 @@ DEFAULT = "default"
 EMBEDDED = "moorage"
 """The store that the server itself runs."""
 
-StoreName = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,40}$", description="A store's name")]
+StoreName = Annotated[str, Meta(max_length=256, description="A store's name")]
 Text = Annotated[str, Meta(max_length=2048)]
 Secret = Annotated[str, Meta(max_length=65_536)]
 

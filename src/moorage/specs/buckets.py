@@ -208,8 +208,9 @@ def conflicts(buckets: Sequence[Bucket]) -> Iterator[tuple[int, Fault]]:
             message = f"'{bucket.bucket}' is in store {other.store or 'default'} elsewhere"
             yield number, Fault("store", message, "write one store for one name")
         elif other.persistent != bucket.persistent:
-            message = f"'{bucket.bucket}' is {_kept(other)} elsewhere"
-            yield number, Fault("persistent", message, "write the same for one name")
+            message = f"'{bucket.bucket}' is {_kept(other)} where {other.target} has it"
+            fix = f"write persistent: {str(other.persistent).lower()} here too, or another name"
+            yield number, Fault("persistent", message, fix)
 
 
 def _kept(bucket: Bucket) -> str:

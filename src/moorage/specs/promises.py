@@ -30,7 +30,7 @@ PROMISES: tuple[Promise, ...] = (
     Promise("fsync-stored", "in the bucket when `fsync` returns", NO,
             "no: on the node's disk", "no: on the node's disk"),
     Promise("overwrite", "write a file anew (`O_TRUNC`)", YES, YES, YES),
-    Promise("append", "append to a file", "EPERM", YES, YES),
+    Promise("append", "append to a file (`>>` of a shell fails with ESPIPE)", "EPERM", YES, YES),
     Promise("random-write", "write into the middle of a file", "EPERM", YES, YES),
     Promise("seek-new", "go back in a file that is being written", "ESPIPE", YES, YES),
     Promise("child", "go on writing a file after a child process was started meanwhile",

@@ -142,6 +142,8 @@ def test_without_its_key_a_store_says_what_to_do(declared: Server) -> None:
     [
         ({"name": "s3"}, "cannot be the name of a store"),
         ({"name": "default"}, "cannot be the name of a store"),
+        ({"name": "La b"}, "La b cannot be the name of a store; use up to 41 lowercase"),
+        ({"kind": "azure", "endpoint": ""}, "in a storage account; add --account NAME"),
         ({"kind": "minio"}, "is no kind of store"),
         ({"kind": "moorage"}, "is no kind of store"),
         ({"endpoint": "minio:9000"}, "is no address of a store"),

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moorage.errors import InvalidInput
@@ -346,6 +346,8 @@ CONFIGS = some(CONFIG, LEAVES | some(MOUNT, LEAVES) | some(MOUNT_CACHED, LEAVES)
 TARGETS = st.sampled_from(["/a", "/a/b", "~/c", "d", "e/", "/f/${{ run.id }}", "s3://b", "/proc"])
 
 
+# The first draw of texts makes a table of all characters, which takes seconds.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(TARGETS, LEAVES | some(BUCKET, LEAVES | CONFIGS), max_size=3))
 def test_whatever_is_written(mounts: Any) -> None:
     text = yaml.safe_dump({"type": "task", "commands": ["a"], "file_mounts": mounts})

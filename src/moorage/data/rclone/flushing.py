@@ -48,7 +48,10 @@ class Flush:
                     mark, since = left, now
                     self._tell(left, tell)
                 elif now - since >= patience:
-                    raise NotFlushed(self._reason(), self._mount.dirty(LISTED))
+                    files = self._mount.dirty(LISTED)
+                    if self._cached and left == -1 and not files:
+                        return  # somebody's reading hangs, and all that was written is there
+                    raise NotFlushed(self._reason(), files)
                 if stopped.wait(pause):
                     raise Broken
                 pause = min(pause * 1.5, _LAST)
@@ -90,4 +93,4 @@ class Flush:
             said = self._mount.control.last_error()
         except Unreachable as error:
             said = str(error)
-        return said or self._mount.last_line() or "nothing moves, and rclone does not say why"
+        return said or self._mount.last_error() or "nothing moves: the store does not answer"

@@ -37,6 +37,7 @@ _LAST_WORDS = 3.0  # seconds that each way of ending it gets
 _SPAWN = f'"$@" </dev/null >>{options.LOG} 2>&1 & echo $!'
 """A shell in between, so that it is nobody's child: whichever agent lives, none must reap it."""
 
+_ERROR = re.compile(r"\b(ERROR|CRITICAL|EMERGENCY)\b")
 _DIRTY = re.compile(rb'"Dirty":\s*true')
 
 
@@ -224,6 +225,15 @@ class RcloneMount:
             log.seek(max(after, self._log_size() - 4096))
             lines = log.read().decode(errors="replace").strip().splitlines()
             return _without_date(lines[-1]) if lines else ""
+        return ""
+
+    def last_error(self) -> str:
+        """The last error that rclone told; what it only notes is none."""
+        with suppress(OSError), open(self.directory / options.LOG, "rb") as log:
+            log.seek(max(0, self._log_size() - 65_536))
+            lines = log.read().decode(errors="replace").splitlines()
+            said = (line for line in reversed(lines) if _ERROR.search(line))
+            return _without_date(next(said, ""))
         return ""
 
     def _log_size(self) -> int:

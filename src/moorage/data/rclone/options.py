@@ -71,6 +71,8 @@ TABLE: tuple[Row, ...] = (
         "cache makes them"),
     Row("--dir-cache-time", lambda b: f"{CACHED_GRACE if b.mode == 'cached' else GRACE:g}s",
         "how long a listing may be old: stores do not tell of changes"),
+    Row("--timeout", _always("1m"), "how long a connection may stand still: who reads from a "
+        "store that went away can be ended only when the read has failed"),
     Row("--poll-interval", _always("0"), "object stores have no changes to poll for"),
     Row("--use-server-modtime", lambda b: "" if b.read_only else None,
         "else S3 is asked once for each file of a listing; what is written keeps its own time"),

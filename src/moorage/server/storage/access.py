@@ -237,6 +237,9 @@ def _problems(request: StoreRequest) -> list[Problem]:
     if request.endpoint and not _is_endpoint(request.endpoint, request.kind):
         fix = "write it as in https://minio.example:9000"
         problems.append(Problem(f"{request.endpoint} is no address of a store", fix, "endpoint"))
+    if kind is not None and kind.name == "azure" and not (request.account or request.endpoint):
+        fix = "add --account NAME"
+        problems.append(Problem("Azure's buckets are in a storage account", fix, "account"))
     for word in sorted(set(request.secrets) - _KNOWN_SECRETS):
         fix = f"there are {', '.join(sorted(_KNOWN_SECRETS))}"
         problems.append(Problem(f"{word} is no secret of a store", fix, "secrets"))

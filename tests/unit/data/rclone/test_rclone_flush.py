@@ -1,0 +1,44 @@
+"""What a flush says that does not come to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moorage.data.buckets import Moved, NotFlushed
+from moorage.data.rclone.flushing import Flush
+from moorage.data.rclone.mount import RcloneMount
+
+NOTICE = "2026/11/21 13:00:00 NOTICE: S3 bucket x: Symlinks support enabled\n"
+ERROR = "2026/11/21 13:00:01 ERROR : a: Failed to copy: context deadline exceeded\n"
+
+
+def ignore(moved: Moved) -> None:
+    assert moved
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> RcloneMount:
+    """One whose rclone does not answer."""
+    (tmp_path / "cache").mkdir()
+    return RcloneMount(tmp_path)
+
+
+def test_what_rclone_only_notices_is_no_reason(mount: RcloneMount) -> None:
+    log = mount.directory / "log"
+    assert mount.last_error() == ""
+    log.write_text(NOTICE)
+    assert mount.last_error() == ""
+    log.write_text(NOTICE + ERROR + NOTICE)
+    assert mount.last_error() == "ERROR : a: Failed to copy: context deadline exceeded"
+
+
+def test_where_all_is_uploaded_a_read_that_hangs_is_no_loss(mount: RcloneMount) -> None:
+    Flush(mount, cached=True).wait(ignore, patience=0)
+
+
+def test_what_was_streamed_may_be_lost(mount: RcloneMount) -> None:
+    with pytest.raises(NotFlushed) as caught:
+        Flush(mount, cached=False).wait(ignore, patience=0)
+    assert "rclone does not answer" in str(caught.value)
