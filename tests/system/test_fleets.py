@@ -77,7 +77,7 @@ def test_a_fleet_is_applied_used_drained_changed_and_deleted(bed, moorage, tmp_p
     wrong = moorage("apply", "-y", "-f", write_job(tmp_path, "none", "fleets: [lb]"))
     assert (wrong.code, wrong.err.splitlines()[-1]) == (
         2,
-        f"moorage: error: {tmp_path}/none.yml:4:9: fleets: there is no fleet lb; did you mean "
+        f"moorage: error: {tmp_path}/none.yml:3:9: fleets: there is no fleet lb; did you mean "
         "lab? known: local, lab (moorage fleet ls)",
     )
 

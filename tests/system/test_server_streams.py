@@ -353,7 +353,7 @@ def test_plan_asks_the_nodes(server: Server) -> None:
         agent.send(ProbeResult(probe.request, ["no such volume"], ["slow disk"]))
         asking.join(20)
         [plan] = replies[0]["runs"]
-        assert plan["problems"] == ["no such volume"]
+        assert plan["problems"] == ["on n1: no such volume"]
         [node] = plan["nodes"]
         assert (node["fits"], node["free_now"], node["notes"]) == (False, True, ["slow disk"])
         never = {"count": {"min": 1000}}

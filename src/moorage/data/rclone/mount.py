@@ -261,7 +261,9 @@ class RcloneMount:
         found = []
         for path in _files(top):
             with suppress(OSError):
-                if _DIRTY.search(path.read_bytes()):
+                text = path.read_bytes()
+                # One that is being written anew is empty for a moment: nothing is known of it.
+                if _DIRTY.search(text) or b'"Dirty"' not in text:
                     below = Path(*path.relative_to(top).parts[depth:])
                     found.append(str(below))
                     if len(found) == most:

@@ -42,3 +42,14 @@ def test_what_was_streamed_may_be_lost(mount: RcloneMount) -> None:
     with pytest.raises(NotFlushed) as caught:
         Flush(mount, cached=False).wait(ignore, patience=0)
     assert "rclone does not answer" in str(caught.value)
+
+
+def test_a_note_that_is_being_written_anew_says_nothing_of_its_file(mount: RcloneMount) -> None:
+    note = mount.directory / "cache" / "vfsMeta" / "remote" / "f"
+    note.parent.mkdir(parents=True)
+    note.write_text('{"Dirty": false}')
+    assert mount.dirty() == []
+    note.write_text("")
+    assert mount.dirty() == ["f"]
+    note.write_text('{"Dirty": true}')
+    assert mount.dirty() == ["f"]
