@@ -19,7 +19,7 @@ from moorage.specs.mounts import CacheOptions
 
 pytestmark = pytest.mark.root
 
-ROUNDS = int(os.environ.get("MOORAGE_TEST_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("MOORAGE_TEST_ROUNDS", "3"))
 SEED = int(os.environ.get("MOORAGE_TEST_SEED", "0")) or random.randrange(1 << 30)
 FILES = 24
 WRITER = """
