@@ -16,6 +16,7 @@ import pytest
 
 from moorage.data.base import Place
 from moorage.data.rclone import program
+from moorage.data.rclone.mount import RcloneMount
 from moorage.data.sources import Sources
 from moorage.specs.mounts import Bucket, BucketMode
 from moorage.specs.promises import PROMISES, Promise, page
@@ -121,6 +122,20 @@ def test_what_files_can_do(nodes: tuple[Node, Node], mode: BucketMode) -> None:
     stored = node.store.listing(name)
     assert {"there", "read", "over", "further", "moved/below/file"} <= set(stored)
     assert ("link.rclonelink" in stored) == (mode != "copy")
+
+
+@pytest.mark.root
+def test_what_is_written_is_noted_before_it_is_closed(nodes: tuple[Node, Node]) -> None:
+    """What a killed rclone leaves is known by its notes alone."""
+    node, _ = nodes
+    place = node.mount(node.store.make_bucket(), "cached")
+    mount = RcloneMount(node.made[0][1].directory / "mounts" / "0")
+    assert mount.dirty() == []
+    with open(place / "f", "wb", buffering=0) as file:
+        file.write(b"x")
+        assert mount.dirty() == ["f"]
+    node.flush()
+    assert mount.dirty() == []
 
 
 @pytest.mark.root

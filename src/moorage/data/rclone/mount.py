@@ -260,20 +260,28 @@ class RcloneMount:
         depth = len(self._remote().parts)
         found = []
         for path in _files(top):
-            with suppress(OSError):
-                text = path.read_bytes()
-                # One that is being written anew is empty for a moment: nothing is known of it.
-                if _DIRTY.search(text) or b'"Dirty"' not in text:
-                    below = Path(*path.relative_to(top).parts[depth:])
-                    found.append(str(below))
-                    if len(found) == most:
-                        break
+            if _may_be_dirty(path):
+                found.append(str(Path(*path.relative_to(top).parts[depth:])))
+                if len(found) == most:
+                    break
         return sorted(found)
 
     def _remote(self) -> Path:
         """Where the cache of the bucket lies: remote, bucket and path."""
         how = self.how()
         return Path(how.words[1].replace(":", "/", 1)) if how is not None else Path("remote")
+
+
+def _may_be_dirty(note: Path) -> bool:
+    """Whether a note fails to say that its file is in the bucket. rclone writes notes anew in
+    place, so that one is empty for a moment."""
+    try:
+        text = note.read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return bool(_DIRTY.search(text)) or b'"Dirty"' not in text
 
 
 def _files(top: Path) -> Iterator[Path]:
