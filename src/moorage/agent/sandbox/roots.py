@@ -44,7 +44,12 @@ def cover_root(base: str) -> None:
     # Else binding the directory that holds `base` would drag the new root into itself.
     mount("none", base, None, UNBINDABLE)
     for name in names:
-        copy_entry(f"/{name}", f"{base}/{name}")
+        try:
+            copy_entry(f"/{name}", f"{base}/{name}")
+        except (MountError, OSError):
+            if os.path.lexists(f"/{name}"):
+                raise
+            # Somebody removed it since it was listed.
     os.chdir(base)
     mounting.change_root()
     mount("none", "/", None, PRIVATE)

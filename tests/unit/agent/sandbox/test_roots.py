@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,19 +16,23 @@ from moorage.agent.keeper.launching import may_mount
 from moorage.agent.keeper.loop import Loop
 from moorage.agent.sandbox import mounting
 from moorage.agent.sandbox import roots as roots_module
-from moorage.agent.sandbox.roots import Roots
+from moorage.agent.sandbox.roots import Roots, cover_root
 
 pytestmark = pytest.mark.root
 
 
 def apart(call: Callable[[], None]) -> None:
-    """On a thread that shares its root with no other."""
+    """On a thread that has a node to itself: what others do to this machine's mounts, and to its
+    `/`, makes a root old as it should, and these tests say themselves when that happens."""
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            mounting.unshare(mounting.CLONE_FS)
-            call()
+            mounting.unshare(mounting.CLONE_FS | mounting.CLONE_NEWNS)
+            mounting.mount("none", "/", None, mounting.REC | mounting.PRIVATE)
+            with tempfile.TemporaryDirectory() as base:
+                cover_root(base)
+                call()
         except BaseException as error:
             failed.append(error)
 
@@ -128,8 +133,6 @@ def test_what_the_node_mounts_is_seen_by_the_next(tmp_path: Path) -> None:
     """And a file system that the node gives up is not held by a root that waits."""
 
     def job() -> None:
-        mounting.unshare(mounting.CLONE_NEWNS)  # stands for the node
-        mounting.mount("none", "/", None, mounting.REC | mounting.PRIVATE)
         with prepared() as roots:
             place = tmp_path / "place"
             place.mkdir()
@@ -153,8 +156,6 @@ def test_a_loop_that_hears_of_a_mount_throws_away_the_roots_that_wait(tmp_path: 
     """One event, two who ask for it: the loop must not take it from the next start."""
 
     def job() -> None:
-        mounting.unshare(mounting.CLONE_NEWNS)  # stands for the node
-        mounting.mount("none", "/", None, mounting.REC | mounting.PRIVATE)
         loop = Loop()
         with prepared() as roots:
 
@@ -179,7 +180,7 @@ def test_a_loop_that_hears_of_a_mount_throws_away_the_roots_that_wait(tmp_path: 
 
 
 def test_an_entry_of_the_node_s_root_that_is_new_is_seen(tmp_path: Path) -> None:
-    name = Path(f"/moorage-test-{os.getpid()}")
+    name = Path("/moorage-test")
 
     def job() -> None:
         with prepared() as roots:
@@ -194,7 +195,24 @@ def test_an_entry_of_the_node_s_root_that_is_new_is_seen(tmp_path: Path) -> None
             assert roots.lend(second)
             roots.give_back(second)
 
-    try:
-        apart(job)
-    finally:
-        name.rmdir()
+    apart(job)
+    assert not name.exists()
+
+
+def test_an_entry_that_goes_while_a_root_is_made_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {path.name for path in Path("/").iterdir()}
+
+    def job() -> None:
+        with prepared() as roots:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "listdir", lambda _: ["gone", *here])
+                first = roots.take(str(tmp_path))
+            first.enter()
+            assert here <= {path.name for path in Path("/").iterdir()}
+            assert not Path("/gone").exists()
+            assert roots.lend(first)
+            roots.give_back(first)
+
+    apart(job)
