@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from moorage.data import scratch
 from moorage.data.base import SourceError
+from moorage.decoding import json_decoder, msgpack_decoder
 from moorage.ids import AttemptKey
 from moorage.protocol.agent import (
     AttemptState,
@@ -43,7 +44,7 @@ LAUNCH = "launch.msgpack"
 JOURNAL = "phases.jsonl"
 
 _encode_launch = msgspec.msgpack.Encoder().encode
-_decode_launch = msgspec.msgpack.Decoder(Launch).decode
+_decode_launch = msgpack_decoder(Launch)
 
 
 class Line(Struct, frozen=True, omit_defaults=True):
@@ -61,7 +62,7 @@ class Line(Struct, frozen=True, omit_defaults=True):
 
 
 _encode_line = msgspec.json.Encoder().encode
-_decode_line = msgspec.json.Decoder(Line).decode
+_decode_line = json_decoder(Line)
 
 
 @dataclass(slots=True)

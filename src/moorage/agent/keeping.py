@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from moorage.agent.keeper import main as keeper
 from moorage.agent.wire import Wire, dial
+from moorage.decoding import from_json, json_decoder
 from moorage.errors import Unavailable
 
 Cause = Literal[
@@ -140,7 +141,7 @@ class _Message(Struct, frozen=True):
     ended: list[_Known] = []
 
 
-_decode = msgspec.json.Decoder(_Message).decode
+_decode = json_decoder(_Message)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -388,5 +389,5 @@ def _launch(home: Path) -> None:
 def read_exit(directory: Path) -> ExitRecord | None:
     """The exit record in an attempt's directory; None while there is none."""
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode((directory / "exit.json").read_bytes(), type=ExitRecord)
+        return from_json((directory / "exit.json").read_bytes(), ExitRecord)
     return None

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from moorage.decoding import from_json
 from moorage.errors import InvalidInput, Problem
 
 CONNECTION = "connection.json"
@@ -127,7 +128,7 @@ def _read(path: Path) -> Address | None:
             Problem(f"cannot be read: {error.strerror}", file=str(error.filename))
         ) from None
     try:
-        return msgspec.json.decode(written, type=Address)
+        return from_json(written, Address)
     except msgspec.DecodeError:
         return None  # cut short by a full disk or a crash: as good as no server
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-import msgspec
-
 from moorage.cli.progress import Bar
 from moorage.cli.transport import Query, Transport, error_from
+from moorage.decoding import from_json
 from moorage.errors import Unavailable
 from moorage.protocol.api import IN_BYTES, Progress, Told
 from moorage.units import format_size
@@ -45,7 +44,7 @@ def long_call(
 def decoded(line: bytes, reply: type[T], on_progress: OnProgress | None) -> T | None:
     """The answer, where this is the last line; MoorageError where that is an error."""
     told = _told(line, on_progress)
-    return msgspec.json.decode(told.reply, type=reply) if told.reply else None
+    return from_json(told.reply, reply) if told.reply else None
 
 
 def before_bytes(
@@ -70,7 +69,7 @@ def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _told(line: bytes, on_progress: OnProgress | None) -> Told:
-    told = msgspec.json.decode(line, type=Told)
+    told = from_json(line, Told)
     if told.error is not None:
         raise error_from(told.error)
     if told.progress is not None and on_progress is not None:

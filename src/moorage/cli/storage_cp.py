@@ -145,7 +145,7 @@ def _require_remote(here: Place, there: Place) -> None:
 
 def _named(here: Place, there: Place, written: str) -> Place:
     """Where a single file goes: into a directory, under its own name."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from moorage.data.transfer.listing import is_object
     from moorage.data.transfer.places import Local, Remote

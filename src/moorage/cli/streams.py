@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from select import select
 
-import msgspec
-
 from moorage.cli.transport import Query, Transport
+from moorage.decoding import from_json
 from moorage.errors import Unreachable
 from moorage.protocol.api import Event
 
@@ -133,7 +132,6 @@ def follow_events(
 
 def decode_events(chunks: Iterable[bytes]) -> Iterator[Event]:
     """The events of a `text/event-stream`; comments and fields other than `data` are skipped."""
-    decoder = msgspec.json.Decoder(Event)
     waiting = b""
     for chunk in chunks:
         *blocks, waiting = (waiting + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
@@ -144,4 +142,4 @@ def decode_events(chunks: Iterable[bytes]) -> Iterator[Event]:
                 if line.startswith(b"data:")
             ]
             if data:
-                yield decoder.decode(b"\n".join(data))
+                yield from_json(b"\n".join(data), Event)

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from moorage.cli.home import LOOPBACK, Address
+from moorage.decoding import from_json
 from moorage.errors import (
     Conflict,
     Forbidden,
@@ -126,7 +127,7 @@ class Transport:
 
         data = self._somewhere(once, again, PATIENCE)
         try:
-            return msgspec.json.decode(data, type=reply)
+            return from_json(data, reply)
         except msgspec.DecodeError as error:
             raise Unavailable(
                 f"the server at {self.address.place} sent a reply that this version of moorage "
@@ -361,7 +362,7 @@ def query_string(query: Query | None) -> str:
 def error_of(status: int, data: bytes) -> MoorageError:
     """The exception that a reply with a status of 400 or more stands for."""
     try:
-        body = msgspec.json.decode(data, type=ErrorBody)
+        body = from_json(data, ErrorBody)
     except msgspec.DecodeError:
         return Unavailable(
             f"HTTP status {status} came without a reason: is that a moorage server? "

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import msgspec
-
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Arm, Effect, Timer, Wake
 from moorage.core.fleet import LiveFleet, LiveHost
@@ -27,13 +25,14 @@ from moorage.core.node import NOTHING, Node
 from moorage.core.refusals import refused, shapes_beside
 from moorage.core.run import Run
 from moorage.core.storage import LiveStorage, LiveStore
+from moorage.decoding import from_json, json_decoder
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol.agent import Held, Isolation, NodeResources, Outcome, Phase, Usage
 from moorage.specs.fleet import Fleet, Host
 from moorage.specs.task import Task
 
 Row = Mapping[str, Any]
-_gpus = msgspec.json.Decoder(tuple[int, ...]).decode
+_gpus = json_decoder(tuple[int, ...])
 
 
 def restore(
@@ -87,7 +86,7 @@ def _refusals(rows: Iterable[Row]) -> dict[int, dict[NodeId, str]]:
 
 
 def _outcome(text: str) -> Outcome:
-    return msgspec.json.decode(text, type=Outcome)
+    return from_json(text, Outcome)
 
 
 def _place_nodes(
@@ -101,14 +100,14 @@ def _place_nodes(
         if node.draining and not node.gone:
             cluster.draining.add(node.id)
     for row in fleets:
-        spec = msgspec.json.decode(row["spec"], type=Fleet)
+        spec = from_json(row["spec"], Fleet)
         fleet = LiveFleet(spec, row["state"], row["created_at"], row["updated_at"])
         cluster.fleets[fleet.name] = fleet
     for row in hosts:
         host = LiveHost(
             fleet=row["fleet"],
             num=row["num"],
-            spec=msgspec.json.decode(row["spec"], type=Host),
+            spec=from_json(row["spec"], Host),
             state=row["state"],
             changed_at=row["changed_at"],
             message=row["message"],
@@ -131,7 +130,7 @@ def _store(row: Row) -> LiveStore:
 
 def _storage(row: Row) -> LiveStorage:
     flags = {name: bool(row[name]) for name in ("made", "persistent")}
-    unflushed = msgspec.json.decode(row["unflushed"], type=set[str])
+    unflushed = from_json(row["unflushed"], set[str])
     return LiveStorage(**{**row, **flags, "unflushed": unflushed})
 
 
@@ -153,9 +152,9 @@ def _node(row: Row) -> Node:
         name=row["name"],
         boot_id=row["boot_id"],
         version=row["version"],
-        resources=msgspec.json.decode(row["resources"], type=NodeResources),
-        isolation=msgspec.json.decode(row["isolation"], type=Isolation),
-        pythons=msgspec.json.decode(row["pythons"], type=list[str]),
+        resources=from_json(row["resources"], NodeResources),
+        isolation=from_json(row["isolation"], Isolation),
+        pythons=from_json(row["pythons"], list[str]),
         up=False,
         lost=row["state"] == "lost",
         last_seen=row["last_seen"],
@@ -168,7 +167,7 @@ def _run(row: Row) -> Run:
         id=RunId(row["id"]),
         name=row["name"],
         user=row["user"],
-        task=msgspec.json.decode(row["spec"], type=Task),
+        task=from_json(row["spec"], Task),
         submitted_at=row["submitted_at"],
         jobs=row["jobs"],
         stopping=Stopping(row["stopping"]),
@@ -250,9 +249,9 @@ def _held(row: Row) -> Held | None:
     return Held(
         key=str(AttemptKey(JobId(row["job_id"]), row["attempt"], row["rank"])),
         state=row["state"],
-        phases=msgspec.json.decode(row["phases"], type=list[Phase]),
+        phases=from_json(row["phases"], list[Phase]),
         outcome=None if outcome is None else _outcome(outcome),
-        usage=None if usage is None else msgspec.json.decode(usage, type=Usage),
+        usage=None if usage is None else from_json(usage, Usage),
     )
 
 

@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from moorage.data.base import Handle, Place, SourceError
+from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket, BucketMode, Mount
 from moorage.specs.stores.record import Access
 
@@ -181,7 +182,7 @@ class BucketSource:
         missing: list[str] = []
         why = ""
         for directory in sorted(top.iterdir()):
-            bucket = msgspec.json.decode((directory / NOTE).read_bytes(), type=Bucket)
+            bucket = from_json((directory / NOTE).read_bytes(), Bucket)
             mode = self._mode(bucket)
             if not isinstance(mode, Resumable):
                 raise SourceError(f"{bucket.target}: mode {bucket.mode} cannot go on here")

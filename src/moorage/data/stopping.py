@@ -8,13 +8,14 @@ there see it.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Stopper:
@@ -72,6 +73,9 @@ def run_program(
     """`subprocess.run`, for programs that a `Stopper` may end, with all that they started.
 
     By SIGTERM: git then removes its lock files, which would be in the way of the next one."""
+    import signal
+    import subprocess  # most who can be stopped start no program
+
     if input is not None:
         options["stdin"] = subprocess.PIPE
     with subprocess.Popen(arguments, start_new_session=True, **options) as process:

@@ -17,11 +17,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-import msgspec
-
 from moorage.core import reactor
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Send, Stir, Tidy, Timer, Wake
+from moorage.decoding import from_json
 from moorage.engine.batches import Batch, call_all, refuse, retrieve
 from moorage.engine.feed import Feed
 from moorage.engine.leases import LEASE, Leases
@@ -133,7 +132,7 @@ class Engine:
     ) -> list[RunRef]:
         known = partial(self.store.read, "request", {"user": user, "id": request_id})
         for row in await self._requests(known):
-            return msgspec.json.decode(row["runs"], type=list[RunRef])
+            return from_json(row["runs"], list[RunRef])
         await check(requests)
         parts = reactor.submission(
             self.cluster,

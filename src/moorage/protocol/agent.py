@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, msgpack
 
+from moorage.decoding import msgpack_decoder
 from moorage.protocol.container import Container
 from moorage.protocol.flush import Flush, Flushed
 from moorage.protocol.health import CheckHealth, Health
@@ -381,10 +381,10 @@ ToAgent = (
 Bundle = list[ToAgent]
 """What is sent to an agent at one moment travels in one frame: a message, or a list of them."""
 
-encode = msgspec.msgpack.Encoder().encode
-decode_to_server = msgspec.msgpack.Decoder(ToServer).decode
-decode_to_agent = msgspec.msgpack.Decoder(ToAgent).decode
-_decode_frame = msgspec.msgpack.Decoder(ToAgent | Bundle).decode
+encode = msgpack.Encoder().encode
+decode_to_server = msgpack_decoder(ToServer)
+decode_to_agent = msgpack_decoder(ToAgent)
+_decode_frame = msgpack_decoder(ToAgent | Bundle)
 
 
 def bundle(messages: Sequence[bytes]) -> bytes:

@@ -63,6 +63,10 @@ class StoreView(Struct, frozen=True, omit_defaults=True):
     """Buckets in it that have a name here."""
     problem: str = ""
     """Why it cannot be used: its secrets cannot be read."""
+    default_was: str = ""
+    """In the answer to a change: the default store until then, where that is another now."""
+    default_now: str = ""
+    """The default store since then."""
 
 
 class StorePage(Struct, frozen=True):

@@ -11,6 +11,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from moorage.decoding import json_decoder
+
 CLIENT_PATH = "/v1/runs/{ref}/streams"
 AGENT_PATH = "/v1/agent/streams/{id}"
 
@@ -60,5 +62,5 @@ class Opened(Struct, frozen=True, omit_defaults=True):
 
 
 encode = msgspec.json.Encoder().encode
-decode_request = msgspec.json.Decoder(StreamRequest).decode
-decode_opened = msgspec.json.Decoder(Opened).decode
+decode_request = json_decoder(StreamRequest)
+decode_opened = json_decoder(Opened)

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from moorage.decoding import msgpack_decoder
 from moorage.ids import Digest
 
 
@@ -35,4 +36,4 @@ class Manifest(Struct, frozen=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Manifest).decode
+decode = msgpack_decoder(Manifest)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moorage.decoding import converted, from_json
 from moorage.errors import MoorageError, Problem
 from moorage.server import auth
 from moorage.server.replies import JSON, Malformed, WrongMedia, error_reply, http_reply, json_reply
@@ -104,7 +105,7 @@ def _params(route: AnyRoute, request: Request) -> Struct:
         given[key] = value
     given.update(request.path_params)
     try:
-        params: Struct = msgspec.convert(given, kind, strict=False)
+        params: Struct = converted(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _malformed(error, "parameter") from None
     for key in given:
@@ -124,7 +125,7 @@ async def _body(route: AnyRoute, request: Request) -> Struct:
     if media != JSON:
         raise WrongMedia(f"the body must be {JSON}, not {media}")
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return from_json(raw, kind)
     except msgspec.ValidationError as error:
         raise _malformed(error, "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from moorage.decoding import converted
 from moorage.errors import InvalidInput, Problem, Unavailable
 from moorage.specs.fleet import ENGINES, EngineName
 from moorage.store.leader import LEASE
@@ -213,12 +214,12 @@ def load(home: Path) -> Settings:
     wrong = []
     for key, value in document.items():
         try:
-            read[key] = msgspec.convert(READERS[key](value), KINDS[key])
+            read[key] = converted(READERS[key](value), KINDS[key])
         except (BadValue, msgspec.ValidationError):
             wrong.append(Problem(_reason(key, value), file=str(path), field=key))
     if wrong:
         raise InvalidInput(*wrong)
-    return msgspec.convert(read, Settings)
+    return converted(read, Settings)
 
 
 def _parsed(path: Path) -> dict[str, object]:

@@ -17,6 +17,7 @@ from moorage.core import boot
 from moorage.core.job import JobStateName
 from moorage.core.shape import shapes_of
 from moorage.core.storage import StorageState
+from moorage.decoding import from_json
 from moorage.protocol.agent import AttemptState
 from moorage.protocol.api import Finding, NodeState, RunRef, RunState
 from moorage.specs.task import Task
@@ -179,7 +180,7 @@ def _requests(store: Store) -> Iterator[Found]:
     while rows := store.read("check_requests", {**position, "limit": _PAGE}):
         for row in rows:
             try:
-                msgspec.json.decode(row["runs"], type=list[RunRef])
+                from_json(row["runs"], list[RunRef])
             except msgspec.MsgspecError:
                 repair = Statement("delete_request", {"user": row["user"], "id": row["id"]})
                 problem = f"the answer to request {row['id']!r} of {row['user']} cannot be read"
@@ -228,7 +229,7 @@ def _ranks(store: Store, now: float) -> Iterator[Found]:
     wanted = {}
     for row in store.read("live_runs"):
         with suppress(msgspec.MsgspecError):  # which `_start` tells
-            wanted[row["id"]] = len(shapes_of(msgspec.json.decode(row["spec"], type=Task)))
+            wanted[row["id"]] = len(shapes_of(from_json(row["spec"], Task)))
     for row in store.read("live_jobs"):
         ranks = there.get((row["id"], row["attempt"]))
         absent = set(range(wanted.get(row["run_id"], 0))).difference(ranks or [])
@@ -247,10 +248,9 @@ def _ranks(store: Store, now: float) -> Iterator[Found]:
 
 def _start(store: Store) -> Iterator[Found]:
     """What a server does with the tables when it starts, tried."""
-    specs = msgspec.json.Decoder(Task)
     for row in store.read("live_runs"):
         try:
-            specs.decode(row["spec"])
+            from_json(row["spec"], Task)
         except msgspec.MsgspecError as error:
             problem = f"the spec of run {row['id']} ({row['name']}) cannot be read: {error}"
             yield Found(Finding(problem, "restore a backup: no server starts from this"))

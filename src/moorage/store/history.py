@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, cast, get_args
 
-import msgspec
-
+from moorage.decoding import json_decoder
 from moorage.errors import InvalidInput, NotFound
 from moorage.ids import JobId
 from moorage.protocol.agent import Outcome, Phase, Usage
@@ -36,12 +35,12 @@ LIVE_STATES = frozenset(get_args(RunState)) - FINAL_STATES
 _LARGEST_NUMBER = 2**63 - 1
 _CURSOR = re.compile(r"r[0-9a-f]{1,15}")
 
-_spec = msgspec.json.Decoder(Task).decode
-_tags = msgspec.json.Decoder(dict[str, str]).decode
-_phases = msgspec.json.Decoder(list[Phase]).decode
-_outcome = msgspec.json.Decoder(Outcome).decode
-_usage = msgspec.json.Decoder(Usage).decode
-_data = msgspec.json.Decoder(dict[str, object]).decode
+_spec = json_decoder(Task)
+_tags = json_decoder(dict[str, str])
+_phases = json_decoder(list[Phase])
+_outcome = json_decoder(Outcome)
+_usage = json_decoder(Usage)
+_data = json_decoder(dict[str, object])
 
 
 class Try(NamedTuple):

@@ -19,6 +19,7 @@ import msgspec
 from backports import zstd
 from blake3 import blake3
 
+from moorage.decoding import from_json
 from moorage.errors import InvalidInput, MoorageError, Problem
 from moorage.store.backup import DATABASE, FORMAT, MANIFEST, Manifest, Part
 from moorage.store.base import Statement, Store
@@ -114,7 +115,7 @@ def _unpack(file: Path, work: Path, tell: Tell) -> Manifest:
                 if manifest is not None or content is None or member.name in found:
                     raise Damaged(f"{file} has a part that is none of a backup: {member.name}")
                 if member.name == MANIFEST:
-                    manifest = msgspec.json.decode(content.read(), type=Manifest)
+                    manifest = from_json(content.read(), Manifest)
                 else:
                     found[member.name] = _extract(file, member.name, content, work)
     except (tarfile.TarError, zstd.ZstdError, msgspec.DecodeError, EOFError) as error:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from moorage.data.base import NotHere, SourceError
+from moorage.decoding import converted
 
 LARGEST = 8 * 1024 * 1024
 """Bytes of a manifest or a configuration."""
@@ -106,7 +107,7 @@ def compose(content: bytes, layers: list[Layer], what: str) -> Recipe:
         raise SourceError(f"{what} is damaged: its layers are not those of its configuration")
     wanted = {key: value for key, value in (config.get("config") or {}).items() if value}
     try:
-        settings = msgspec.convert(wanted, Settings)
+        settings = converted(wanted, Settings)
     except msgspec.ValidationError as error:
         raise SourceError(f"the configuration of {what} is damaged: {error}") from None
     named = [

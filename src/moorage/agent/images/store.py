@@ -33,9 +33,11 @@ from msgspec import Struct
 from moorage.agent.images import archive
 from moorage.agent.images.recipe import Layer, Recipe, Settings
 from moorage.agent.keeper import launching
+from moorage.agent.keeper.job import boot_id
 from moorage.data import scratch
 from moorage.data.base import NotHere, SourceError
 from moorage.data.stopping import breaking, run_program
+from moorage.decoding import from_json
 from moorage.protocol.container import Container
 from moorage.specs.container import parse_reference
 from moorage.units import format_size
@@ -100,7 +102,7 @@ class Images:
         for path in self.roots.glob("*/image.json"):
             kept = _read(path)
             # After a crash of the machine nobody knows which of its files were on disk.
-            if kept is None or (kept.boot != _boot() and not (path.parent / "synced").exists()):
+            if kept is None or (kept.boot != boot_id() and not (path.parent / "synced").exists()):
                 with suppress(SourceError):
                     scratch.remove(path.parent)
 
@@ -235,7 +237,7 @@ class Images:
             began = time.monotonic()
             size = _run_unpacker(made / "rootfs", recipe, files)
             (made / "image.json").write_bytes(
-                msgspec.json.encode(_Kept(recipe.settings, size, _boot()))
+                msgspec.json.encode(_Kept(recipe.settings, size, boot_id()))
             )
             made.rename(self.roots / _plain(recipe.digest))
         except BaseException:
@@ -376,7 +378,7 @@ def _run_unpacker(root: Path, recipe: Recipe, files: dict[str, Path]) -> int:
 
 def _read(path: Path) -> _Kept | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+        return from_json(path.read_bytes(), _Kept)
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -390,10 +392,6 @@ def _sync(root: Path) -> None:
                 (root / "synced").touch()
         finally:
             os.close(directory)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _plain(digest: str) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from moorage.agent.keeper import family
+from moorage.agent.keeper import family, stuck
 from moorage.agent.keeper.cgroup import Cgroups
 from moorage.agent.keeper.job import SPAWNED, Job, boot_id
 from moorage.agent.keeper.loop import Loop
@@ -54,6 +54,8 @@ class Burial:
         job.doomed.update(found)
         for pid in found:
             family.send(pid, signal.SIGKILL)
+        if found:
+            stuck.expect_end(self._loop, job)
         for pid in found:
             try:
                 fd = os.pidfd_open(pid)

@@ -55,6 +55,7 @@ class Job:
         "grouped",
         "held",
         "key",
+        "killed",
         "killer",
         "limit",
         "mark",
@@ -106,6 +107,7 @@ class Job:
         """The process that lets the other ranks in; 0 for none."""
         self.deadline = 0.0
         self.mercy = 0.0
+        self.killed = False
         self.killer: Timer | None = None
         self.limit: Timer | None = None
         self.sweeper: Timer | None = None

@@ -14,7 +14,7 @@ import select
 import signal
 import time
 
-from moorage.agent.keeper import burial, family, launching, visits
+from moorage.agent.keeper import burial, family, launching, stuck, visits
 from moorage.agent.keeper.cgroup import Cgroups
 from moorage.agent.keeper.family import send
 from moorage.agent.keeper.fence import Fence
@@ -252,6 +252,7 @@ class Tender:
                 job.group.kill()
             for pid in self._members(job):
                 send(pid, signal.SIGKILL)
+            stuck.expect_end(self._loop, job)
 
     def _members(self, job: Job) -> list[int]:
         if job.group is not None:
@@ -316,6 +317,7 @@ class Tender:
             job.group.kill()
         for pid in left:
             send(pid, signal.SIGKILL)
+        stuck.expect_end(self._loop, job)
         self._sweep_later(job, 1.0)
 
     def _sweep_later(self, job: Job, seconds: float) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from moorage.agent.uplink.addresses import LOOPBACK, Addresses
 from moorage.data.base import SourceError
 from moorage.data.stopping import breaking
+from moorage.decoding import from_json
 from moorage.ids import Digest
 from moorage.loopback import stranger
 from moorage.protocol.api import ErrorBody, FetchRequest
@@ -132,6 +133,6 @@ def shut(connection: http.client.HTTPConnection) -> None:
 def message_of(body: bytes) -> str:
     """What an error's body says to people."""
     try:
-        return msgspec.json.decode(body, type=ErrorBody).message
+        return from_json(body, ErrorBody).message
     except msgspec.MsgspecError:
         return body[:200].decode(errors="replace").strip() or "no reason given"

@@ -15,6 +15,7 @@ from moorage.agent.uplink.addresses import Addresses
 from moorage.agent.uplink.download import PAUSES, Broken, connect, message_of, recognize, shut
 from moorage.data.base import SourceError
 from moorage.data.stopping import breaking
+from moorage.decoding import from_json
 from moorage.protocol.stores import DEFAULT
 from moorage.specs.stores.record import Access
 
@@ -69,6 +70,6 @@ class StoreDesk:
         if response.status != 200:
             raise SourceError(message_of(body))
         try:
-            return msgspec.json.decode(body, type=Access)
+            return from_json(body, Access)
         except msgspec.MsgspecError:
             raise SourceError("the server says in unknown words how a store is reached") from None

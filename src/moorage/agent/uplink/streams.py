@@ -18,6 +18,7 @@ from moorage.agent.claims import Claims
 from moorage.agent.keeping import SpawnError
 from moorage.agent.upkeep import Processes
 from moorage.agent.uplink.link import log
+from moorage.decoding import from_json
 from moorage.errors import Conflict, MoorageError, Unavailable
 from moorage.protocol import streams
 from moorage.protocol.agent import OpenStream
@@ -73,7 +74,7 @@ class Visits:
         try:
             async with asyncio.timeout(_PATIENCE):
                 line = await ends[0].readline()
-            opened = msgspec.json.decode(line, type=Opened)
+            opened = from_json(line, Opened)
         except (TimeoutError, ValueError):
             await _hang_up(ends[1])
             raise Unavailable("the way into the job does not open; see keeper.log") from None

@@ -12,6 +12,7 @@ import msgspec
 from moorage.backends.ssh.connection import Connection
 from moorage.backends.ssh.interface import Cannot, HostFacts, PythonFound
 from moorage.backends.ssh.program import Program
+from moorage.decoding import converted
 
 CHECK = Program("check", ("place",))
 WANTED = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,14 +51,14 @@ def facts(found: dict[str, Any], began: float, ended: float) -> HostFacts:
     """From what the program answered to a question between these times of ours."""
     offset, error = clock(began, ended, *found.pop("time"))
     gpus = found.pop("gpus")
-    pythons = tuple(msgspec.convert(one, PythonFound) for one in found["pythons"])
+    pythons = tuple(converted(one, PythonFound) for one in found["pythons"])
     given = {
         **found,
         "pythons": pythons,
         "clock_offset": offset,
         "clock_error": error,
     }
-    known = msgspec.convert(given, HostFacts)
+    known = converted(given, HostFacts)
     return msgspec.structs.replace(known, cannot=tuple(lacks(known, gpus)))
 
 

@@ -9,6 +9,7 @@ import msgspec
 from moorage.backends.ssh.connection import Connection
 from moorage.backends.ssh.interface import Bundle, Enrolment, HostFacts
 from moorage.backends.ssh.program import Program
+from moorage.decoding import converted
 
 SUPERVISE = Program("supervise", ("place", "install", "leftovers", "unit"))
 DEADLINE = 90.0
@@ -54,7 +55,7 @@ async def remove(connection: Connection, facts: HostFacts) -> None:
 async def tail(connection: Connection, facts: HostFacts) -> list[str]:
     """See `Host.tail`."""
     answer = await _call(connection, facts, "tail")
-    return msgspec.convert(answer["lines"], list[str])
+    return converted(answer["lines"], list[str])
 
 
 async def _call(

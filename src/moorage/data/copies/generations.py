@@ -30,6 +30,7 @@ from moorage.data import scratch
 from moorage.data.base import NotHere, SourceError
 from moorage.data.copies import tree
 from moorage.data.copies.listing import Content, Entry, Layout, LeftOut
+from moorage.decoding import from_json, msgpack_decoder
 from moorage.units import format_size
 
 _SHARE = 4
@@ -91,7 +92,7 @@ class Generation(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
+_decode_entries = msgpack_decoder(list[Entry])
 
 
 class Generations:
@@ -321,7 +322,7 @@ def boot_id() -> str:
 
 def _read(path: Path) -> Kept | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        return from_json(path.read_bytes(), Kept)
     except (OSError, msgspec.MsgspecError):
         return None
 

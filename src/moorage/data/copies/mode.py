@@ -32,6 +32,7 @@ from moorage.data.copies.shelf import Shelf
 from moorage.data.copies.syncback import SyncBack
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem
+from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
 from moorage.specs.stores.record import Access
 
@@ -200,7 +201,7 @@ def _look(directory: Path) -> tuple[View, Record, Changes] | None:
 
 def _record(directory: Path) -> Record | None:
     with suppress(FileNotFoundError):
-        return msgspec.json.decode((directory / _RECORD).read_bytes(), type=Record)
+        return from_json((directory / _RECORD).read_bytes(), Record)
     return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -53,19 +55,30 @@ class Bucket:
     def __init__(
         self,
         reads: ObjectStore,
-        writes: ObjectStore,
+        writes: Callable[[], ObjectStore],
         shown: str,
         access: Access,
         name: str,
         lacking: str = "",
     ) -> None:
-        """`lacking`: why requests are not signed, where they were meant to be."""
+        """`writes` makes the one that is written to when it is needed, as each loads the
+        machine's certificates. `lacking`: why requests are not signed, where they were meant to
+        be."""
         self._reads = reads
-        self._writes = writes
+        self._make_writes = writes
+        self._made: ObjectStore | None = None
+        self._making = threading.Lock()
         self.shown = shown
         self.access = access
         self.name = name
         self._lacking = lacking
+
+    @property
+    def _writes(self) -> ObjectStore:
+        if self._made is None:
+            with self._making:
+                self._made = self._made or self._make_writes()
+        return self._made
 
     def at(self, key: str) -> str:
         """The address of an object, for people."""
@@ -224,21 +237,22 @@ def open_bucket(access: Access, name: str, *, patience: float = 120.0, shown: st
         raise StoreProblem("not-possible", access.kind, "there is no such kind of store")
     shown = shown or _shown(access, name)
     _require_engine(shown)
-    from moorage.data.objects import chains
+    declared, lacking = access, ""
+    if not (access.secrets or access.anonymous):
+        from moorage.data.objects import chains
 
-    declared, access = access, chains.completed(access)
+        access = chains.completed(access)
+        lacking = chains.missing(access) if access.anonymous else ""
     try:
         engine, config = kind.obstore(access, name)
     except ValueError as error:
         raise StoreProblem("not-possible", shown, str(error)) from None
+    make = partial(_store, engine, config, _Keys(declared, access), patience)
     try:
-        keys = _Keys(declared, access)
-        reads = _store(engine, config, keys, patience, writing=False)
-        writes = reads if engine == "local" else _store(engine, config, keys, patience)
+        reads = make(writing=False)
     except _engine_errors() as error:
         raise problem_of(error, shown) from None
-    lacking = "" if declared.anonymous or not access.anonymous else chains.missing(access)
-    return Bucket(reads, writes, shown, access, name, lacking)
+    return Bucket(reads, partial(make, writing=True), shown, access, name, lacking)
 
 
 def _store(
@@ -247,7 +261,7 @@ def _store(
     keys: _Keys,
     patience: float,
     *,
-    writing: bool = True,
+    writing: bool,
 ) -> ObjectStore:
     from obstore import store as stores
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from moorage.data.objects import amazon, google, microsoft
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access
 
@@ -28,13 +27,19 @@ def completed(access: Access, environ: Mapping[str, str] | None = None) -> Acces
     if access.kind in ("moorage", "file"):
         return access
     if access.kind == "gcs":
+        from moorage.data.objects import google  # who works with one kind pays for one
+
         found = google.completed(access, environ, home)
     elif access.kind == "azure":
+        from moorage.data.objects import microsoft
+
         found = microsoft.completed(access, environ, home)
     elif access.kind == "hf":
         token = _hub_token(environ, home)
         return replace(access, secrets={"token": token}) if token else access
     else:
+        from moorage.data.objects import amazon
+
         profile = kind.profile if kind is not None else None
         found = amazon.completed(access, environ, home, profile)
     if found.secrets or found.anonymous or _has_role(access.kind, environ):

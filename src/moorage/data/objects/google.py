@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 from msgspec.structs import replace
 
@@ -48,6 +44,11 @@ def completed(access: Access, environ: Mapping[str, str], home: Path) -> Access:
 
 
 def _token(found: Mapping[str, str], path: Path) -> tuple[str, float]:
+    from http.client import HTTPException  # with TLS and more, they take 30 ms to load
+    from urllib.error import HTTPError
+    from urllib.parse import urlencode
+    from urllib.request import Request, urlopen
+
     asked = {name: found.get(name, "") for name in ("client_id", "client_secret", "refresh_token")}
     body = urlencode({**asked, "grant_type": "refresh_token"}).encode()
     place = found.get("token_uri", _TOKENS)

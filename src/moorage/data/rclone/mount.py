@@ -7,6 +7,7 @@
                 rc     the socket of its remote control
                 log    what it had to say
                 restarts   a line for each time it had to be started anew
+                lost   names of files that were being streamed when the wait for that was ended
 
 rclone works in this directory, and by that it is found again: no file can name a wrong process.
 """
@@ -27,8 +28,9 @@ import msgspec
 from msgspec import Struct
 
 from moorage.data.base import SourceError
-from moorage.data.rclone import fuse, options, program
-from moorage.data.rclone.rc import Control, Unreachable
+from moorage.data.rclone import environment, fuse, options, program
+from moorage.data.rclone.rc import PROBE, Control, Unreachable
+from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
 
 READY_WITHIN = 60.0
@@ -82,7 +84,7 @@ class RcloneMount:
     def how(self) -> How | None:
         """As written down; None where it is not."""
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode((self.directory / "how").read_bytes(), type=How)
+            return from_json((self.directory / "how").read_bytes(), How)
         return None
 
     def start(self, wake: int = -1) -> None:
@@ -118,11 +120,10 @@ class RcloneMount:
 
     def _spawn(self, how: How) -> int:
         words = ["/bin/sh", "-c", _SPAWN, "sh", str(program.find()), *how.words]
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("RCLONE_")}
         started = subprocess.run(
             words,
             cwd=self.directory,
-            env={**kept, **how.variables},
+            env=environment.of_process(how.variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -232,7 +233,7 @@ class RcloneMount:
         with suppress(OSError), open(self.directory / options.LOG, "rb") as log:
             log.seek(max(0, self._log_size() - 65_536))
             lines = log.read().decode(errors="replace").splitlines()
-            said = (line for line in reversed(lines) if _ERROR.search(line))
+            said = (line for line in reversed(lines) if _ERROR.search(line) and PROBE not in line)
             return _without_date(next(said, ""))
         return ""
 
@@ -252,6 +253,16 @@ class RcloneMount:
         with suppress(OSError):
             return (self.directory / "restarts").read_bytes().count(b"\n")
         return 0
+
+    def note_lost(self, names: list[str]) -> None:
+        """These were being written, and nobody waits for them any more."""
+        (self.directory / "lost").write_bytes(msgspec.json.encode(names))
+
+    def lost(self) -> list[str]:
+        """As noted."""
+        with suppress(OSError, msgspec.MsgspecError):
+            return from_json((self.directory / "lost").read_bytes(), list[str])
+        return []
 
     def dirty(self, most: int = 0) -> list[str]:
         """Files of the cache that are not in the bucket, as rclone has written it down, by their

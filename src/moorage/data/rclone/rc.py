@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,14 +12,24 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from moorage.data.rclone.options import SOCKET
+from moorage.data.rclone.options import REMOTE, SOCKET
+from moorage.decoding import from_json
 
 _PATIENCE = 10.0  # seconds without an answer
+PROBE = "operations/stat"
+"""What is called to see whether a store answers; rclone writes into its log that it failed."""
+_NOWHERE = ".moorage/there"
+"""In a directory of its own: to look for it lists nothing else."""
+_NO_WAY = re.compile("dial tcp|i/o timeout|connection re|no such host|unreachable|EOF", re.IGNORECASE)
 _T = TypeVar("_T")
 
 
 class Unreachable(Exception):
     """It does not answer: it is starting, dead, or hangs."""
+
+
+class Refused(Unreachable):
+    """It answers that it cannot do that."""
 
 
 class Queued(Struct, frozen=True):
@@ -51,10 +62,14 @@ class Transfer(Struct, frozen=True):
     name: str = ""
     bytes: int = 0
     size: int = 0
+    dst_fs: str = msgspec.field(default="", name="dstFs")
+    """Empty: it is read from the store."""
 
 
 class _Core(Struct, frozen=True, rename="camel"):
     bytes: int = 0
+    listed: int = 0
+    transfers: int = 0
     transferring: list[Transfer] | None = None
     last_error: str = ""
 
@@ -86,6 +101,26 @@ class Control:
         """What moves at present, in either direction."""
         return self._call("core/stats", _Core).transferring or []
 
+    def uploads(self) -> list[str]:
+        """The names of what is written into the store at present."""
+        return [one.name for one in self.transfers() if one.dst_fs]
+
+    def mark(self, patience: float) -> tuple[int, int, int]:
+        """What grows as long as the store does anything."""
+        core = self._call("core/stats", _Core, patience)
+        return core.bytes, core.listed, core.transfers
+
+    def store_answers(self, bucket: str, patience: float) -> bool:
+        """Whether the store says anything within so many seconds, be it that we may not ask."""
+        try:
+            where = {"fs": f"{REMOTE}:{bucket}", "remote": _NOWHERE}
+            self._call(PROBE, msgspec.Raw, patience, **where)
+        except Refused as error:
+            return not _NO_WAY.search(str(error))
+        except Unreachable:
+            return False
+        return True
+
     def last_error(self) -> str:
         """What went wrong last; empty where nothing did."""
         return self._call("core/stats", _Core).last_error
@@ -95,16 +130,18 @@ class Control:
         digest, and its cache is below a directory of that name."""
         return (self._call("vfs/list", _List).vfses or [""])[0]
 
-    def _call(self, what: str, kind: type[_T], **fields: Any) -> _T:
-        connection = _Connection(self._directory)
+    def _call(
+        self, what: str, kind: type[_T], patience: float = _PATIENCE, **fields: Any
+    ) -> _T:
+        connection = _Connection(self._directory, patience)
         try:
             headers = {"Content-Type": "application/json"}
             connection.request("POST", f"/{what}", msgspec.json.encode(fields), headers)
             response = connection.getresponse()
             body = response.read()
             if response.status != 200:
-                raise Unreachable(f"rclone refuses {what}: {body[:200].decode(errors='replace')}")
-            return msgspec.json.decode(body, type=kind)
+                raise Refused(f"rclone refuses {what}: {body[:200].decode(errors='replace')}")
+            return from_json(body, kind)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
             raise Unreachable(f"rclone does not answer: {error}") from None
         finally:
@@ -112,8 +149,8 @@ class Control:
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, directory: Path) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+    def __init__(self, directory: Path, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
         self._directory = directory
 
     def connect(self) -> None:

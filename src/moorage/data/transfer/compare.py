@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
 
 from moorage.data import ignore
 from moorage.data.transfer.etags import bare, same_content, tells_content
@@ -19,8 +20,7 @@ _CHEAP = 64 * 1024 * 1024
 """Bytes of a file whose content is rather compared than sent again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """How places are compared and files moved."""
 
     checksum: bool = False
@@ -35,23 +35,22 @@ class Options:
     """0: as many as suit the kind of transfer."""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     """What a transfer will do. Names are the same at both places."""
 
     source: Place
     target: Place
     options: Options
-    moves: list[Entry] = field(default_factory=list)
+    moves: list[Entry] = []
     """Entries of the source."""
-    deletions: list[str] = field(default_factory=list)
+    deletions: list[str] = []
     """Names at the target."""
-    replaced: set[str] = field(default_factory=set)
+    replaced: set[str] = set()
     """Those of `moves` that are there already, with another content."""
     unchanged: int = 0
     links: int = 0
     others: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = []
     """What cannot be moved; the rest can."""
 
     @property
@@ -92,7 +91,7 @@ def _one(target: Place) -> Listing:
     if not target.path:
         raise InvalidInput(Problem("the name of the object is missing", file=target.shown))
     target.bucket.check()  # some stores make a bucket when they are sent an object for it
-    found = listing(replace(target), missing_ok=True)
+    found = listing(target, missing_ok=True)
     return found if found.single else Listing()
 
 

@@ -6,25 +6,21 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
-from moorage.data.transfer import between, download, upload
-from moorage.data.transfer.between import Between
+from msgspec import Struct
+
 from moorage.data.transfer.compare import Options, Plan, compare
 from moorage.data.transfer.counting import Counter, Tell
-from moorage.data.transfer.download import Download
 from moorage.data.transfer.etags import bare
 from moorage.data.transfer.listing import listing
 from moorage.data.transfer.places import Local, Place, Remote
 from moorage.data.transfer.pool import Pool
-from moorage.data.transfer.upload import Upload
 from moorage.errors import Problem, Unavailable
 
 _FEW = 5
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What was moved."""
 
     files: int = 0
@@ -35,7 +31,7 @@ class Report:
     """Symbolic links that were left out."""
     others: int = 0
     seconds: float = 0.0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = []
     """What could not be moved; everything else was."""
 
     def require_all(self) -> None:
@@ -85,14 +81,20 @@ def _move(plan: Plan, pool: Callable[[int], Pool], counter: Counter) -> None:
     if isinstance(target, Local):
         if isinstance(source, Local):
             raise Unavailable("both are on this machine; use cp or rsync")
+        from moorage.data.transfer import download  # each way loads its own only
+
         one = pool(min(threads or download.THREADS, max(1, plan.size // 2**20 + len(plan.moves))))
-        Download(source, target.path, one, counter).run(plan.moves)
+        download.Download(source, target.path, one, counter).run(plan.moves)
     elif isinstance(source, Local):
-        sending = Upload(source, target, pool, counter)
+        from moorage.data.transfer import upload
+
+        sending = upload.Upload(source, target, pool, counter)
         sending.run(plan.moves, threads or upload.THREADS)
         _verify(plan, sending.sent, pool(1))
     else:
-        copying = Between(source, target, pool, counter)
+        from moorage.data.transfer import between
+
+        copying = between.Between(source, target, pool, counter)
         copying.run(plan.moves, threads or between.THREADS)
         _verify(plan, copying.sent, pool(1))
 

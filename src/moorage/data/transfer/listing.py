@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from moorage.data import ignore
 from moorage.data.hashing import identity
@@ -19,11 +20,10 @@ PART_NAME = (".moorage-", ".part")
 """What the files begin and end with that a download in parts keeps until it is whole."""
 
 
-@dataclass(slots=True)
-class Listing:
+class Listing(Struct):
     """Everything at a place."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, Entry] = {}
     """By name."""
     single: bool = False
     """The place is one file or object, whose name is empty."""
@@ -31,7 +31,7 @@ class Listing:
     """Symbolic links, which are left out."""
     others: int = 0
     """Sockets, pipes and devices, which are left out."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = []
     """Of what cannot be listed or moved at all."""
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from moorage.data.hashing import Identity
 from moorage.data.objects.bucket import Bucket
@@ -23,8 +24,7 @@ class Entry(NamedTuple):
     """Of a file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """A directory or file of this machine."""
 
     path: str
@@ -40,8 +40,7 @@ class Local:
         return f"{self.path}/{name}" if name else self.path
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """A bucket, what lies below a path in it, or one object."""
 
     bucket: Bucket
@@ -61,8 +60,7 @@ class Remote:
 Place = Local | Remote
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far a transfer is. Totals are those of what has to be moved."""
 
     files: int = 0

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from moorage.decoding import from_json
 from moorage.server.tokens import write_secret
 
 PORTS = (
@@ -65,7 +66,7 @@ def settled(directory: Path) -> Keeping:
 def kept(directory: Path) -> Keeping | None:
     """None where there is no store yet."""
     with suppress(FileNotFoundError, msgspec.MsgspecError):
-        return msgspec.json.decode((directory / "store.json").read_bytes(), type=Keeping)
+        return from_json((directory / "store.json").read_bytes(), Keeping)
     return None
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from moorage.decoding import from_json
 from moorage.errors import Unavailable
 from moorage.server.objectstore.place import PORTS, Keeping
 
@@ -107,7 +108,7 @@ def program() -> str:
 def find(directory: Path) -> Process | None:
     """The one that an earlier server started, if it still runs."""
     try:
-        known = msgspec.json.decode((directory / "process.json").read_bytes(), type=Remembered)
+        known = from_json((directory / "process.json").read_bytes(), Remembered)
         process = Process(known.pid)
     except (OSError, msgspec.MsgspecError):
         return None

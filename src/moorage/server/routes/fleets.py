@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -12,6 +12,7 @@ from moorage.core import reactor
 from moorage.core.cluster import Cluster
 from moorage.core.fleet import LiveFleet, LiveHost, changes
 from moorage.core.reactor.fleets import names_of_others
+from moorage.decoding import from_json
 from moorage.errors import Conflict, InvalidInput, NotFound, Problem, those_known
 from moorage.protocol.fleets import (
     FleetPage,
@@ -148,7 +149,7 @@ def _host(cluster: Cluster, host: LiveHost) -> HostView:
         up=node is not None and node.up,
         draining=node is not None and node.draining,
         jobs=_jobs(cluster, host),
-        facts=msgspec.json.decode(host.facts),
+        facts=from_json(host.facts, dict[str, Any]),
     )
 
 

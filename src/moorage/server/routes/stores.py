@@ -7,9 +7,11 @@ from functools import partial
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from starlette.responses import Response
 
 from moorage.core import reactor
+from moorage.core.storage import LiveStore
 from moorage.data.objects.chains import missing
 from moorage.data.objects.errors import StoreProblem
 from moorage.errors import Forbidden, MoorageError, NotFound, those_known
@@ -31,6 +33,8 @@ from moorage.specs.mounts import Bucket
 from moorage.specs.stores.record import Access
 
 CHECK_WITHIN = 12.0
+_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed")
+"""What stores say where it is certainly not about permissions."""
 Name = Annotated[str, Meta(min_length=1, max_length=64, description="A store's name")]
 
 
@@ -67,9 +71,11 @@ async def show_store(call: Call[StorePath, NoBody]) -> StoreView:
 async def add_store(call: Call[NoParams, StoreRequest]) -> StoreView:
     """Declares it, or declares it anew; its secrets are sealed before they are kept."""
     services = call.services
-    store = services.storages.stores.declare(call.body, call.user)
+    stores = services.storages.stores
+    store = stores.declare(call.body, call.user)
+    was = stores.default
     await services.storages.perform(partial(reactor.on_add_store, services.engine.cluster, store))
-    return await _view(services, store.name)
+    return _after(await _view(services, store.name), was, stores.default)
 
 
 async def delete_store(call: Call[StorePath, NoBody]) -> StoreView:
@@ -79,10 +85,16 @@ async def delete_store(call: Call[StorePath, NoBody]) -> StoreView:
     if name not in cluster.stores:
         known = those_known(name, sorted(cluster.stores), "store ls")
         raise NotFound(f"there is no declared store {name}; {known}")
-    view = await _view(services, name)
+    stores = services.storages.stores
+    view, was = await _view(services, name), stores.default
     await services.storages.perform(partial(reactor.on_delete_store, cluster, name))
-    services.storages.stores.forget(name)
-    return view
+    stores.forget(name)
+    return _after(view, was, stores.default)
+
+
+def _after(view: StoreView, was: str, now: str) -> StoreView:
+    """Says where buckets with nothing but a name go now, if that is elsewhere."""
+    return view if was == now else replace(view, default_was=was, default_now=now)
 
 
 async def check_store(call: Call[StorePath, NoBody]) -> StoreCheck:
@@ -96,14 +108,23 @@ async def check_store(call: Call[StorePath, NoBody]) -> StoreCheck:
         listing = partial(buckets.listed, access)
         found = await services.storages.ask(access, "", CHECK_WITHIN, listing)
     except MoorageError as error:
-        problem, fix = plain(error)
-        lacking = "" if services.engine.cluster.stores.get(name) else missing(access)
-        if lacking and access.anonymous:
-            return StoreCheck(name, time.monotonic() - began, f"{problem}: {lacking}")
-        if isinstance(error, StoreProblem) and error.reason == "denied":
-            fix = "it may also be that they may not list buckets, which nothing needs"
+        problem, fix = _why(services.engine.cluster.stores.get(name), access, error)
         return StoreCheck(name, time.monotonic() - began, problem, fix)
     return StoreCheck(name, time.monotonic() - began, buckets=len(found))
+
+
+def _why(declared: LiveStore | None, access: Access, error: MoorageError) -> tuple[str, str]:
+    """What one look at a store failed for, and what to do about it."""
+    problem, fix = plain(error)
+    unsigned = access.anonymous and not (declared is not None and declared.anonymous)
+    if unsigned and (lacking := missing(access)):
+        return f"{problem}: {lacking}", "" if declared is None else "give it keys: store add"
+    if not isinstance(error, StoreProblem) or error.reason != "denied":
+        return problem, fix
+    if any(word in problem for word in _WRONG_KEYS):
+        again = "" if declared is None else f": moorage store add {declared.name} ..."
+        return problem, f"the keys are wrong; declare it again with the right ones{again}"
+    return problem, "check its keys; it may also be that they may not list buckets, and need not"
 
 
 async def store_access(call: Call[AccessParams, NoBody]) -> Response:

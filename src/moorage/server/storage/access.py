@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -237,9 +238,13 @@ def _problems(request: StoreRequest) -> list[Problem]:
     if request.endpoint and not _is_endpoint(request.endpoint, request.kind):
         fix = "write it as in https://minio.example:9000"
         problems.append(Problem(f"{request.endpoint} is no address of a store", fix, "endpoint"))
-    if kind is not None and kind.name == "azure" and not (request.account or request.endpoint):
-        fix = "add --account NAME"
-        problems.append(Problem("Azure's buckets are in a storage account", fix, "account"))
+    if kind is not None and not request.endpoint and (lacking := _lacking(kind, request)):
+        problems.append(Problem(f"nothing says where {kind.title} is", lacking, "endpoint"))
+    if "service_account_key" in request.secrets and not _is_account(
+        request.secrets["service_account_key"]
+    ):
+        fix = "give the JSON file of a service account"
+        problems.append(Problem("this is no key of Google's", fix, "secrets"))
     for word in sorted(set(request.secrets) - _KNOWN_SECRETS):
         fix = f"there are {', '.join(sorted(_KNOWN_SECRETS))}"
         problems.append(Problem(f"{word} is no secret of a store", fix, "secrets"))
@@ -248,12 +253,32 @@ def _problems(request: StoreRequest) -> list[Problem]:
         [missing] = keys - set(request.secrets)
         fix = "an access key is an id and a secret"
         problems.append(Problem(f"{missing} is missing", fix, "secrets"))
+    if request.secrets and kind is not None and kind.name == "file":
+        problems.append(Problem("a directory takes no credentials", "leave them out", "secrets"))
     if request.anonymous and request.secrets:
         problems.append(Problem("a store without credentials has no secrets", "", "anonymous"))
     if request.role and not roles.is_role(request.role):
         fix = f"write arn:aws:iam::ACCOUNT:role/NAME, or {roles.FEDERATION}"
         problems.append(Problem(f"{request.role} is no role", fix, "role"))
     return problems
+
+
+def _lacking(kind: StoreKind, request: StoreRequest) -> str:
+    """What a store of that kind must be told as well, to be found."""
+    lacking = [name for name in kind.needs if not getattr(request, name)]
+    words = [f"--{name} {name.upper()}" for name in lacking if name != "endpoint"]
+    if not lacking or not words:
+        return "add --endpoint URL" if lacking else ""
+    return f"add {' '.join(words)}, or --endpoint URL"
+
+
+def _is_account(text: str) -> bool:
+    """Is that a service account's key? Its content is checked by who uses it."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"client_email", "private_key"} <= set(found)
 
 
 def _is_endpoint(text: str, kind: str) -> bool:

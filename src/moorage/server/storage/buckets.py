@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from moorage.data.objects.errors import Reason, StoreProblem
+from moorage.decoding import from_json
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access, Address
 
@@ -74,7 +74,7 @@ def make(access: Access, bucket: str) -> None:
 def listed(access: Access) -> list[Seen]:
     """All buckets of the account. StoreProblem, also where it may not list them."""
     told = _rclone(access, "", [*_QUICK, "lsjson", "--dirs-only", _path("")], _WITHIN)
-    found = msgspec.json.decode(told, type=list[_Listed])
+    found = from_json(told, list[_Listed])
     return [Seen(one.name, _born(one.mod_time)) for one in found]
 
 
@@ -89,7 +89,7 @@ def born(access: Access, bucket: str) -> str:
 def size(access: Access, bucket: str, patience: float) -> Size:
     """Counts everything in it. StoreProblem, also after so many seconds."""
     told = _rclone(access, bucket, [*_STEADY, "size", "--json", _path(bucket)], patience)
-    return msgspec.json.decode(told, type=Size)
+    return from_json(told, Size)
 
 
 def delete(access: Access, bucket: str) -> None:
@@ -160,7 +160,11 @@ def _variables(access: Access) -> dict[str, str]:
     if kind is None:
         raise StoreProblem("not-possible", access.kind, "there is no such kind of store")
     # Here buckets are to be made, and nothing else is.
-    options = {**kind.rclone(access), "no_check_bucket": "false"}
+    try:
+        options = {**kind.rclone(access), "no_check_bucket": "false"}
+    except ValueError as error:
+        said, _, fix = str(error).partition("; ")
+        raise StoreProblem("not-possible", kind.title, said, fix) from None
     return {f"RCLONE_CONFIG_{_REMOTE}_{name.upper()}": text for name, text in options.items()}
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-import msgspec
-
 from moorage.core import reactor
 from moorage.core.job import Job
+from moorage.decoding import from_json
 from moorage.engine.links import NotConnected
 from moorage.engine.loop import Engine
 from moorage.errors import Forbidden
@@ -87,7 +86,7 @@ async def task_of(engine: Engine, key: str, node: NodeId) -> Task:
         raise refused from None
     params = {"job_id": number, "attempt": attempt, "rank": rank}
     for row in await engine.view(partial(engine.store.read, "attempt_left", params)):
-        outcome = msgspec.json.decode(row["outcome"] or b"null", type=Outcome | None)
+        outcome = from_json(row["outcome"] or b"null", Outcome | None)
         if row["node_id"] == node and outcome is not None and outcome.kind in LEFT:
-            return msgspec.json.decode(row["spec"], type=Task)
+            return from_json(row["spec"], Task)
     raise refused

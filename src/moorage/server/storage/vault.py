@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from moorage.decoding import from_json
 from moorage.errors import Conflict
 
 VARIABLE = "MOORAGE_SECRETS_KEY_FILE"
@@ -54,7 +55,7 @@ class Vault:
         from cryptography.fernet import Fernet, InvalidToken
 
         try:
-            return msgspec.json.decode(Fernet(key).decrypt(token.encode()), type=dict[str, str])
+            return from_json(Fernet(key).decrypt(token.encode()), dict[str, str])
         except (InvalidToken, msgspec.MsgspecError):
             raise Sealed(
                 f"the secrets of store {store} are damaged: moorage store add {store} again"

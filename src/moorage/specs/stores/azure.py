@@ -86,4 +86,5 @@ KIND = StoreKind(
     obstore=_obstore,
     aliases=("az",),
     variables=("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+    needs=("account",),
 )

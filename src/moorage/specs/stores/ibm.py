@@ -72,4 +72,5 @@ KIND = StoreKind(
     obstore=_obstore,
     aliases=("cos",),
     profile=Profile("ibm", "~/.ibm/credentials.yaml", ""),
+    needs=("region",),
 )

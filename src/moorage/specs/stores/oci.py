@@ -58,4 +58,5 @@ KIND = StoreKind(
     obstore=_obstore,
     aliases=("oracle",),
     profile=Profile("oci"),
+    needs=("account", "region"),
 )

@@ -35,4 +35,5 @@ KIND = StoreKind(
     obstore=_obstore,
     aliases=("cloudflare",),
     profile=Profile("r2", "~/.cloudflare/r2.credentials", "", account="~/.cloudflare/accountid"),
+    needs=("account",),
 )

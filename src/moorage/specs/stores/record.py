@@ -82,5 +82,7 @@ class StoreKind(Struct, frozen=True):
     """Environment variables that its own chain reads, for messages."""
     profile: Profile | None = None
     """Where keys are that nobody declared; None: where the cloud's own tools look."""
+    needs: tuple[str, ...] = ()
+    """What a store of this kind must be declared with, if not with an endpoint."""
     read_only: bool = False
     mountable: bool = True

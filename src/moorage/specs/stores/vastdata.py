@@ -29,4 +29,5 @@ KIND = StoreKind(
     obstore=_obstore,
     aliases=("vast",),
     profile=Profile("vastdata", "~/.vastdata/vastdata.credentials", "~/.vastdata/vastdata.config"),
+    needs=("endpoint",),
 )
