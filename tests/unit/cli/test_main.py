@@ -104,7 +104,16 @@ def test_ps_imports_neither_yaml_nor_the_server():
     )
     loaded = set(done.stdout.split())
     packages = {name.split(".")[1] for name in loaded if name.startswith("moorage.")}
-    assert packages <= {"cli", "errors", "ids", "loopback", "protocol", "specs", "units"}
+    assert packages <= {
+        "cli",
+        "decoding",
+        "errors",
+        "ids",
+        "loopback",
+        "protocol",
+        "specs",
+        "units",
+    }
     assert not {"yaml", "asyncio", "starlette", "cronsim", "blake3", "moorage.specs.load"} & loaded
 
 
