@@ -20,7 +20,9 @@ PROBE = "operations/stat"
 """What is called to see whether a store answers; rclone writes into its log that it failed."""
 _NOWHERE = ".moorage/there"
 """In a directory of its own: to look for it lists nothing else."""
-_NO_WAY = re.compile("dial tcp|i/o timeout|connection re|no such host|unreachable|EOF", re.IGNORECASE)
+_NO_WAY = re.compile(
+    "dial tcp|i/o timeout|connection re|no such host|unreachable|EOF", re.IGNORECASE
+)
 _T = TypeVar("_T")
 
 
@@ -93,17 +95,22 @@ class Control:
         disk = self._call("vfs/stats", _Stats).disk_cache
         return disk is not None and bool(disk.uploads_in_progress or disk.uploads_queued)
 
+    def uploading(self, patience: float) -> bool:
+        """Whether anything of its cache is being uploaded."""
+        disk = self._call("vfs/stats", _Stats, patience).disk_cache
+        return disk is not None and disk.uploads_in_progress > 0
+
     def hurry(self, item: Queued) -> None:
         """Upload it now, however long it should wait."""
         self._call("vfs/queue-set-expiry", msgspec.Raw, id=item.id, expiry=-1e6)
 
-    def transfers(self) -> list[Transfer]:
+    def transfers(self, patience: float = _PATIENCE) -> list[Transfer]:
         """What moves at present, in either direction."""
-        return self._call("core/stats", _Core).transferring or []
+        return self._call("core/stats", _Core, patience).transferring or []
 
-    def uploads(self) -> list[str]:
+    def uploads(self, patience: float) -> list[str]:
         """The names of what is written into the store at present."""
-        return [one.name for one in self.transfers() if one.dst_fs]
+        return [one.name for one in self.transfers(patience) if one.dst_fs]
 
     def mark(self, patience: float) -> tuple[int, int, int]:
         """What grows as long as the store does anything."""
@@ -130,9 +137,7 @@ class Control:
         digest, and its cache is below a directory of that name."""
         return (self._call("vfs/list", _List).vfses or [""])[0]
 
-    def _call(
-        self, what: str, kind: type[_T], patience: float = _PATIENCE, **fields: Any
-    ) -> _T:
+    def _call(self, what: str, kind: type[_T], patience: float = _PATIENCE, **fields: Any) -> _T:
         connection = _Connection(self._directory, patience)
         try:
             headers = {"Content-Type": "application/json"}
@@ -140,7 +145,7 @@ class Control:
             response = connection.getresponse()
             body = response.read()
             if response.status != 200:
-                raise Refused(f"rclone refuses {what}: {body[:200].decode(errors='replace')}")
+                raise Refused(f"rclone refuses {what}: {body[:400].decode(errors='replace')}")
             return from_json(body, kind)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
             raise Unreachable(f"rclone does not answer: {error}") from None
