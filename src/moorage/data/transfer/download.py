@@ -141,6 +141,7 @@ class _Large:
         self._left = sum(1 for _ in self.file.missing())
         self._broken = False
         self._etag = entry.etag
+        self._versions: set[str] = set()
         whole._unfinished.add(self)
         whole._counter.add(0, self.file.arrived)
         self.finished = self._left == 0
@@ -152,8 +153,9 @@ class _Large:
         arrived = False
         try:
             if not self._broken:
-                self._fetch(start, end)
+                version = self._fetch(start, end)
                 self.file.arrived_now(number)
+                self._versions.add(version)
                 arrived = True
         finally:
             with self._lock:
@@ -163,24 +165,28 @@ class _Large:
             if last:
                 self._end()
 
-    def _fetch(self, start: int, end: int) -> None:
+    def _fetch(self, start: int, end: int) -> str:
+        """The etag of what is there then."""
+        etag = self._etag
         try:
-            self._write(start, end)
+            self._write(start, end, etag)
+            return etag
         except StoreProblem as error:
             if error.reason != "changed":
                 raise
             now = self._whole._bucket.head(self._key)
             same = now.size == self._entry.size and int(now.modified) == int(self._entry.modified)
-            if not same or now.etag == self._etag:
+            if not same or now.etag == etag:
                 raise
             self._etag = now.etag  # some stores say another etag in listings than of the object
-            self._write(start, end)
+        self._write(start, end, now.etag)
+        return now.etag
 
-    def _write(self, start: int, end: int) -> None:
+    def _write(self, start: int, end: int, etag: str) -> None:
         bucket, counter = self._whole._bucket, self._whole._counter
         at = start
         try:
-            for piece in bucket.pieces(self._key, start, end, self._etag):
+            for piece in bucket.pieces(self._key, start, end, etag):
                 at += os.pwrite(self.file.fd, piece, at)
                 counter.add(0, len(piece))
                 self._whole._pool.check()
@@ -195,6 +201,11 @@ class _Large:
         self._whole._unfinished.discard(self)
         if self._broken or not self.file.whole:
             self.file.leave()
+            return
+        if len(self._versions) > 1:  # within the second in which it had been written before
+            self.file.forget()
+            place = self._whole._bucket.at(self._key)
+            self._whole._pool.problem(place, "the object has changed meanwhile", "try again")
             return
         self.file.finish(self._entry.modified)
         self._whole._counter.add(1, 0)

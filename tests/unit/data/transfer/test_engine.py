@@ -80,11 +80,30 @@ def test_an_object_that_changes_meanwhile_is_not_mixed(
 ) -> None:
     plan = compare(Remote(bucket), Local(str(tmp_path / "out")))
     bucket.put("large", large[::-1])
+    os.utime(tmp_path / "store/bucket/large", (0, 0))
     report = carry_out(plan)
     assert report.files == 0
     assert "changed" in str(report.problems[0])
     transfer(Remote(bucket), Local(str(tmp_path / "out"))).require_all()
     assert (tmp_path / "out/large").read_bytes() == large[::-1]
+
+
+def test_one_that_changes_twice_in_a_second_is_not_mixed(
+    bucket: Bucket, large: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, real = tmp_path / "store/bucket/large", Bucket.pieces
+    plan = compare(Remote(bucket), Local(str(tmp_path / "out")), Options(threads=1))
+    when = stored.stat().st_mtime_ns
+
+    def changing(self: Bucket, key: str, start: int, end: int, etag: str = "") -> Iterator[bytes]:
+        if start == 2 * PART and etag == plan.moves[0].etag:
+            bucket.put("large", large[::-1])
+            os.utime(stored, ns=(when, when))
+        return real(self, key, start, end, etag)
+
+    monkeypatch.setattr(Bucket, "pieces", changing)
+    assert "changed" in str(carry_out(plan).problems[0])
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_a_hard_link_keeps_its_content(bucket: Bucket, tmp_path: Path) -> None:
