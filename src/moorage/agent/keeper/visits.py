@@ -10,10 +10,9 @@ import sys
 import traceback
 
 from moorage.agent.keeper import family, spawning
-from moorage.agent.keeper.cgroup import read
 from moorage.agent.keeper.job import Job
 from moorage.agent.keeper.loop import say
-from moorage.agent.visits import visit
+from moorage.agent.visits import contained, visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,9 +45,10 @@ def open_gate(job: Job, output: str) -> int:
 
 
 def _start(job: Job, module: str, *arguments: str) -> dict[str, Any]:
-    told = _told(job)
-    if "error" in told:
-        return told
+    told = _entrance(job, job.pid)
+    if job.engine is not None and job.group is not None:
+        # Its container takes a while: whoever is started here waits for it.
+        told |= {"groups": job.group.directories, "engine": True}
     words = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT.format(module=module)]
     # By the marker it is swept up with the job, should it hang.
     env = {family.MARKER: job.mark, "PATH": os.defpath}
@@ -101,17 +101,21 @@ def _visit(told: dict[str, Any], directory: str, name: str) -> NoReturn:
 
 def _told(job: Job) -> dict[str, Any]:
     """What it needs to know, or an error."""
-    pid, cwd = job.pid, job.cwd
-    if job.engine is not None:
-        pid, cwd = _contained(job), job.engine["cwd"]
-        if not pid:
-            return {"error": "its container has not started yet", "step": "enter"}
+    pid = job.pid if job.engine is None else _contained(job)
+    if not pid:
+        return {"error": "its container has not started yet", "step": "enter"}
+    return _entrance(job, pid)
+
+
+def _entrance(job: Job, pid: int) -> dict[str, Any]:
+    """The way in by this process."""
+    groups = job.group.directories if job.group is not None else []
     return {
         "key": job.key,
         "pid": pid,
         "start": family.start_time(pid),
-        "groups": _groups(job, pid),
-        "cwd": cwd,
+        "groups": groups if job.engine is None else contained.joined(groups, pid),
+        "cwd": job.cwd if job.engine is None else job.engine["cwd"],
         "directory": job.directory,
         "variables": job.variables if job.engine is None else "",
     }
@@ -120,16 +124,4 @@ def _told(job: Job) -> dict[str, Any]:
 def _contained(job: Job) -> int:
     """The first process of the container that an engine has made for the job; 0 while there is
     none."""
-    pids = family.elsewhere(job.group.processes()) if job.group is not None else []
-    return min(pids, key=family.start_time, default=0)
-
-
-def _groups(job: Job, pid: int) -> list[str]:
-    """Control groups to join: the container's own, where there is one."""
-    if job.group is None:
-        return []
-    found = job.group.directories
-    if job.engine is None:
-        return found
-    below = [path for top in found for path, _, _ in os.walk(top)]
-    return [path for path in below if str(pid) in read(f"{path}/cgroup.procs").split()]
+    return contained.first(job.group.directories, job.mark) if job.group is not None else 0

@@ -156,19 +156,39 @@ def _set_read_only(place: str) -> None:
 
 
 def _writable(places: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Mounts at these places or below that are not read-only, with their options."""
-    found = []
-    tops = tuple(f"{place}/" for place in places)
+    """Mounts at these places or below that are not read-only, with their options. Not those that
+    another one hides: of /proc/sys, bound over itself, whatever was mounted in there before."""
+    found: dict[int, tuple[int, str, list[str]]] = {}
     with open("/proc/thread-self/mountinfo", "rb") as file:
         for line in file:
             fields = line.split(b" ")
-            options = fields[5].decode().split(",")
-            if "ro" in options:
-                continue
             point = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
-            if point in places or point.startswith(tops):
-                found.append((point, options))
-    return found
+            options = fields[5].decode().split(",")
+            found[int(fields[0])] = (int(fields[1]), point, options)
+    tops = {_mount_of(place) for place in places}
+    return [
+        (point, options)
+        for number, (_, point, options) in found.items()
+        if "ro" not in options and _descends(number, tops, found)
+    ]
+
+
+def _mount_of(place: str) -> int:
+    """The number of the mount that is seen there. OSError."""
+    fd = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/thread-self/fdinfo/{fd}") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+
+
+def _descends(number: int, tops: set[int], mounts: dict[int, tuple[int, str, list[str]]]) -> bool:
+    while number not in tops:
+        if number not in mounts or mounts[number][0] == number:
+            return False
+        number = mounts[number][0]
+    return True
 
 
 def _kept(options: list[str]) -> int:

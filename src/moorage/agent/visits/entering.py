@@ -22,7 +22,10 @@ NOT_FOUND, NOT_STARTED, NOT_ENTERED = 127, 126, 125
 _JOIN = "MOORAGE_JOIN"
 """A variable for the job's own script only."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NEWNS, _NEWUSER = 0x20000, 0x10000000
+_NEWUSER = 0x10000000
+_SPACES = {"user": _NEWUSER, "cgroup": 0x2000000, "ipc": 0x8000000, "uts": 0x4000000,
+           "net": 0x40000000, "mnt": 0x20000}  # fmt: skip
+"""That of users first: it owns the others."""
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
 _CAPABILITIES = 64
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
@@ -139,8 +142,10 @@ def _join(pid: int) -> bool:
     """Enter the namespaces that are not ours; whether one of users is among them."""
     mapped = False
     held = []
-    for name, flag in (("user", _NEWUSER), ("mnt", _NEWNS)):
+    for name, flag in _SPACES.items():
         path = f"/proc/{pid}/ns/{name}"
+        if not os.path.exists(f"/proc/self/ns/{name}"):  # a kernel may have been built without
+            continue
         if os.stat(path).st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
             held.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag))
             mapped = mapped or flag == _NEWUSER

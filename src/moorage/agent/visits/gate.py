@@ -13,8 +13,12 @@ import signal
 import sys
 
 from moorage.agent.keeper import family
-from moorage.agent.visits import ending, entering, sshd
+from moorage.agent.visits import contained, ending, entering, sshd
 from moorage.agent.visits.entering import Job, NotEntered
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -23,8 +27,9 @@ def main(output: str, told: str) -> None:
     """`output`: the job's, for a line when there is no way in; `told`: what `Job` needs."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the job's, which we outlive by a moment
-    job = Job(json.loads(told))
+    wanted = json.loads(told)
     try:
+        job = _inside(wanted) if wanted.get("engine") else Job(wanted)
         ended = job.descriptor()
     except NotEntered:
         return
@@ -34,6 +39,21 @@ def main(output: str, told: str) -> None:
         problem = f"{error.filename or 'sshd'}: {error.strerror}"
     if problem:
         _complain(output, problem)
+
+
+def _inside(wanted: dict[str, Any]) -> Job:
+    """The job in the container that an engine is about to make: until it is there, nobody is let
+    in, and other ranks try again. NotEntered."""
+    mark = os.environ.get(family.MARKER, "")
+    engine = Job({**wanted, "variables": f"{family.MARKER}={mark}"}).descriptor()
+    try:
+        pid = contained.wait(wanted["groups"], mark, engine)
+    finally:
+        os.close(engine)
+    if not pid:
+        raise NotEntered("its container has not started")
+    groups = contained.joined(wanted["groups"], pid)
+    return Job({**wanted, "pid": pid, "start": family.start_time(pid), "groups": groups})
 
 
 def _serve(job: Job, ended: int) -> str:
