@@ -12,7 +12,8 @@ import pytest
 
 from moorage.backends.ssh import config as config_module
 from moorage.backends.ssh import connection
-from moorage.backends.ssh.interface import HostConfig, HostProblem, Jump
+from moorage.backends.ssh.interface import HostConfig, HostProblem, Jump, Knocked
+from moorage.backends.ssh.knock import EVERY_BEYOND
 from system.ssh_harness import behind, config, problem, reaching
 from testbed.bed import Bed, bed_of
 from testbed.host import Host
@@ -48,6 +49,24 @@ def told(found: HostProblem, *words: str) -> None:
     assert found.fix
     for word in words:
         assert word in text
+
+
+def knock(way: HostConfig, directory: Path, own: Path | None) -> Knocked | None:
+    """`own` stands for the user's configuration."""
+
+    async def asked() -> Knocked | None:
+        async with reaching(way, directory) as host:
+            return await host.answers()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if own is not None:
+            made = config_module.config_text
+            patch.setattr(
+                config_module,
+                "config_text",
+                lambda *args: made(*args).replace("~/.ssh/config", str(own)),
+            )
+        return asyncio.run(asked())
 
 
 def test_a_key_that_is_refused(way, stranger, tmp_path):
@@ -142,6 +161,27 @@ class TestJumps:
         jump = Jump(hostname=over.hostname, user="root", identity_file=str(stranger))
         found = problem(behind(way, jumps=(jump,)), tmp_path)
         told(found, f"the jump host {over.hostname} refuses the key {stranger} for root")
+
+    def test_a_host_behind_it_is_knocked_at_through_it(self, way, over, stranger, tmp_path):
+        """As ssh goes there: by the file's jump host, or by one of the user's own."""
+        own = tmp_path / "config"
+        own.write_text(
+            f"Host {way.hostname}\n ProxyJump root@{over.hostname}\n"
+            f"Host {over.hostname}\n IdentityFile {over.identity_file}\n"
+            f" StrictHostKeyChecking no\n UserKnownHostsFile {tmp_path}/known_hosts\n"
+        )
+        gone = Jump(hostname=over.hostname, user="root", identity_file=str(stranger))
+        assert [
+            knock(behind(way, **other), tmp_path, include)
+            for other, include in (
+                ({"jumps": (over,)}, None),
+                ({"jumps": (over,), "port": 1}, None),
+                ({"jumps": (gone,)}, None),
+                ({"jumps": (over, over)}, None),
+                ({}, own),
+                ({"port": 1}, own),
+            )
+        ] == [Knocked(there, EVERY_BEYOND) for there in (True, False, False, True, True, False)]
 
     def test_the_jump_host_has_no_sshd_there(self, way, over, tmp_path):
         jump = Jump(hostname=over.hostname, port=1)

@@ -19,6 +19,7 @@ from moorage.backends.ssh.interface import (
     HostConfig,
     HostFacts,
     HostProblem,
+    Knocked,
 )
 from moorage.core import reactor
 from moorage.engine import boot
@@ -49,9 +50,9 @@ class Machine:
     silent: bool = False
     hangs: bool = False
     """Every call to it lasts for ever."""
-    there: bool | None = True
+    there: bool = True
     """Whether its sshd greets."""
-    knocks: asyncio.Queue[bool | None] = field(default_factory=asyncio.Queue)
+    knocks: asyncio.Queue[bool] = field(default_factory=asyncio.Queue)
     calls: list[str] = field(default_factory=list)
     agent: FakeAgent | None = None
     called: asyncio.Event = field(default_factory=asyncio.Event)
@@ -133,9 +134,9 @@ class Reached:
             if agent.link is not None:
                 self.site.engine.lost(agent.link)
 
-    async def answers(self) -> bool | None:
+    async def answers(self) -> Knocked | None:
         self.machine.knocks.put_nowait(self.machine.there)
-        return self.machine.there
+        return Knocked(self.machine.there, 0.02)
 
     async def close(self) -> None:
         return
@@ -304,7 +305,6 @@ def test_a_host_that_was_silent_is_back_as_soon_as_it_answers(
 ) -> None:
     """Though the pauses of one that fails had grown; and it is not logged in to before."""
     monkeypatch.setattr(worker_module, "FIRST_PAUSE", 3600.0)
-    monkeypatch.setattr(worker_module, "KNOCK_EVERY", 0.02)
 
     async def story(engine: Engine, site: Site) -> None:
         away = HostProblem("no answer", passing=True)

@@ -137,14 +137,16 @@ class Connection:
         return directory is not None and any(path.is_socket() for path in directory.glob("*"))
 
     async def _ssh(
-        self, arguments: Sequence[str], options: Sequence[str] = ()
+        self, arguments: Sequence[str], options: Sequence[str] = (), *, to: str = ""
     ) -> asyncio.subprocess.Process:
+        """`to`: another destination than the host, as ssh knows it."""
         check_keys(self.config)
         path = await asyncio.to_thread(self._prepare)
+        place = to or target(self.config)
         try:
             return await asyncio.create_subprocess_exec(
                 "ssh",
-                *("-F", str(path), "-T", "-x", *options, "--", target(self.config), *arguments),
+                *("-F", str(path), "-T", "-x", *options, "--", place, *arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -164,18 +166,26 @@ class Connection:
         words = [word for option in alone for word in ("-o", option)]
         return await self._ssh(arguments, [*words, *options])
 
-    async def resolved(self) -> tuple[str, int] | None:
-        """The address and port that ssh connects to; None where it goes through others."""
+    async def forwarded(self, place: str, through: str) -> asyncio.subprocess.Process:
+        """What listens at `place` ("[host]:port"), by hosts on the way as ssh writes them in
+        ProxyJump; as ssh itself does it."""
+        *before, last = through.split(",")
+        way = ("-J", ",".join(before)) if before else ()
+        return await self._ssh((), [*way, "-W", place], to=f"ssh://{last}")
+
+    async def resolved(self) -> tuple[str, int, str] | None:
+        """The address and port that ssh connects to, and its ProxyJump, empty for none; None where
+        there is no telling, by a ProxyCommand."""
         process = await self._ssh((), ("-G",))
         try:
             out, _ = await _converse(process, b"", None)
         finally:
             await reap(process)
         found = dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
-        through = {found.get(name, "none") for name in ("proxyjump", "proxycommand")}
-        if through != {"none"} or not found.get("port", "").isdigit():
+        if found.get("proxycommand", "none") != "none" or not found.get("port", "").isdigit():
             return None
-        return found["hostname"], int(found["port"])
+        through = found.get("proxyjump", "none")
+        return found["hostname"], int(found["port"]), "" if through == "none" else through
 
     def _prepare(self) -> Path:
         if self._directory is None or not self._directory.is_dir():

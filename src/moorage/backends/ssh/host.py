@@ -8,7 +8,7 @@ from pathlib import Path
 from moorage.backends.ssh import install, knock, supervision, tunnel
 from moorage.backends.ssh.check import check
 from moorage.backends.ssh.connection import Connection
-from moorage.backends.ssh.interface import Bundle, Enrolment, HostConfig, HostFacts
+from moorage.backends.ssh.interface import Bundle, Enrolment, HostConfig, HostFacts, Knocked
 
 
 class SshHost:
@@ -53,7 +53,7 @@ class SshHost:
         """See `Host.tunnel`."""
         await tunnel.keep(self._connection, facts, server, told)
 
-    async def answers(self) -> bool | None:
+    async def answers(self) -> Knocked | None:
         """See `Host.answers`."""
         return await knock.answers(self._connection)
 

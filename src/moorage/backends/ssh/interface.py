@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -166,6 +166,14 @@ class Enrolment(Struct, frozen=True, kw_only=True):
         return f"Enrolment(node={self.node!r}, urls={self.urls!r})"
 
 
+class Knocked(NamedTuple):
+    """What came of a knock at a host's door."""
+
+    there: bool
+    again: float
+    """Seconds after which the next one is due."""
+
+
 class Host(Protocol):
     """One host. At most one call at a time, but for `tunnel`, which may run beside any. Each may
     raise HostProblem, be cancelled and be repeated; each reconnects by itself."""
@@ -203,9 +211,9 @@ class Host(Protocol):
         here, and tell the agent which port. Reopened when it breaks, with growing pauses.
         `told("")` when it stands, `told(reason)` when it broke."""
 
-    async def answers(self) -> bool | None:
+    async def answers(self) -> Knocked | None:
         """Whether the host is there, asked with little effort: its sshd greets. None where that
-        cannot be told, as behind other hosts. Takes some seconds at most."""
+        cannot be told. Takes some seconds at most."""
 
     async def close(self) -> None:
         """Let go of the connection."""

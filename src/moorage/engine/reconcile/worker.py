@@ -24,8 +24,6 @@ from moorage.engine.reconcile.desk import Desk, config_of
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 300.0
 """Seconds between tries of a host that fails, though it is there."""
-KNOCK_EVERY = 3.0
-"""Seconds between two looks whether a silent host is there again."""
 LOOK_AGAIN = 300.0
 """Seconds after which it is seen whether a host with a tunnel can do without by now."""
 CONNECT_WITHIN = 20.0
@@ -339,11 +337,13 @@ class Worker:
             return False
         there = self._means.reach(config_of(host))
         try:
-            knocks = 0
-            while knocks * KNOCK_EVERY < LONGEST_PAUSE and await there.answers() is False:
-                knocks += 1
-                await asyncio.sleep(KNOCK_EVERY)
-            return knocks > 0
+            rested = 0.0
+            while rested < LONGEST_PAUSE and (knocked := await there.answers()) is not None:
+                if knocked.there:
+                    break
+                rested += knocked.again
+                await asyncio.sleep(knocked.again)
+            return rested > 0
         finally:
             await there.close()
 
