@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from moorage.core.effects import Effect
 from moorage.core.explain import explain, fits_ever
 from moorage.core.reactor import on_apply_fleet
 from moorage.errors import InvalidInput
@@ -53,9 +54,9 @@ def test_a_job_waits_for_one_that_can(desk):
     )
 
 
-def lab(desk, runtime: str) -> None:
-    host = Host(hostname="a")
-    on_apply_fleet(desk.cluster, Fleet(name="lab", hosts=(host,), runtime=runtime), desk.now)
+def lab(desk, runtime: str) -> list[Effect]:
+    fleet = Fleet(name="lab", hosts=(Host(hostname="a"),), runtime=runtime)
+    return on_apply_fleet(desk.cluster, fleet, desk.now)
 
 
 @pytest.mark.parametrize(("runtime", "image"), [("container", None), ("process", "box")])
@@ -89,3 +90,44 @@ def test_a_changed_fleet_takes_the_other_kind(desk):
     lab(desk, "any")
     desk.schedule()
     assert desk.cluster.nodes[1].claims
+
+
+@pytest.fixture
+def line(desk):
+    """A node of the fleet with one place: run 1 has it, and two stand in line for it."""
+    lab(desk, "any")
+    desk.hello(node="lab-0", cpus=1)
+    desk.started(name="first")
+    desk.cluster.nodes[1].learn(desk.job().shape, 0.1)
+    desk.submit(name="second")
+    desk.submit(name="third")
+    desk.schedule()
+    assert sum(map(len, desk.cluster.nodes[1].lines.values())) == 2
+    return desk
+
+
+def test_who_is_in_line_for_what_a_fleet_no_longer_runs_is_asked_back(line, say):
+    assert [text for text in say.brief(lab(line, "process")) if "-> 1 retract" in text] == []
+    assert [text for text in say.brief(lab(line, "container")) if "-> 1 retract" in text] == [
+        "-> 1 retract 2.1.0 3.1.0"
+    ]
+    assert [text for text in say.brief(lab(line, "container")) if "-> 1 retract" in text] == []
+    line.report(say.retracted("2.1.0"), say.retracted("3.1.0"))
+    line.schedule()
+    assert not line.cluster.nodes[1].lines
+    assert line.cluster.nodes[1].claims.keys() == {1}, "what runs goes on"
+    line.report(say.done("1.1.0"))
+    line.schedule()
+    assert not line.cluster.nodes[1].claims
+
+
+def test_a_server_that_forgot_that_it_asked_asks_when_the_node_is_back(line, say):
+    """One that started since: all that it knows is who stands in line, and what the fleet runs."""
+    line.down()
+    line.cluster.fleets["lab"].spec = Fleet(
+        name="lab", hosts=(Host(hostname="a"),), runtime="container"
+    )
+    held = [say.running("1.1.0"), say.in_line("2.1.0")]
+    told = say.brief(line.hello(*held, node="lab-0", cpus=1))
+    assert [text for text in told if "-> 1 retract" in text] == ["-> 1 retract 2.1.0"]
+    assert "update_job 3 queued" in told, "of which the node has never heard"

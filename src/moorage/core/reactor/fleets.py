@@ -13,8 +13,9 @@ from moorage.core.node import Node
 from moorage.core.reactor.cancel import on_cancel
 from moorage.core.reactor.drain import is_empty, on_drain, on_resume
 from moorage.core.reactor.health import ask_fleet
+from moorage.core.reactor.turns import ask_back
 from moorage.errors import NotFound, those_known
-from moorage.specs.fleet import Fleet
+from moorage.specs.fleet import Fleet, Runtime
 
 
 def names_of_others(cluster: Cluster, fleet: str) -> frozenset[str]:
@@ -33,7 +34,7 @@ def on_apply_fleet(cluster: Cluster, spec: Fleet, now: float) -> list[Effect]:
     effects: list[Effect] = [fleetrows.upsert_fleet(fleet), _told(kind, spec.name)]
     for known_host in fleet.hosts.values():
         if known_host.node is not None:
-            cluster.nodes[known_host.node].runtime = spec.runtime
+            effects += _admit_only(cluster, cluster.nodes[known_host.node], spec.runtime)
     for change in done:
         host = fleet.hosts.get(change.num)
         if host is None:
@@ -47,6 +48,13 @@ def on_apply_fleet(cluster: Cluster, spec: Fleet, now: float) -> list[Effect]:
         elif host.state in ("failed", "unreachable"):
             effects += on_host(cluster, host, "connecting", now)
     return [*effects, *ask_fleet(cluster, spec.name), Stir(again=True), Wake()]
+
+
+def _admit_only(cluster: Cluster, node: Node, runtime: Runtime) -> list[Effect]:
+    """What may run there from now on; those in line that may not come back to the queue."""
+    node.runtime = runtime
+    waiting = (cluster.jobs[job] for line in node.lines.values() for job in line)
+    return ask_back([job for job in waiting if not node.admitted(job.shape.where)])
 
 
 def _come(cluster: Cluster, host: LiveHost, spec: Any, now: float) -> list[Effect]:

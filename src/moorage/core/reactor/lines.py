@@ -153,7 +153,8 @@ def _open(cluster: Cluster, shape: Shape) -> list[tuple[int, NodeId]]:
     for number in cluster.hosts.get(shape, ()):
         node = cluster.nodes[number]
         there = len(node.lines.get(shape, ()))
-        if node.open and shape in node.quick and there <= _room(cluster, node, shape) // 2:
+        inviting = node.open and shape in node.quick and node.admitted(shape.where)
+        if inviting and there <= _room(cluster, node, shape) // 2:
             found.append((there, number))
     heapify(found)
     return found

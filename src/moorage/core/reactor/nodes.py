@@ -13,7 +13,7 @@ from moorage.core.reactor.health import ask_health
 from moorage.core.reactor.ranks import due, ending, start, unfinished
 from moorage.core.reactor.reports import absorb, lose
 from moorage.core.reactor.stops import stop
-from moorage.core.reactor.turns import requeue, wait
+from moorage.core.reactor.turns import ask_back, requeue, wait
 from moorage.ids import NodeId
 from moorage.protocol.agent import DropLogs, Forget, Hello, Outcome, Retract
 from moorage.specs.retry import on_loss_of
@@ -89,11 +89,14 @@ def _in_line(
     if job.key in waiting:
         if job.stopping:
             return [stop(run, job, node.id)]
-        return [Send(node.id, Retract([job.key]))] if job.state.retracting else []
+        if job.state.retracting:
+            return [Send(node.id, Retract([job.key]))]
+        return [] if node.admitted(job.shape.where) else ask_back([job])
     # Not claimed, and nothing that was sent before can arrive any more: it has not begun. After a
     # reboot that is no longer sure (the claim may have been lost with the page cache), but nothing
     # of it lives: the next attempt gets a number of its own.
-    if job.stopping or job.state.retracting or rebooted:
+    unwanted = job.state.retracting or not node.admitted(job.shape.where)
+    if job.stopping or unwanted or rebooted:
         return requeue(cluster, job, now)
     return [wait(cluster, job, node.id)]
 
