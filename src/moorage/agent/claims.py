@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ from moorage.protocol.agent import (
     PhaseName,
     Usage,
 )
+from moorage.protocol.mounts import MountHealth
 
 log = logging.getLogger("moorage.agent")
 
@@ -103,11 +105,13 @@ class Claim:
         self._append(Line(now, phase, "end", detail), at_once)
         self._finish(phase, now, detail)
 
-    def say(self, phase: PhaseName, detail: str) -> None:
-        """How far a phase is, if it lasts; nothing of it is written down."""
+    def say(self, phase: PhaseName, detail: str, mounts: Sequence[MountHealth] = ()) -> None:
+        """How far a phase is, if it lasts, and how its mounts are; nothing of it is written
+        down."""
         for place, known in enumerate(self.phases):
             if known.name == phase and known.ended is None:
-                self.phases[place] = Phase(phase, known.began, None, _printable(detail))
+                text = _printable(detail)
+                self.phases[place] = Phase(phase, known.began, None, text, list(mounts))
 
     def decide(self, outcome: Outcome) -> None:
         """Record how the attempt ended; what follows only tidies up."""
@@ -161,7 +165,7 @@ class Claim:
             known = self.phases[place]
             if known.name == phase:
                 if known.ended is None:
-                    self.phases[place] = Phase(phase, known.began, at, detail)
+                    self.phases[place] = Phase(phase, known.began, at, detail, known.mounts)
                 return
 
     def load(self) -> None:

@@ -27,7 +27,8 @@ from moorage.units import format_progress
 log = logging.getLogger("moorage.agent")
 
 PATIENCE = 3600.0
-"""Seconds without a byte that moves after which a flush is given up, unless the mount says."""
+"""Seconds without a byte that moves after which a flush is given up, unless the mount or the
+server's settings say."""
 _EVERY = 1.0
 """Seconds between two words about the progress: the server keeps each."""
 _SHOWN = 20
@@ -45,8 +46,11 @@ def buckets(mounts: Sequence[Mount]) -> list[Numbered]:
 class Flushing:
     """Of one attempt. `say` is told how far it is, on the event loop."""
 
-    def __init__(self, source: BucketSource, place: Place, say: Say) -> None:
+    def __init__(
+        self, source: BucketSource, place: Place, say: Say, patience: float = PATIENCE
+    ) -> None:
         self._source = source
+        self._patience = patience
         self._place = place
         self._say = say
         self._loop = asyncio.get_running_loop()
@@ -80,12 +84,15 @@ class Flushing:
                 # Ours to repair; what cannot be proved to be there counts as missing.
                 log.error("%s: a flush broke", self._place.directory.name, exc_info=result)
                 reasons.append(f"{bucket.target}: internal error; see the agent's log")
+        wrong = [result for result in results if result is not None]
         if not reasons:
             return None
-        return Outcome("not-flushed", phase="flush", message=_message(reasons, left))
+        kept = not all(isinstance(one, NotFlushed) and not one.kept for one in wrong)
+        message = _message(reasons, left, kept)
+        return Outcome("not-flushed", phase="flush", message=message)
 
     def _one(self, number: int, bucket: Bucket) -> asyncio.Future[None]:
-        patience = PATIENCE if bucket.flush_timeout is None else bucket.flush_timeout
+        patience = self._patience if bucket.flush_timeout is None else bucket.flush_timeout
 
         def tell(moved: Moved) -> None:
             self._loop.call_soon_threadsafe(self._tell, number, moved)
@@ -112,8 +119,14 @@ class Flushing:
 class Leftovers:
     """What ended attempts keep on this node, uploaded when the server asks."""
 
-    def __init__(self, source: BucketSource, answer: Callable[[Flushed], None]) -> None:
+    def __init__(
+        self,
+        source: BucketSource,
+        answer: Callable[[Flushed], None],
+        patience: float = PATIENCE,
+    ) -> None:
         self._source = source
+        self._patience = patience
         self._answer = answer
         self._waiting: dict[str, list[int]] = {}
 
@@ -132,7 +145,7 @@ class Leftovers:
 
     async def _flush(self, key: str) -> Flushed:
         def work() -> None:
-            self._source.resume(key, lambda _moved: None, PATIENCE)
+            self._source.resume(key, lambda _moved: None, self._patience)
 
         try:
             await in_thread(work, f"flush {key}")
@@ -176,9 +189,11 @@ def in_thread(work: Callable[[], None], name: str) -> asyncio.Future[None]:
     return done
 
 
-def _message(reasons: list[str], left: list[str]) -> str:
+def _message(reasons: list[str], left: list[str], kept: bool) -> str:
     text = f"not all that was written is in its bucket: {'; '.join(reasons)}"
     if left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         text += f"; missing: {', '.join(left[:_SHOWN])}{more}"
+    if not kept:
+        return f"{text}; nothing of them is on the node"
     return f"{text}; kept on the node, moorage storage flush uploads it"

@@ -19,9 +19,10 @@ from pathlib import Path
 import msgspec
 
 from moorage.agent import peers, process, removal, verdict
+from moorage.agent.attending import Attending
 from moorage.agent.claims import Claim
 from moorage.agent.containers.runtime import HELD, Containers
-from moorage.agent.flushing import Flushing, buckets
+from moorage.agent.flushing import PATIENCE, Flushing, buckets
 from moorage.agent.gpus.devices import Devices
 from moorage.agent.images.store import Image
 from moorage.agent.keeper.job import SPAWNED
@@ -35,7 +36,6 @@ from moorage.data import stopping, telling
 from moorage.data.base import Bind, NotHere, Place, SourceError, of_the_node
 from moorage.data.sources import MOUNTS
 from moorage.protocol.agent import Isolation, Launch, Outcome, PhaseName
-from moorage.specs.mounts import Bucket
 
 log = logging.getLogger("moorage.agent")
 
@@ -57,6 +57,7 @@ class Node:
     containers: Containers | None = None
     """None: this node runs processes only."""
     devices: Callable[[], Devices] = Devices
+    flush_timeout: float = PATIENCE
 
 
 @dataclass(slots=True)
@@ -88,6 +89,8 @@ class Attempt:
         self._image: Image | None = None
         self._buckets = [] if launch is None else buckets(launch.mounts)
         self._flushing: Flushing | None = None
+        self._attending: Attending | None = None
+        self._flushed = ""
 
     def let_go(self) -> None:
         """End what is being fetched, after the walk was cancelled; the next agent undoes it."""
@@ -208,7 +211,8 @@ class Attempt:
 
     def _say(self, text: str) -> None:
         """How far the present phase is, for whoever looks now."""
-        self._claim.say(self._phase, text)
+        mounts = [] if self._attending is None else self._attending.health
+        self._claim.say(self._phase, text, mounts)
         self._node.changed(self._claim.key, False)
 
     def _request(self, binds: list[Bind], output: Path) -> SpawnRequest:
@@ -236,29 +240,29 @@ class Attempt:
         self._node.changed(claim.key, True)
         if self._wish is not None:
             self._carry(self._wish)
-        self._attend(progress)
+        self._attend()
         record = await self._node.processes.wait(claim.key)
         progress.at = record.ended
+        progress.detail = "" if self._attending is None else self._attending.detail
         return self._outcome(record)
 
-    def _attend(self, progress: Progress) -> None:
-        """Have what breaks of its buckets mended while it runs, and told."""
-        loop, broken = asyncio.get_running_loop(), dict[str, str]()
+    def _attend(self) -> None:
+        """Have what breaks of its buckets mended, and told."""
+        if self._buckets and self._attending is None:
+            source = self._node.supply.buckets
+            self._attending = Attending(source, self._place, self._tell_health)
+            self._attending.begin(self._buckets)
 
-        def show(target: str, text: str) -> None:
-            broken[target] = f"{target} {text}"
-            progress.detail = "; ".join(broken.values())
-            if self._phase == "run":
-                self._say(progress.detail)
+    def _tell_health(self) -> None:
+        if self._phase == "run" and self._attending is not None:
+            self._say(self._attending.detail)
+        elif self._phase == "flush":
+            self._say_flush(self._flushed)
 
-        def attend(number: int, bucket: Bucket) -> None:
-            def tell(text: str) -> None:  # on a thread
-                loop.call_soon_threadsafe(show, bucket.target, text)
-
-            self._node.supply.buckets.attend(bucket, self._place, number, tell)
-
-        for number, bucket in self._buckets:
-            attend(number, bucket)
+    def _say_flush(self, text: str) -> None:
+        self._flushed = text
+        trouble = "" if self._attending is None else self._attending.trouble
+        self._say("; ".join(filter(None, (text, trouble))))
 
     async def _settle(self, running: bool) -> Outcome:
         """What became of an attempt that an earlier agent began."""
@@ -280,8 +284,9 @@ class Attempt:
             try:
                 return await self._run(progress)
             finally:
-                claim.end("run", at=progress.at)
+                claim.end("run", progress.detail, progress.at)
         if record is None:
+            self._attend()  # what is left of it may wait for its mounts
             record = await self._node.processes.bury(claim.key)
         claim.end("run", at=record.ended)
         return self._outcome(record)
@@ -308,7 +313,9 @@ class Attempt:
     async def _flush(self, progress: Progress) -> None:
         """What the job wrote must be in its buckets, however it ended."""
         claim = self._claim
-        self._flushing = Flushing(self._node.supply.buckets, self._place, self._say)
+        self._attend()
+        source, patience = self._node.supply.buckets, self._node.flush_timeout
+        self._flushing = Flushing(source, self._place, self._say_flush, patience)
         wrong = await self._flushing.run(self._buckets)
         progress.detail = self._flushing.detail
         if wrong is not None and claim.outcome is not None:

@@ -1,9 +1,8 @@
-"""Whether an attempt's process was killed, by whomever, and is there nevertheless: then it waits in
-the kernel for one of its mounts, and only the end of that wait ends it."""
+"""Whether an attempt's process was killed, by whomever, and is there nevertheless: then it waits
+in the kernel for one of its mounts, and only the end of that wait ends it."""
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +25,7 @@ class _Spawned(Struct, frozen=True):
 def doomed(directory: Path) -> bool:
     """Of the attempt with this directory. The keeper says so a second after it killed; of the
     main process alone it is seen here as well, because the kernel kills too (out of memory)."""
-    return os.path.exists(directory / STUCK) or _killed(directory)
+    return (directory / STUCK).exists() or _killed(directory)
 
 
 def _killed(directory: Path) -> bool:
@@ -44,8 +43,8 @@ def _pending(pid: int) -> list[int]:
     """Masks of what is on its way to the threads of a process."""
     found = []
     with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            lines = Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines()
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            lines = (thread / "status").read_text().splitlines()
             found += [int(line.split()[1], 16) for line in lines if line[:6] in _MASKS]
     return found
 

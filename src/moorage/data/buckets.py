@@ -21,6 +21,7 @@ import msgspec
 
 from moorage.data.base import Handle, Place, SourceError
 from moorage.decoding import from_json
+from moorage.protocol.mounts import MountHealth
 from moorage.specs.mounts import Bucket, BucketMode, Mount
 from moorage.specs.stores.record import Access
 
@@ -63,11 +64,12 @@ class Moved:
 
 class NotFlushed(Exception):
     """What the job wrote is not all in the bucket. `files` are paths below the target; the text
-    says why, in one line."""
+    says why, in one line. `kept`: they are on the node, and can be uploaded later."""
 
-    def __init__(self, reason: str, files: list[str]) -> None:
+    def __init__(self, reason: str, files: list[str], kept: bool = True) -> None:
         super().__init__(reason)
         self.files = files
+        self.kept = kept
 
 
 class Mode(Protocol):
@@ -92,9 +94,12 @@ class Mode(Protocol):
 class Attended(Protocol):
     """A mode whose mounts may break while the job runs."""
 
-    def attend(self, use: Use, tell: Callable[[str], None]) -> None:
+    def attend(
+        self, use: Use, tell: Callable[[MountHealth], None], doomed: Callable[[], bool]
+    ) -> None:
         """Watch it from now until `release`, mend it where it breaks, and tell of that, on any
-        thread. Once more by an agent that was started anew."""
+        thread. Once more by an agent that was started anew. `doomed`: those who use it were
+        killed, and are not gone, because they wait for it: end that."""
 
 
 @runtime_checkable
@@ -152,12 +157,19 @@ class BucketSource:
         use = self._use(mount, place, number)
         return self._mode(use.bucket).prepare(use)
 
-    def attend(self, mount: Mount, place: Place, number: int, tell: Callable[[str], None]) -> None:
+    def attend(
+        self,
+        mount: Mount,
+        place: Place,
+        number: int,
+        tell: Callable[[MountHealth], None],
+        doomed: Callable[[], bool],
+    ) -> None:
         """See `Attended.attend`."""
         use = self._use(mount, place, number)
         mode = self._mode(use.bucket)
         if isinstance(mode, Attended):
-            mode.attend(use, tell)
+            mode.attend(use, tell, doomed)
 
     def flush(
         self,

@@ -20,6 +20,7 @@ from moorage.decoding import msgpack_decoder
 from moorage.protocol.container import Container
 from moorage.protocol.flush import Flush, Flushed
 from moorage.protocol.health import CheckHealth, Health
+from moorage.protocol.mounts import MountHealth
 from moorage.protocol.peers import Peers
 from moorage.protocol.streams import Purpose
 from moorage.specs.mounts import Mount
@@ -162,6 +163,7 @@ class Phase(Struct, frozen=True, omit_defaults=True):
     ended: float | None = None
     detail: str = ""
     """`214 files, 3.1 MB, 0 B fetched`; the error where it failed."""
+    mounts: list[MountHealth] = []
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
@@ -181,9 +183,6 @@ class Held(Struct, frozen=True, omit_defaults=True):
     outcome: Outcome | None = None
     """Set from the end of the process on; final when the state is `done`."""
     usage: Usage | None = None
-
-
-# agent to server
 
 
 class Hello(Struct, frozen=True, tag="hello"):
@@ -247,9 +246,6 @@ class ProbeResult(Struct, frozen=True, tag="probe-result"):
     request: int
     problems: list[str]
     notes: list[str]
-
-
-# server to agent
 
 
 class Welcome(Struct, frozen=True, tag="welcome"):

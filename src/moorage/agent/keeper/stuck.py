@@ -28,9 +28,8 @@ def expect_end(loop: Loop, job: Job) -> None:
 def _look(job: Job) -> None:
     if job.state in ("removing", "ended"):
         return
+    path = f"{job.directory}/{STUCK}"
     try:
-        os.close(
-            os.open(f"{job.directory}/{STUCK}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        )
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:  # the disk is full, or somebody removed the attempt
-        say(f"{job.directory}/{STUCK}: {error.strerror}")
+        say(f"{path}: {error.strerror}")

@@ -16,6 +16,7 @@ _FIRST, _LAST = 0.005, 0.5
 """Seconds between two questions, growing: rclone tells nobody when its queue is empty."""
 _HANGS = 5.0
 """Seconds without an answer after which it is ended; its supervisor starts it again."""
+_LOST = "files were being written when the job was killed, and the store did not answer"
 LISTED = 100
 """Files that an error names."""
 
@@ -33,6 +34,21 @@ class Flush:
         self._hurried: set[int] = set()
         self._total = 0
 
+    def over(self) -> bool:
+        """Whether nothing is left, whatever the store and its rclone do. To be asked when nobody
+        uses the mount any more. NotFlushed."""
+        return self._over(0 if self._cached else self._left())
+
+    def _over(self, left: int) -> bool:
+        if self._cached:  # it notes on the disk what it is given, before that is closed
+            device = self._mount.device()
+            asked = None if device is None else fuse.waiting(device)
+            return not asked and not self._mount.dirty(1)
+        if lost := self._mount.lost():
+            raise NotFlushed(_LOST, lost, kept=False)
+        # What was streamed is gone with its process.
+        return left == 0 or (left == -1 and self._mount.find() is None)
+
     def wait(self, tell: Callable[[Moved], None], patience: float) -> None:
         """Returns when all is there. NotFlushed after `patience` seconds in which not a byte
         moved; Broken where the work is to end."""
@@ -41,7 +57,7 @@ class Flush:
         with breaking(stopped.set):
             while True:
                 left = self._left()
-                if left == 0 and not self._mount.dirty(1):
+                if self._over(left):
                     return
                 now = time.monotonic()
                 if left != mark:

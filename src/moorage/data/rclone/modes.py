@@ -14,10 +14,11 @@ import msgspec
 from moorage.data import scratch
 from moorage.data.base import Bind, Handle, NotHere, SourceError
 from moorage.data.buckets import Moved, Use, kept_place, note_kept
-from moorage.data.rclone import options, program
+from moorage.data.rclone import environment, options, program
 from moorage.data.rclone.flushing import Flush
 from moorage.data.rclone.mount import How, RcloneMount
 from moorage.data.rclone.watching import Tell, Watch
+from moorage.data.stopping import breaking, run_program
 from moorage.specs.mounts import Bucket
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access
@@ -47,12 +48,21 @@ class Mounted:
         mount = RcloneMount(use.directory)
         try:
             name = self._set_up(mount, bucket, use.access())
-            mount.start()
+            self._start(mount)
         except SourceError as error:
             raise type(error)(f"{bucket.target}: {error}") from None
         source = mount.place / name if name else mount.place
         detail = f"{bucket.target}: {options.shown(bucket).partition(':')[2]} mounted"
         return Handle([Bind(source, use.target, bucket.read_only)], detail)
+
+    def _start(self, mount: RcloneMount) -> None:
+        """Until it is there, or nobody wants it any more: its store may hang."""
+        wake = os.eventfd(0, os.EFD_CLOEXEC)
+        try:
+            with breaking(lambda: os.eventfd_write(wake, 1)):
+                mount.start(wake)
+        finally:
+            os.close(wake)
 
     def _set_up(self, mount: RcloneMount, bucket: Bucket, access: Access) -> str:
         """The object's name where it is one."""
@@ -64,26 +74,31 @@ class Mounted:
         mount.set_up(How(words, variables, bucket))
         return name
 
-    def attend(self, use: Use, tell: Tell) -> None:
+    def attend(self, use: Use, tell: Tell, doomed: Callable[[], bool]) -> None:
         """See `buckets.Mode`."""
-        self._watch(RcloneMount(use.directory), tell)
+        watch = self._watch(RcloneMount(use.directory))
+        if watch is not None:
+            watch.tell, watch.doomed = tell, doomed
 
-    def _watch(self, mount: RcloneMount, tell: Tell | None = None) -> None:
+    def _watch(self, mount: RcloneMount) -> Watch | None:
+        """None where nothing was ever mounted."""
         with self._lock:
-            known = self._watches.get(mount.directory)
-            if known is None and mount.how() is not None:
-                self._watches[mount.directory] = Watch(mount, tell or _silent)
-            elif known is not None and tell is not None:
-                known.tell = tell
+            watch = self._watches.get(mount.directory)
+            if watch is None and (how := mount.how()) is not None:
+                watch = self._watches[mount.directory] = Watch(mount, how.bucket)
+            return watch
 
     def flush(self, use: Use, tell: Callable[[Moved], None], patience: float) -> str:
         """See `buckets.Mode`."""
         mount, bucket = RcloneMount(use.directory), use.bucket
         if bucket.read_only or mount.how() is None:
             return ""
+        flush = Flush(mount, bucket.mode == "cached")
         # What is dead or was rebooted away is started again by its supervisor.
-        self._watch(mount)
-        Flush(mount, bucket.mode == "cached").wait(tell, patience)
+        watch = self._watch(mount)
+        if watch is not None and not flush.over():
+            watch.need()
+            flush.wait(tell, patience)
         return ""
 
     def release(self, use: Use) -> None:
@@ -134,10 +149,6 @@ class Mounted:
         scratch.remove(directory)
 
 
-def _silent(_text: str) -> None:
-    """Where nobody wants to know."""
-
-
 def _options(access: Access, bucket: Bucket) -> dict[str, str]:
     kind = registry.kind(access.kind)
     if kind is None:
@@ -159,13 +170,13 @@ def _is_object(bucket: Bucket, variables: dict[str, str]) -> bool:
     is not there, or may not be read."""
     what = options.remote(bucket, bucket.path)
     words = [str(program.find()), "lsjson", "--stat", "--no-modtime", "--no-mimetype"]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RCLONE_")}
     try:
-        done = subprocess.run(
+        done = run_program(
             [*words, "--retries", "1", "--low-level-retries", "3", what],
-            capture_output=True,
             stdin=subprocess.DEVNULL,
-            env={**kept, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment.of_process(variables),
             timeout=_PATIENCE,
             cwd="/",
         )

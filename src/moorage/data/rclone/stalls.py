@@ -1,6 +1,6 @@
-"""Whether the store of a mount answers. rclone waits for one that is silent, a minute and more, and
-says nothing of it; so where somebody waits for the mount, or it uploads, and nothing moves, the
-store is asked, by that rclone, for something small.
+"""Whether the store of a mount answers. rclone waits for one that is silent, a minute and more,
+and says nothing of it; so where somebody waits for the mount, or it uploads, and nothing moves,
+the store is asked, by that rclone, for something small.
 
 A mount that nobody waits for asks nothing; one with a cache is asked every few seconds whether it
 uploads.

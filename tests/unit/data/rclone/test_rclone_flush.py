@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,27 @@ def test_where_all_is_uploaded_a_read_that_hangs_is_no_loss(mount: RcloneMount) 
     Flush(mount, cached=True).wait(ignore, patience=0)
 
 
-def test_what_was_streamed_may_be_lost(mount: RcloneMount) -> None:
+def test_what_is_streamed_may_be_lost(mount: RcloneMount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mount, "find", os.getpid)
     with pytest.raises(NotFlushed) as caught:
         Flush(mount, cached=False).wait(ignore, patience=0)
     assert "rclone does not answer" in str(caught.value)
+    assert caught.value.kept
+
+
+def test_of_what_was_streamed_nothing_is_left_without_its_process(mount: RcloneMount) -> None:
+    flush = Flush(mount, cached=False)
+    assert flush.over()
+    mount.note_lost(["a", "b"])
+    with pytest.raises(NotFlushed) as caught:
+        flush.wait(ignore, patience=0)
+    assert (caught.value.files, caught.value.kept) == (["a", "b"], False)
+
+
+def test_that_a_store_was_asked_is_no_reason(mount: RcloneMount) -> None:
+    asked = '2026/11/21 13:00:02 ERROR : rc: "operations/stat": error: context canceled\n'
+    (mount.directory / "log").write_text(ERROR + asked)
+    assert mount.last_error() == "ERROR : a: Failed to copy: context deadline exceeded"
 
 
 def test_a_note_that_is_being_written_anew_says_nothing_of_its_file(mount: RcloneMount) -> None:
