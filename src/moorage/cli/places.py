@@ -14,7 +14,7 @@ from moorage.cli.transport import segment
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.transfer.places import Local, Place, Remote
 from moorage.errors import InvalidInput, NotFound, Problem
-from moorage.protocol.stores import StorageView
+from moorage.protocol.stores import StoragePage, StorageView
 from moorage.specs.stores import registry
 from moorage.specs.stores.addresses import BadAddress
 from moorage.specs.stores.record import Access, Address
@@ -79,6 +79,19 @@ def access_of(client: Client, store: str, address: Address) -> Access:
             account=address.account or found.account,
         )
     return found
+
+
+def name_hint(client: Client, text: str) -> str:
+    """What to say of a text that may be meant as the name of a storage, and is none; empty where
+    it is certainly a path."""
+    from moorage.errors import those_known
+
+    if "://" in text or text.startswith((".", "/", "~")) or not _STORAGE.fullmatch(text):
+        return ""
+    name = text.partition("/")[0]
+    known = client.transport.call("GET", "/v1/storages", StoragePage).storages
+    told = those_known(name, [one.name for one in known], "storage ls")
+    return f"there is no storage {name}; {told}"
 
 
 def _storage(client: Client, name: str) -> StorageView | None:

@@ -121,9 +121,10 @@ def run(
     from moorage.data.transfer.engine import carry_out
 
     here, there = place_of(client, source, "SRC"), place_of(client, target, "DST")
-    _require_remote(here, there)
+    _require_remote(client, here, there, (source, target))
     if cp:
-        there = _named(here, there, target)
+        here, there = _itself(here), _named(here, there, target)
+    _require_apart(here, there)
     plan = compare(here, there, options)
     if dry_run:
         _tell_plan(plan, as_json)
@@ -134,13 +135,44 @@ def run(
     return 1 if report.problems else 0
 
 
-def _require_remote(here: Place, there: Place) -> None:
+def _require_remote(client: Client, here: Place, there: Place, written: tuple[str, str]) -> None:
+    from moorage.cli.places import name_hint
     from moorage.data.transfer.places import Local
 
-    if isinstance(here, Local) and isinstance(there, Local):
-        reason = "both SRC and DST are on this machine"
-        fix = "write s3://BUCKET/PATH, or a name of moorage storage ls; for files here use cp"
-        raise InvalidInput(Problem(reason, fix))
+    if not (isinstance(here, Local) and isinstance(there, Local)):
+        return
+    # What is not here was meant to be elsewhere.
+    meant = written[::-1] if os.path.lexists(here.path) else written
+    hint = next(filter(None, (name_hint(client, text) for text in meant)), "")
+    if hint:
+        raise InvalidInput(Problem(hint, "or write an address such as s3://BUCKET/PATH"))
+    fix = "write s3://BUCKET/PATH, or a name of moorage storage ls; for files here use cp"
+    raise InvalidInput(Problem("both SRC and DST are on this machine", fix))
+
+
+def _require_apart(here: Place, there: Place) -> None:
+    """One below the other, every copy would be copied again, and `--delete` delete the source."""
+    from moorage.data.transfer.places import Remote
+
+    if not isinstance(here, Remote) or not isinstance(there, Remote):
+        return
+    if (here.bucket.shown, here.bucket.access.endpoint) != (
+        there.bucket.shown, there.bucket.access.endpoint
+    ):  # fmt: skip
+        return
+    one, other = (f"{place.path}/" if place.path else "" for place in (here, there))
+    if one == other or one.startswith(other) or other.startswith(one):
+        reason = f"{here.shown} and {there.shown} lie in each other"
+        raise InvalidInput(Problem(reason, "choose a place beside the other"))
+
+
+def _itself(place: Place) -> Place:
+    """What a link that is named on the command line leads to."""
+    from moorage.data.transfer.places import Local
+
+    if isinstance(place, Local) and os.path.islink(place.path):  # noqa: PTH114
+        return Local(os.path.realpath(place.path))  # of keys, too
+    return place
 
 
 def _named(here: Place, there: Place, written: str) -> Place:
@@ -178,6 +210,9 @@ def _tell_plan(plan: Plan, as_json: bool) -> None:
         click.echo(printable(f"delete {name}"))
     for problem in plan.problems:
         say(f"cannot: {printable(str(problem))}")
+    parts = [f"{_count(len(plan.moves), 'file')}, {format_size(plan.size)} to copy"]
+    parts += [f"{len(plan.deletions)} to delete"] if plan.deletions else []
+    say(", ".join([*parts, f"{plan.unchanged} unchanged"]))
 
 
 def _tell(plan: Plan, report: Report, as_json: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import click
 from msgspec import Struct
 
 from moorage.cli.render import printable, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
+from moorage.errors import NotFound
 from moorage.units import format_size
 
 
@@ -41,11 +43,15 @@ def usage(place: str, as_json: bool) -> None:
       moorage storage du s3://bucket/data
       moorage storage du my-outputs
     """
-    from moorage.cli.places import place_of
+    from moorage.cli.places import name_hint, place_of
     from moorage.data.transfer.listing import listing
+    from moorage.data.transfer.places import Local
 
     with connect() as client:
         where = place_of(client, place, "PLACE")
+        gone = isinstance(where, Local) and not Path(where.path).exists()
+        if gone and (hint := name_hint(client, place)):
+            raise NotFound(f"{hint}; nor is it a path here")
     found = listing(where)
     counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for entry in found.entries.values():

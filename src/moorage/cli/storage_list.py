@@ -10,6 +10,7 @@ import click
 from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
 from moorage.cli.transport import segment
+from moorage.errors import InvalidInput, Problem
 from moorage.protocol.stores import StoragePage, StorageRequest, StorageView
 from moorage.units import format_size
 
@@ -41,7 +42,7 @@ def list_storages(check: bool, as_json: bool) -> None:
         print_json(page)
         return
     for problem in page.problems:
-        say(f"error: {printable(problem)}")
+        say(f"warning: {printable(problem)}")
     if not page.storages:
         say("no bucket has a name; write file_mounts with a `name:`, and run it")
         return
@@ -109,16 +110,21 @@ def show(name: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|ADDRESS")
 @click.option("--store", default="", help="Where it is; default: the default store.")
 @json_option
 def adopt(name: str, store: str, as_json: bool) -> None:
     """Give a bucket that is there a name, so that `name:` finds it. It is never deleted.
 
+    The name is that of the bucket; STORE://BUCKET says the store as well.
+
     \b
-    Example:
+    Examples:
       moorage storage adopt results --store lab
+      moorage storage adopt s3://results
     """
+    if "://" in name:
+        name, store = _of_address(name, store)
     request = StorageRequest(name, store, adopt=True)
     with connect() as client:
         view = client.transport.call("POST", "/v1/storages", StorageView, body=request, again=True)
@@ -126,3 +132,17 @@ def adopt(name: str, store: str, as_json: bool) -> None:
         print_json(view)
     else:
         click.echo(printable(f"storage {view.name} is {view.uri}"))
+
+
+def _of_address(text: str, store: str) -> tuple[str, str]:
+    from moorage.specs.stores.addresses import BadAddress
+    from moorage.specs.stores.registry import locate
+
+    try:
+        found, address = locate(text)
+    except BadAddress as error:
+        raise InvalidInput(Problem(error.reason, error.fix, "NAME")) from None
+    if address.path or address.region or address.account or store not in ("", found):
+        fix = f"write moorage storage adopt {address.bucket} --store {store or found}"
+        raise InvalidInput(Problem("only a whole bucket can have a name", fix, "NAME"))
+    return address.bucket, found

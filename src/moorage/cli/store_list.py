@@ -17,7 +17,7 @@ from moorage.cli.session import (
     print_lines,
     yes_option,
 )
-from moorage.cli.store_add import check_of
+from moorage.cli.store_add import check_of, reached, tell_default
 from moorage.cli.transport import segment
 from moorage.protocol.stores import EMBEDDED, StorePage, StoreView
 
@@ -88,7 +88,7 @@ def show(name: str, as_json: bool) -> None:
         "region": view.region,
         "account": view.account,
         "addresses": "path style" if view.path_style else "",
-        "access": f"{view.credentials} credentials",
+        "access": reached(view),
         "role": view.role,
         "declared": declared,
         "default": "yes" if view.default else "no",
@@ -136,6 +136,7 @@ def delete(name: str, yes: bool) -> int:
         say("nothing was changed")
         return 1
     with connect() as client:
-        client.transport.call("DELETE", f"/v1/stores/{segment(name)}", StoreView)
+        view = client.transport.call("DELETE", f"/v1/stores/{segment(name)}", StoreView)
     click.echo(f"store {name} is forgotten")
+    tell_default(view)
     return 0

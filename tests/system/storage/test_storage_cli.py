@@ -22,6 +22,11 @@ commands:
 - echo {name} > /out/{name}
 """
 
+DEFAULT_CHANGED = (
+    "moorage: from now on, new buckets written as `name:` without `store:` are made in {now}, "
+    "no longer in {was}; `default_store` in the server's config.yml sets it for good\n"
+)
+
 
 @pytest.fixture(scope="module")
 def moorage(tmp_path_factory: pytest.TempPathFactory, seaweed: StoreServer) -> Iterator[Command]:
@@ -51,8 +56,9 @@ def test_a_store_is_added_listed_checked_and_forgotten(
     moorage: Command, seaweed: StoreServer
 ) -> None:
     added = add(moorage, seaweed, name="other")
-    assert (added.code, added.err) == (0, "")
-    assert added.out == "store other is declared (stored credentials)\n"
+    assert added.code == 0
+    assert added.out == "store other is declared; it is reached with the keys that were given\n"
+    assert added.err == DEFAULT_CHANGED.format(now="moorage", was="lab")
     listed = moorage("store", "ls")
     assert "other" in listed.out
     assert "ENDPOINT" in listed.out
@@ -63,7 +69,9 @@ def test_a_store_is_added_listed_checked_and_forgotten(
     secret = seaweed.access.secrets["secret_access_key"]
     assert all(secret not in result.out + result.err for result in (added, listed, shown))
     assert moorage("store", "check", "other").out.startswith("other answers in ")
-    assert moorage("store", "delete", "other", "-y").out == "store other is forgotten\n"
+    forgotten = moorage("store", "delete", "other", "-y")
+    assert forgotten.out == "store other is forgotten\n"
+    assert forgotten.err == DEFAULT_CHANGED.format(now="lab", was="moorage")
     gone = moorage("store", "show", "other")
     assert gone.code == 3
     assert "there is no store other" in gone.err
@@ -73,15 +81,25 @@ def test_a_store_is_added_listed_checked_and_forgotten(
     ("arguments", "told"),
     [
         (["lab2", "--type", "minio"], "minio is no kind of store; there are s3, gcs"),
-        (["s3", "--type", "s3"], "s3 cannot be the name of a store"),
-        (["lab2", "--type", "s3", "--endpoint", "minio"], "minio is no address of a store"),
+        (["s3", "--type", "s3", "--anonymous"], "s3 cannot be the name of a store"),
+        (["lab2", "--type", "s3", "--endpoint", "minio", "--anonymous"],
+         "minio is no address of a store"),
         (["lab2", "--type", "s3", "--access-key-id", "a"], "the secret is empty"),
         (["lab2", "--type", "s3", "--access-key-id", "a", "--secret-from", "NOT_SET_HERE"],
          "the variable NOT_SET_HERE is not set"),
         (["lab2", "--type", "s3", "--secret-from", "HOME"], "whose secret is it?"),
         (["lab2", "--type", "s3", "--role", "admin"], "admin is no role"),
         (["lab2", "--type", "s3", "--own-credentials", "--access-key-id", "a"],
-         "it is one or the other"),
+         "--own-credentials: it is one or the other"),
+        (["lab2", "--type", "s3", "--own-credentials", "--anonymous"], "it is one or the other"),
+        (["lab2", "--type", "s3", "--anonymous", "--secret-from", "HOME"],
+         "--anonymous: it is one or the other"),
+        (["lab2", "--type", "s3"], "nothing says which keys it takes; add --access-key-id ID"),
+        (["lab2", "--type", "r2", "--access-key-id", "a", "--secret-from", "HOME"],
+         "nothing says where Cloudflare R2 is; add --account ACCOUNT, or --endpoint URL"),
+        (["lab2", "--type", "vastdata", "--own-credentials"],
+         "nothing says where VAST Data is; add --endpoint URL"),
+        (["lab2", "--type", "gcs", "--secret-from", "HOME"], "this is no key of Google's"),
     ],
 )  # fmt: skip
 def test_a_wrong_declaration_is_one_line(
@@ -104,6 +122,86 @@ def test_a_dead_store_is_declared_with_a_warning(moorage: Command) -> None:
     assert "warning: http://127.0.0.1:9: the store does not answer" in result.err
     assert moorage("store", "check", "dead").code == 1
     assert moorage("store", "delete", "dead", "-y").code == 0
+
+
+def test_wrong_keys_are_called_wrong(moorage: Command, seaweed: StoreServer) -> None:
+    added = moorage(
+        *("store", "add", "wrong", "--type", "s3", "--endpoint", seaweed.endpoint),
+        *("--path-style", "--access-key-id", "nobody"),
+        stdin="a-secret-that-is-wrong",
+    )
+    assert "the keys are wrong; declare it again: moorage store add wrong ..." in added.err
+    checked = moorage("store", "check", "wrong")
+    assert (checked.code, moorage("store", "delete", "wrong", "-y").code) == (1, 0)
+    assert "a-secret-that-is-wrong" not in added.out + added.err + checked.err
+
+
+def test_a_store_without_keys_says_what_it_is_reached_with(moorage: Command) -> None:
+    own = moorage("store", "add", "own", "--type", "s3", "--own-credentials",
+                  "--endpoint", "http://127.0.0.1:9")  # fmt: skip
+    assert own.out.endswith("it is reached with the credentials that the server finds by itself\n")
+    public = moorage("store", "add", "own", "--type", "s3", "--anonymous",
+                     "--endpoint", "http://127.0.0.1:9")  # fmt: skip
+    assert public.out.endswith("it is reached without credentials, for public buckets only\n")
+    assert moorage("store", "delete", "own", "-y").code == 0
+
+
+def test_a_name_keeps_its_store_when_the_default_becomes_another(
+    moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "task.yml"
+    file.write_text(TASK.format(name="stays-there", bucket=bucket, persistent="true"))
+    assert moorage("apply", "-f", str(file), "-y").code == 0
+    assert add(moorage, seaweed, name="newer").code == 0
+    planned = moorage("plan", "-f", str(file))
+    assert planned.code == 0, planned.err
+    assert f"data      lab://{bucket} -> /out, copy: 1 object" in planned.out
+    source = tmp_path / "more"
+    source.write_text("more")
+    assert moorage("storage", "cp", str(source), f"{bucket}/").code == 0
+    assert seaweed.read(bucket, "more") == b"more"
+    assert moorage("store", "delete", "newer", "-y").code == 0
+    assert moorage("storage", "delete", bucket, "-y").code == 0
+
+
+def test_a_misspelt_name_says_which_there_are(
+    moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
+) -> None:
+    seaweed.make_bucket(bucket)
+    assert moorage("storage", "adopt", f"lab://{bucket}").code == 0
+    for arguments in (["cp", f"{bucket}x/a", str(tmp_path)], ["cp", str(tmp_path), f"{bucket}x"]):
+        result = moorage("storage", *arguments)
+        assert result.code == 2
+        assert f"there is no storage {bucket}x; did you mean {bucket}?" in result.err
+    assert f"did you mean {bucket}?" in moorage("storage", "du", f"{bucket}x").err
+    nowhere = moorage("storage", "adopt", f"{bucket}x")
+    assert nowhere.code == 3
+    assert "name the store that it is in with --store" in nowhere.err
+    assert moorage("storage", "adopt", f"s3://{bucket}/x").code == 2
+    assert moorage("storage", "delete", bucket, "-y").code == 0
+
+
+def test_a_bucket_is_not_copied_into_itself(
+    moorage: Command, seaweed: StoreServer, bucket: str
+) -> None:
+    seaweed.make_bucket(bucket)
+    for verb in (["cp"], ["sync", "--delete"]):
+        result = moorage("storage", *verb, f"lab://{bucket}/a", f"lab://{bucket}/a/b")
+        assert result.code == 2
+        assert "lie in each other" in result.err
+
+
+def test_a_link_that_is_named_is_followed(
+    moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
+) -> None:
+    seaweed.make_bucket(bucket)
+    (tmp_path / "there").write_text("x")
+    (tmp_path / "link").symlink_to("there")
+    done = moorage("storage", "cp", str(tmp_path / "link"), f"lab://{bucket}/")
+    assert done.code == 0, done.err
+    assert seaweed.read(bucket, "link") == b"x"
+    dry = moorage("storage", "sync", "--dry-run", str(tmp_path), f"lab://{bucket}")
+    assert "1 file, 1 B to copy, 0 unchanged" in dry.err
 
 
 def test_what_a_job_writes_is_in_a_bucket_that_stays(

@@ -143,7 +143,10 @@ def test_without_its_key_a_store_says_what_to_do(declared: Server) -> None:
         ({"name": "s3"}, "cannot be the name of a store"),
         ({"name": "default"}, "cannot be the name of a store"),
         ({"name": "La b"}, "La b cannot be the name of a store; use up to 41 lowercase"),
-        ({"kind": "azure", "endpoint": ""}, "in a storage account; add --account NAME"),
+        (
+            {"kind": "azure", "endpoint": ""},
+            "nothing says where Azure Blob Storage is; add --account",
+        ),
         ({"kind": "minio"}, "is no kind of store"),
         ({"kind": "moorage"}, "is no kind of store"),
         ({"endpoint": "minio:9000"}, "is no address of a store"),

@@ -85,19 +85,19 @@ async def show_storage(call: Call[StoragePath, NoBody]) -> StorageView:
 async def make_storage(call: Call[NoParams, StorageRequest]) -> StorageView:
     """It is there on return. One that is there already under this name is answered as it is."""
     storages, asked = call.services.storages, call.body
-    store = storages.stores.resolve(asked.store)
+    store = storages.stores.resolve(asked.store, "" if asked.adopt else asked.name)
     if why := storages.stores.kind_of(store).check_name(asked.name):
         raise InvalidInput(Problem(f"no bucket may be called {asked.name}: {why}", "", "name"))
     known = storages.find(asked.name)
     if known is not None:
         _require_alike(known, store)
     access = await storages.stores.access(store)
-    there = (await storages.look(access, asked.name)).there
+    shown = uri_of(storages, store, asked.name)
+    there = (await storages.look(access, asked.name, shown=shown)).there
     if asked.adopt and known is None:
         return view(storages, await _adopt(storages, store, asked.name, call.user, access, there))
     if there and known is None:
-        uri = uri_of(storages, store, asked.name)
-        fix = f"use it as {uri}, or: moorage storage adopt {asked.name} --store {store}"
+        fix = f"use it as {shown}, or: moorage storage adopt {asked.name} --store {store}"
         told = f"a bucket {asked.name} is in store {store}, not made by moorage"
         raise Conflict(Problem(told, fix, "name"))
     if known is None or not there:
@@ -111,7 +111,10 @@ async def _adopt(
     storages: Storages, store: str, name: str, user: str, access: Access, there: bool
 ) -> LiveStorage:
     if not there:
-        raise NotFound(f"there is no bucket {uri_of(storages, store, name)}")
+        raise NotFound(
+            f"there is no bucket {uri_of(storages, store, name)}; name the store that it is in "
+            f"with --store (moorage store ls), or write `name: {name}` in a file to have it made"
+        )
     born = await storages.ask(access, name, LONGEST_WAIT, partial(buckets.born, access, name))
     return await storages.adopt(name, store, user, born)
 

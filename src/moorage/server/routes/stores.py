@@ -118,13 +118,16 @@ def _why(declared: LiveStore | None, access: Access, error: MoorageError) -> tup
     problem, fix = plain(error)
     unsigned = access.anonymous and not (declared is not None and declared.anonymous)
     if unsigned and (lacking := missing(access)):
-        return f"{problem}: {lacking}", "" if declared is None else "give it keys: store add"
+        return f"{problem}: {lacking}", _declare_again(declared, "give it keys")
     if not isinstance(error, StoreProblem) or error.reason != "denied":
         return problem, fix
     if any(word in problem for word in _WRONG_KEYS):
-        again = "" if declared is None else f": moorage store add {declared.name} ..."
-        return problem, f"the keys are wrong; declare it again with the right ones{again}"
+        return problem, _declare_again(declared, "the keys are wrong; declare it again")
     return problem, "check its keys; it may also be that they may not list buckets, and need not"
+
+
+def _declare_again(declared: LiveStore | None, why: str) -> str:
+    return "" if declared is None else f"{why}: moorage store add {declared.name} ..."
 
 
 async def store_access(call: Call[AccessParams, NoBody]) -> Response:
@@ -132,7 +135,8 @@ async def store_access(call: Call[AccessParams, NoBody]) -> Response:
     stores, wanted = call.services.storages.stores, call.params
     if wanted.bucket:
         session = f"moorage-{call.user}"
-        found = await stores.handed_out(wanted.name, [wanted.bucket], session, writes=True)
+        store = stores.resolve(wanted.name, wanted.bucket)
+        found = await stores.handed_out(store, [wanted.bucket], session, writes=True)
     else:
         found = await stores.access(wanted.name)
     return _secret(found)

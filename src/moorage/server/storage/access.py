@@ -64,11 +64,13 @@ class Stores:
             return self._default
         return next(iter(declared)) if len(declared) == 1 else EMBEDDED
 
-    def resolve(self, word: str) -> str:
-        """The one name of a store, for a name of it as specs have it. NotFound."""
+    def resolve(self, word: str, named: str = "") -> str:
+        """The one name of a store, for a name of it as specs have it. `named`: a bucket with a
+        name stays where it is, whatever becomes of the default. NotFound."""
         word = word or DEFAULT
         if word == DEFAULT:
-            word = self.default
+            storage = self._cluster.storages.get(named)
+            word = self.default if storage is None else storage.store
         if word in self._cluster.stores:
             return word
         kind = registry.kind(word)
@@ -265,6 +267,8 @@ def _problems(request: StoreRequest) -> list[Problem]:
 
 def _lacking(kind: StoreKind, request: StoreRequest) -> str:
     """What a store of that kind must be told as well, to be found."""
+    if not request.secrets and kind.profile is not None and kind.profile.account:
+        return ""  # the account is where the keys are
     lacking = [name for name in kind.needs if not getattr(request, name)]
     words = [f"--{name} {name.upper()}" for name in lacking if name != "endpoint"]
     if not lacking or not words:

@@ -81,7 +81,9 @@ class Mounts:
         mounts, problems = list(task.mounts), []
         for number, bucket in named:
             try:
-                mounts[number] = replace(bucket, store=self._stores.resolve(bucket.store))
+                own_name = bucket.bucket if bucket.managed else ""
+                store = self._stores.resolve(bucket.store, own_name)
+                mounts[number] = replace(bucket, store=store)
             except NotFound as error:
                 message, _, fix = str(error).partition("; ")
                 problems.append(Problem(message, fix, f"mounts[{number}]"))
