@@ -40,6 +40,7 @@ _TOO_OLD_TO_FENCE = (
     "jobs of an older moorage still run here, whose keeper cannot end jobs of a node that is "
     "cut off; wait until they have ended, or set on_node_loss: wait"
 )
+_TOO_OLD_TO_HOLD = "jobs of an older moorage, without durable: fsync, still run; wait for them"
 _TOO_NEW = (
     "the keeper was started by a newer moorage that this one cannot talk to (jobs it runs: "
     "{jobs}); install the newer version again, or wait until they have ended"
@@ -83,6 +84,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     """It is killed where the node's lease ends."""
 
 
+    fsyncs: list[str] = []
+    """Directories of mounts for which its `fsync` returns after the upload."""
 class ExitRecord(Struct, frozen=True, omit_defaults=True):
     """`exit.json`: how a process ended. Times are Unix seconds, sizes bytes."""
 
@@ -246,6 +249,8 @@ class Keeper:
             raise SpawnError(_TOO_OLD_TO_FENCE, "keeper")
         answer = await self._answer("spawn", _encode(request))
         if answer.error is not None:
+        if request.fsyncs and self._protocol < keeper.HOLDS:
+            raise SpawnError(_TOO_OLD_TO_HOLD, "keeper")
             raise SpawnError(answer.error, answer.step)
         return answer.pid
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from moorage.agent import hostfile, peers, script, words
+from moorage.agent import durable, hostfile, peers, script, words
 from moorage.agent.claims import key_of
 from moorage.agent.gpus.devices import NONE, Devices, rules
 from moorage.agent.keeper import family
@@ -92,6 +92,7 @@ def prepare(
         cgroup=_limits(launch) if isolation.cgroup is None else None,
         gate=gate,
         denied=rules(devices.denied(launch.limits.gpus)),
+        fsyncs=durable.held(launch.mounts, directory),
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
     )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from moorage.agent import durable
 from moorage.agent.containers import requests
-from moorage.data.base import Bind, Handle, Place, SourceError
+from moorage.data.base import Bind, Handle, NotHere, Place, SourceError
 from moorage.data.buckets import BucketSource
 from moorage.data.sources import Sources, in_order
 from moorage.protocol.agent import Launch
@@ -25,7 +26,8 @@ class Supply:
 
     def problems(self, mount: Mount) -> tuple[list[str], list[str]]:
         """What would go wrong with this mount here, and what is worth saying."""
-        return self._sources.of(mount).problems(mount)
+        wrong, notes = self._sources.of(mount).problems(mount)
+        return [*wrong, *filter(None, [durable.problem(mount)])], notes
 
     async def prepare(
         self, mounts: Sequence[Mount], place: Place, wanted: Callable[[], bool]
@@ -35,6 +37,8 @@ class Supply:
         Volumes come first, because the others may land in one. Neighbours of one kind whose
         targets do not touch are prepared side by side. `wanted` is asked before each batch.
         SourceError or OSError, once all that was begun has ended."""
+        if why := next(filter(None, map(durable.problem, mounts)), ""):
+            raise NotHere(why)
         place = replace(place, binds=(Bind(place.work, place.workdir),))
         binds: list[Bind] = []
         details: list[str] = []

@@ -15,7 +15,7 @@ FENCED = "ended by its node, which had no contact to the server for most of its 
 UNREADABLE = Outcome(
     "lost", message="its record cannot be read by this agent, so its process was ended"
 )
-_OF_NODES = frozenset({"mount", "cgroup", "output", "keeper"})
+_OF_NODES = frozenset({"mount", "cgroup", "output", "keeper", "hold"})
 """Steps of a start that fail because of the node."""
 _SHELL_SIGNAL = 128
 """A shell ends with this plus the number of the signal that killed its command."""

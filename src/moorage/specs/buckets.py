@@ -163,10 +163,15 @@ def _options(bucket: Bucket) -> Iterator[Fault]:
     if not bucket.read_only and (bucket.preset or "").endswith("-ro"):
         fix = "remove read_only, or write the type that ends with RW"
         yield Fault("read_only", "the type is one for reading", fix)
-    if bucket.durable == "fsync":
-        # rclone ends it at the node's disk, in every mode of its cache.
-        fix = "write mode: MOUNT, whose close waits for the upload, or remove it"
-        yield Fault("durable", "no mount here has an fsync that waits for the store", fix)
+    if bucket.durable == "fsync" and bucket.mode != "cached":
+        message = f"durable: fsync is for MOUNT_CACHED, and this is {MODE_WORDS[bucket.mode]}"
+        fix = {
+            "mount": "remove it, since close waits for the upload; or write mode: MOUNT_CACHED",
+            "copy": "write mode: MOUNT_CACHED, or remove it",
+        }[bucket.mode]
+        yield Fault("durable", message, fix)
+    elif bucket.durable == "fsync" and bucket.read_only:
+        yield Fault("durable", "what is read-only is never uploaded", "remove one")
     if bucket.flush_timeout is not None and not writes(bucket):
         fix = "remove it" if bucket.read_only else "add sync_back: true, or remove it"
         yield Fault("flush_timeout", "nothing is uploaded from here", fix)

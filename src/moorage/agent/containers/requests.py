@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from moorage.agent import hostfile, peers, script
+from moorage.agent import durable, hostfile, peers, script
 from moorage.agent.claims import key_of
 from moorage.agent.gpus.devices import NONE, Devices, rules
 from moorage.agent.images.store import Image
@@ -70,6 +70,7 @@ def prepare(
         else {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids or DEFAULT_PIDS},
         gate=gate,
         denied=rules(devices.denied(limits.gpus)),
+        fsyncs=durable.held(launch.mounts, directory),
         max_duration=launch.max_duration,
         grace=launch.stop_duration,
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.agent.containers import engines, requests
+from moorage.agent import durable
+from moorage.agent.containers import daemon, engines, requests
 from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
@@ -61,7 +62,10 @@ class Containers:
         reasons = []
         for name in self._order:
             engine = self._installed.get(name)
-            if engine is None or not (why := engine.problem(launch)):
+            if engine is None:
+                return None
+            why = engine.problem(launch) or durable.engine_problem(name, launch.mounts)
+            if not why:
                 return engine
             reasons.append(why)
         raise NotHere("; ".join(reasons) or self.why_not or "")

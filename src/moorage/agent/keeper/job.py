@@ -11,7 +11,7 @@ import signal
 import time
 
 from moorage.agent.keeper import family
-from moorage.agent.keeper.cgroup import Group, read
+from moorage.agent.keeper.cgroup import Cgroups, Group, read
 from moorage.agent.keeper.launching import LaunchError
 from moorage.agent.keeper.loop import Timer, say
 from moorage.agent.sandbox.roots import Root
@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
+
+    from moorage.agent.keeper.clerks import Clerk
 
 _SHELL_SIGNAL, _TERM = 128, signal.SIGTERM
 _ENGINE_PATIENCE = 10.0  # seconds
@@ -38,9 +40,11 @@ class Job:
 
     __slots__ = (
         "_record",
+        "_spared",
         "_spawned",
         "began",
         "cause",
+        "clerk",
         "cpu",
         "cwd",
         "deadline",
@@ -58,9 +62,11 @@ class Job:
         "killed",
         "killer",
         "limit",
+        "listener",
         "mark",
         "mercy",
         "namespace",
+        "nests",
         "oom_kills",
         "peak",
         "pending_stop",
@@ -84,6 +90,8 @@ class Job:
         self.request = request
         self.fenced = bool(request.get("fenced"))
         self.engine: dict[str, Any] | None = request.get("engine")
+        self.nests = self.engine is not None or bool(request.get("nests"))
+        """There are control groups below its own, which others have made."""
         self.cwd: str = request.get("cwd", "/")
         self.state = "spawning"
         self.root: Root | None = None
@@ -103,8 +111,13 @@ class Job:
         self.oom_kills = 0
         self.peak: int | None = None
         self.doomed: set[int] = set()
+        self._spared: set[int] = set()
+        """What is killed with them, and is not the job's own."""
         self.gate = 0
         """The process that lets the other ranks in; 0 for none."""
+        self.listener = -1
+        """By which its held calls are answered; -1 where none are held."""
+        self.clerk: Clerk | None = None
         self.deadline = 0.0
         self.mercy = 0.0
         self.killed = False
@@ -118,6 +131,22 @@ class Job:
         self._spawned: dict[str, Any] = {}
         self._record = -1
 
+    def make_group(self, cgroups: Cgroups | None) -> None:
+        """Its control group, where it is to have one. LaunchError."""
+        limits = self.request["cgroup"]
+        if limits is None:
+            return
+        if cgroups is None:
+            raise LaunchError("this keeper may not make control groups", "cgroup")
+        try:
+            self.group = cgroups.make(self.key, limits, self.request.get("denied") or ())
+            self.grouped = True
+            if self.nests:
+                self.group.nested = cgroups.nested(self.key)
+                self.group.count_below()
+        except OSError as error:
+            raise LaunchError(f"cannot make a control group: {error}", "cgroup") from error
+
     def claim(self) -> None:
         """Create `spawned.json`: no keeper will ever start this attempt again. LaunchError."""
         self._spawned = {
@@ -125,7 +154,7 @@ class Job:
             "boot_id": boot_id(),
             "began": self.began,
             "cgroup": self.request["cgroup"] is not None,
-            "engine": self.engine is not None,
+            "engine": self.nests,
         }
         path = f"{self.directory}/{SPAWNED}"
         if os.path.exists(f"{self.directory}/{EXIT}"):
@@ -230,9 +259,19 @@ class Job:
         }
 
     def doom(self, pids: Iterable[int]) -> None:
-        """These are about to be killed. What lets other ranks in was not started by the job."""
-        own = {self.gate, *family.descendants([self.gate])} if self.gate else ()
-        self.doomed.update(pid for pid in pids if pid not in own)
+        """These are about to be killed. What lets other ranks in was not started by the job, nor
+        what a daemon has."""
+        heads = [pid for pid in (self.gate, self._helper()) if pid]
+        self._spared.update((*heads, *family.descendants(heads)) if heads else ())
+        self.doomed.update(pid for pid in pids if pid not in self._spared)
+
+    def _helper(self) -> int:
+        """Of the job's own daemon (`sandbox/dockerd.py`); 0 for none."""
+        try:
+            with open(f"{self.directory}/docker/helper") as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            return 0
 
     def hold_namespace(self) -> None:
         """Remember the mount namespace of the main process, and keep it from going: the kernel
@@ -251,6 +290,9 @@ class Job:
             os.close(self.held)
             self.held = -1
         self.group = None
+        if self.clerk is not None:
+            self.clerk.end()
+            self.clerk = None
         if self.sweeper is not None:
             self.sweeper.cancel()
         self.save()

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 
-from moorage.agent.keeper import programs, spawning
+from moorage.agent.keeper import clerks, programs, spawning
 from moorage.agent.keeper.cgroup import Group
 from moorage.agent.sandbox import mounting, rootfs, view
 from moorage.agent.sandbox.roots import Root, Roots
@@ -22,8 +22,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from moorage.agent.keeper.clerks import Handover
+
 JOIN = "MOORAGE_JOIN"
 """Variable that tells the job's script which v2 group to join."""
+_NOT_HELD = (
+    "durable: fsync: the kernel does not let the job's fsync be held back ({}); remove it, or use "
+    "another node"
+)
 _CAP_SYS_ADMIN = 21
 _RESETTABLE = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE,
                signal.SIGXFSZ)  # fmt: skip
@@ -43,7 +49,7 @@ class Started:
     the prepared root that it uses; when it began (Unix seconds), and when it had not yet its pid
     (monotonic seconds)."""
 
-    __slots__ = ("began", "called", "direct", "error", "pid", "root")
+    __slots__ = ("began", "called", "direct", "error", "listener", "pid", "root")
 
     def __init__(
         self,
@@ -55,6 +61,8 @@ class Started:
         self.pid, self.direct, self.root, self.error = pid, direct, root, error
         self.began = time.time()
         self.called = 0.0
+        self.listener = -1
+        """By which its held calls are answered."""
 
 
 def may_mount() -> bool:
@@ -82,7 +90,8 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
             try:
                 _change_directory(request["cwd"])
                 called = time.monotonic()
-                started = _spawn(request, group, output)
+                listener = _hold() if request.get("fsyncs") else -1
+                started = _spawn_held(request, group, output, listener)
                 started.root, started.called = root, called
                 return started
             finally:
@@ -97,6 +106,26 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
     except Exception as error:  # the keeper must hear of it, whatever it is
         text = f"{type(error).__name__}: {error}"
         return Started(error=LaunchError(text, "exec"), root=root)
+
+
+def _hold() -> int:
+    """This thread must end soon: its own calls are held too."""
+    try:
+        return clerks.hold()
+    except clerks.NotHeld as error:
+        raise LaunchError(_NOT_HELD.format(error), "hold") from error
+
+
+def _spawn_held(
+    request: dict[str, Any], group: Group | None, output: int, listener: int
+) -> Started:
+    try:
+        started = _spawn(request, group, output)
+        started.listener, listener = listener, -1
+        return started
+    finally:
+        if listener >= 0:
+            os.close(listener)
 
 
 def _spawn(request: dict[str, Any], group: Group | None, output: int) -> Started:
@@ -168,10 +197,11 @@ def _own_view(request: dict[str, Any], roots: Roots | None) -> Root | None:
     return None if roots is None or root is None else roots.lend(root)
 
 
-def by_fork(request: dict[str, Any], group: Group | None) -> tuple[int, int]:
+def by_fork(request: dict[str, Any], group: Group | None) -> tuple[int, int, Handover | None]:
     """Start it in its own user and mount namespace; a container in its own root and in `group`.
-    The pid, and a descriptor from which `step\\tmessage` can be read when it failed, nothing when
-    it runs. LaunchError."""
+    The pid; a descriptor from which `step\\tmessage` can be read when it failed, nothing when
+    it runs; and where its held calls are handed over. LaunchError."""
+    handed = clerks.Handover() if request.get("fsyncs") else None
     reader, writer = os.pipe()
     output = -1
     try:
@@ -181,23 +211,35 @@ def by_fork(request: dict[str, Any], group: Group | None) -> tuple[int, int]:
         try:
             pid = os.fork()
             if pid == 0:
-                _child(request, group, output, writer)
+                _child(request, group, output, writer, handed)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
     except OSError as error:
-        os.close(reader)
+        _give_up(reader, handed)
         raise LaunchError(f"cannot start a process: {error.strerror}", "exec") from error
     except LaunchError:
-        os.close(reader)
+        _give_up(reader, handed)
         raise
     finally:
         os.close(writer)
         if output >= 0:
             os.close(output)
-    return pid, reader
+    return pid, reader, handed
 
 
-def _child(request: dict[str, Any], group: Group | None, output: int, writer: int) -> None:
+def _give_up(reader: int, handed: Handover | None) -> None:
+    os.close(reader)
+    if handed is not None:
+        handed.received()
+
+
+def _child(
+    request: dict[str, Any],
+    group: Group | None,
+    output: int,
+    writer: int,
+    handed: Handover | None,
+) -> None:
     """What the fork does; never returns."""
     try:
         os.setsid()
@@ -209,14 +251,19 @@ def _child(request: dict[str, Any], group: Group | None, output: int, writer: in
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
         if request.get("container") is not None:
-            rootfs.run(request, group, not may_mount())
+            hold = None if handed is None else handed.hold
+            rootfs.run(request, group, not may_mount(), hold)
         mounting.own_user_namespace()
         view.Sandbox(request["directory"]).enter(request["mounts"])
         _change_directory(request["cwd"])
+        if handed is not None:
+            handed.hold()
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execve(request["argv"][0], request["argv"], request["env"])
     except mounting.MountError as error:
         os.write(writer, f"mount\t{error}".encode())
+    except clerks.NotHeld as error:
+        os.write(writer, f"hold\t{_NOT_HELD.format(error)}".encode())
     except (LaunchError, rootfs.NotStarted) as error:
         os.write(writer, f"{error.step}\t{error}".encode())
     except BaseException as error:

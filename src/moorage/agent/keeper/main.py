@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET, PID, LOG = "keeper.sock", "keeper.pid", "keeper.log"
-FORGETS_SEVERAL, CONTAINS, ENTERS, FENCES, ENGINES = 3, 4, 5, 6, 7
-PROTOCOL = 7
+FORGETS_SEVERAL, CONTAINS, ENTERS, FENCES, ENGINES, HOLDS = 3, 4, 5, 6, 7, 8
+PROTOCOL = 8
 """Of what is said on the socket; 1 did not say so. 2: `direct` in spawn requests. 3: `forget` of
 several `keys`; a request without `id` gets no answer. 4: `container` in spawn requests.
-5: `enter`. 6: `fenced` in spawn requests, `lease`, `unfence`. 7: `engine` in spawn requests."""
+5: `enter`. 6: `fenced` in spawn requests, `lease`, `unfence`. 7: `engine` in spawn requests.
+8: `fsyncs` in spawn requests."""
 OLDEST = 1
 """What an agent must speak to get on with this keeper."""
 IDLE = 60.0

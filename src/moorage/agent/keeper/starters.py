@@ -112,6 +112,8 @@ def may_hang(request: dict[str, Any]) -> bool:
         return True
     if request.get("engine") is not None:  # nor may it see what a thread has seen before
         return True
+    if request.get("fsyncs"):  # its thread can do nothing else afterwards
+        return True
     own = f"{request['directory']}/"
     return not all(
         operation[1] in USUAL

@@ -16,6 +16,7 @@ import time
 
 from moorage.agent.keeper import burial, family, launching, stuck, visits
 from moorage.agent.keeper.cgroup import Cgroups
+from moorage.agent.keeper.clerks import Clerk, Handover
 from moorage.agent.keeper.family import send
 from moorage.agent.keeper.fence import Fence
 from moorage.agent.keeper.job import Job
@@ -52,6 +53,7 @@ class Tender:
         self._mains: dict[int, Job] = {}
         self._sweeping: dict[str, Job] = {}
         self._early: dict[int, tuple[float, int, Any]] = {}
+        self._clerks: dict[int, Clerk] = {}
         self._threads = 0
         self._may_mount = launching.may_mount()
         self._roots = Roots() if self._may_mount else None
@@ -90,7 +92,7 @@ class Tender:
             return
         try:
             job.claim()
-            self._make_group(job)
+            job.make_group(self.cgroups)
         except LaunchError as error:
             if error.step == "cgroup":
                 job.disclaim()
@@ -100,21 +102,6 @@ class Tender:
         self.jobs[job.key] = job
         self._launch(job, request)
 
-    def _make_group(self, job: Job) -> None:
-        limits = job.request["cgroup"]
-        if limits is None:
-            return
-        if self.cgroups is None:
-            raise LaunchError("this keeper may not make control groups", "cgroup")
-        try:
-            job.group = self.cgroups.make(job.key, limits, job.request.get("denied") or ())
-            job.grouped = True
-            if job.engine is not None:
-                job.group.nested = self.cgroups.nested(job.key)
-                job.group.count_below()
-        except OSError as error:
-            raise LaunchError(f"cannot make a control group: {error}", "cgroup") from error
-
     def _launch(self, job: Job, request: dict[str, Any]) -> None:
         contained = request.get("container") is not None
         if not contained and (request["mounts"] is None or self._may_mount):
@@ -122,17 +109,17 @@ class Tender:
             self._starters.submit(request, job.group, lambda got: self._threaded(job, got))
             return
         try:
-            pid, reader = launching.by_fork(request, job.group)
+            pid, reader, handed = launching.by_fork(request, job.group)
         except LaunchError as error:
             self._failed(job, error)
             return
         job.pid = pid
         self._mains[pid] = job
-        self._loop.watch(reader, lambda _events: self._forked(job, reader))
+        self._loop.watch(reader, lambda _events: self._forked(job, reader, handed))
 
     def _threaded(self, job: Job, got: Started) -> None:
         self._threads -= 1
-        job.root = got.root
+        job.root, job.listener = got.root, got.listener
         if got.error is not None:
             self._failed(job, got.error)
             return
@@ -148,10 +135,11 @@ class Tender:
         if dead:
             self._main_ended(job, status, usage)
 
-    def _forked(self, job: Job, reader: int) -> None:
+    def _forked(self, job: Job, reader: int, handed: Handover | None) -> None:
         text = os.read(reader, 4096).decode()
         self._loop.unwatch(reader)
         os.close(reader)
+        job.listener = handed.received() if handed is not None else -1
         if text:
             step, _, message = text.partition("\t")
             self._mains.pop(job.pid, None)
@@ -166,6 +154,8 @@ class Tender:
 
     def _failed(self, job: Job, error: LaunchError) -> None:
         del self.jobs[job.key]
+        if job.listener >= 0:
+            os.close(job.listener)
         if job.group is not None:
             job.group.remove()
         self._return_root(job)
@@ -179,6 +169,8 @@ class Tender:
         limit, grace = job.request["max_duration"], job.request["grace"]
         if limit is not None:
             job.limit = self._loop.later(limit, lambda: self._stop(job, grace, "timeout"))
+        if job.listener >= 0:
+            job.clerk = Clerk(self._loop, job.listener, job.request["fsyncs"], self._clerks)
         if job.request.get("gate"):
             job.gate = visits.open_gate(job, job.request["output"])
         job.request = {}  # it holds the environment, which may hold secrets
@@ -282,6 +274,9 @@ class Tender:
             self._sweep(job)
 
     def _orphan_ended(self, pid: int, status: int, usage: Any) -> None:
+        if pid in self._clerks:
+            self._clerks[pid].died()
+            return
         if self._threads:  # perhaps a main process whose thread has not yet said so
             self._early[pid] = (time.monotonic(), status, usage)
             if len(self._early) > _EARLY:  # a start that hangs may do so for days
@@ -337,7 +332,7 @@ class Tender:
             return group.processes()
         # Also with a group: root may leave it, and a container engine does.
         # The main process is reaped, so its number may be somebody else's by now.
-        strays = family.orphans(os.getpid(), self._mains)
+        strays = family.orphans(os.getpid(), {*self._mains, *self._clerks})
         others = self._mains or self._threads or len(self._sweeping) > 1
         if job.grouped or others:  # perhaps somebody else's
             strays = [pid for pid in strays if family.belongs(pid, job.mark, job.namespace)]

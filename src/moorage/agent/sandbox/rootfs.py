@@ -25,6 +25,7 @@ from moorage.agent.sandbox.mounting import BIND, NODEV, NOSUID, REC, SLAVE, Moun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -247,8 +248,13 @@ def _file(path: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
-def run(request: dict[str, Any], group: Group | None, mapped: bool) -> NoReturn:
-    """Become the first process of a container. NotStarted."""
+def run(
+    request: dict[str, Any],
+    group: Group | None,
+    mapped: bool,
+    hold: Callable[[], None] | None = None,
+) -> NoReturn:
+    """Become the first process of a container; `hold` has its `fsync` held. NotStarted."""
     wanted, argv = request["container"], request["argv"]
     try:
         for directory in group.directories if group is not None else ():
@@ -266,6 +272,8 @@ def run(request: dict[str, Any], group: Group | None, mapped: bool) -> NoReturn:
     try:
         if (limit := wanted["process_memory"]) is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        if hold is not None:  # it needs capabilities
+            hold()
         if not wanted["privileged"]:
             accounts.limit_capabilities()
         if not mapped:

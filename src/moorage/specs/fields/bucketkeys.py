@@ -165,8 +165,8 @@ BUCKET = (
     ),
     _own(
         "durable",
-        "When `fsync` returns. `fsync` (after the upload) is refused: no mount can do that; "
-        "`close` of `MOUNT` can.",
+        "When `fsync` returns in `MOUNT_CACHED`: with the file on the node's disk (`background`), "
+        "or in the bucket (`fsync`).",
         partial(_word, DURABLE, "background, fsync"),
         _words(DURABLE),
         "`background`, `fsync`",

@@ -1,0 +1,236 @@
+"""A job's mount whose files are stored when somebody asks: what they are in rclone's cache, and
+when they are in the bucket. Standard library only.
+
+A file is held open here while it is uploaded. So rclone, which uploads it when the last one closes
+it, does so after that, and what it stores then is the same or newer.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+from moorage.agent.fsyncs.remote import Failed, Remote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FAILURES = "fsyncs"
+"""In a mount's directory: a line for each that failed."""
+_LINK = ".rclonelink"
+"""What rclone adds to the name of an object that is a symbolic link."""
+_TRIES = 20
+_COARSE = 0.05
+"""Seconds: two changes of a file within one tick of the kernel's clock look like one."""
+_PIECE = 1 << 20
+_MOST = 4096
+"""Files that are remembered."""
+
+Stamp = tuple[int, int, int]
+
+
+class _File:
+    """What is known of one, by its inode. One upload at a time: the last must be the newest."""
+
+    __slots__ = ("lock", "seen", "stamp", "users")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stamp: Stamp | None = None
+        self.seen = False
+        self.users = 0
+
+
+class Mounted:
+    """`directory` is the mount's own, in which its rclone works."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._place = f"{directory}/at"
+        self._remote = Remote(directory)
+        self._lock = threading.Lock()
+        self._files: dict[int, _File] = {}
+
+    def end(self) -> None:
+        """Break off what is under way; returns when nothing of it goes on."""
+        self._remote.end()
+
+    def stored(self, descriptor: int, root: str, everything: bool = False) -> None:
+        """Returns when what the open file has now is in the bucket; of a directory all files in
+        it, `everything`: of the whole mount. `root`: what of the mount the job has bound.
+        OSError, Failed."""
+        os.fsync(descriptor)
+        if everything:
+            self._below("", deep=True)
+        elif stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            self._below(self._name(descriptor, root) or "", deep=False)
+        else:
+            self._file(descriptor, root)
+
+    def note_failure(self, descriptor: int, why: str) -> None:
+        """For whoever looks at the run."""
+        with suppress(OSError):
+            name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+            line = f"{time.time():.3f} {name}: {why}".replace("\n", " ")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            file = os.open(f"{self.directory}/{FAILURES}", flags, 0o600)
+            try:
+                os.write(file, f"{line}\n".encode(errors="replace"))
+            finally:
+                os.close(file)
+
+    def _below(self, top: str, deep: bool) -> None:
+        """What is not in the bucket yet of a directory."""
+        _, notes = self._remote.cache()
+        for directory, _, names in os.walk(f"{notes}/{top}"):
+            for name in names:
+                path = os.path.relpath(f"{directory}/{name}", notes)
+                if not _stored(f"{notes}/{path}"):
+                    self._one_below(path)
+            if not deep:
+                return
+
+    def _one_below(self, path: str) -> None:
+        if path.endswith(_LINK):  # it never changes
+            self._upload(path, self._remote.cache()[0])
+            return
+        try:
+            found = os.open(f"{self._place}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:  # renamed or removed just now
+            return
+        try:
+            self._file(found, "/", path)
+        finally:
+            os.close(found)
+
+    def _file(self, descriptor: int, root: str, path: str | None = None) -> None:
+        with self._turn(os.fstat(descriptor).st_ino) as file:
+            os.fsync(descriptor)  # what came while others had their turn
+            for _ in range(_TRIES):
+                name = path if path is not None else self._name(descriptor, root)
+                path = None
+                if name is None:
+                    return  # it was removed
+                stray = self._present(name, descriptor, file)
+                if self._name(descriptor, root) == name and stray is not None:
+                    return
+                if stray:
+                    self._forgo(name)
+        raise Failed("it is renamed again and again")
+
+    def _present(self, name: str, descriptor: int, file: _File) -> bool | None:
+        """Have it in the bucket by that name; whether it was uploaded here. None where it turns
+        out to have another name by now."""
+        cache, notes = self._remote.cache()
+        if not os.path.exists(f"{notes}/{name}"):
+            os.pread(descriptor, 1, 0)  # makes rclone write one
+            if not os.path.exists(f"{notes}/{name}"):
+                threading.Event().wait(_COARSE)
+                return None
+        if _stored(f"{notes}/{name}"):
+            return False
+        try:
+            content = os.open(f"{cache}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            if file.stamp == _stamp(content):
+                return False
+            _fill(content, descriptor)
+            stamp = _stamp(content)
+            settled = time.time() - stamp[2] / 1e9 > _COARSE
+            self._upload(name, cache)
+            file.stamp = stamp if settled else None
+        finally:
+            os.close(content)
+        if not file.seen:  # else rclone would leave it behind when it is renamed or removed
+            self._remote.look_again(name)
+            file.seen = True
+        return True
+
+    def _upload(self, name: str, cache: str) -> None:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise Failed("its name is no UTF-8") from None
+        self._remote.upload(cache, self._target(), name)
+
+    def _forgo(self, name: str) -> None:
+        """It was renamed or removed while it was uploaded, of which rclone knows nothing: remove
+        that object, unless somebody has made another file of this name."""
+        if not os.path.exists(f"{self._remote.cache()[1]}/{name}"):
+            self._remote.delete(self._target(), name)
+
+    def _target(self) -> str:
+        with open(f"{self.directory}/how") as file:
+            return str(json.load(file)["words"][1])
+
+    def _name(self, descriptor: int, root: str) -> str | None:
+        """Its path below the mount; None where it has none any more. The kernel says where the
+        job sees it, and what of that is the way to the mount is found by trying."""
+        seen = os.readlink(f"/proc/self/fd/{descriptor}")
+        wanted = os.fstat(descriptor)
+        top, parts = root.strip("/"), seen.strip("/").split("/")
+        for number in range(len(parts) + 1):
+            name = "/".join(filter(None, (top, *parts[number:])))
+            with suppress(FileNotFoundError, NotADirectoryError):
+                found = os.lstat(f"{self._place}/{name}")
+                if (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev):
+                    return name
+        if seen.endswith(" (deleted)"):
+            return None
+        raise OSError(errno.EIO, "it cannot be found in its bucket")
+
+    @contextmanager
+    def _turn(self, inode: int) -> Iterator[_File]:
+        with self._lock:
+            if len(self._files) > _MOST:
+                self._files = {key: one for key, one in self._files.items() if one.users}
+            file = self._files.setdefault(inode, _File())
+            file.users += 1
+        try:
+            with file.lock:
+                yield file
+        finally:
+            with self._lock:
+                file.users -= 1
+
+
+def _stored(note: str) -> bool:
+    """Whether rclone has noted that it is in the bucket. It writes notes anew in place, so that
+    one is empty for a moment."""
+    try:
+        with open(note, "rb") as file:
+            found = json.load(file)
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return found.get("Dirty") is False
+
+
+def _stamp(content: int) -> Stamp:
+    status = os.fstat(content)
+    return status.st_ino, status.st_size, status.st_ctime_ns
+
+
+def _fill(content: int, descriptor: int) -> None:
+    """Have rclone fetch what it has not needed so far of a file that was there before: in its
+    cache those are holes."""
+    size, place = os.fstat(content).st_size, 0
+    while place < size:
+        hole = os.lseek(content, place, os.SEEK_HOLE)
+        try:
+            place = os.lseek(content, hole, os.SEEK_DATA) if hole < size else size
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nothing but a hole up to the end
+                raise
+            place = size
+        while hole < place and (piece := os.pread(descriptor, min(_PIECE, place - hole), hole)):
+            hole += len(piece)

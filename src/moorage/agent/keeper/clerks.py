@@ -1,0 +1,128 @@
+"""The keeper's part in a job's `fsync` that returns after the upload: it keeps what the kernel
+needs to tell of those calls, and somebody beside the job who answers them. Standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+
+from moorage.agent.keeper import spawning
+from moorage.agent.keeper.loop import Loop, say
+
+_DEFAULTS = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from moorage.agent.fsyncs.clerk import main; main(sys.argv[2])"
+)
+_HIGH = 64
+"""Above the numbers that descriptors get in the clerk."""
+_PAUSE = 0.5
+"""Seconds before one that died is started again; the first time at once."""
+_RIGHTS = struct.Struct("i")
+
+
+class NotHeld(Exception):
+    """The kernel refuses; its word for it."""
+
+
+class Clerk:
+    """Of one job. A process that dies is started anew, and answers what waits."""
+
+    def __init__(
+        self, loop: Loop, listener: int, mounts: list[str], known: dict[int, Clerk]
+    ) -> None:
+        """`listener` becomes its own; `mounts`: directories; `known`: by their processes."""
+        self._loop, self._known = loop, known
+        self._told = json.dumps({"mounts": mounts})
+        reader, self._teller = os.pipe2(os.O_CLOEXEC)
+        journal = os.memfd_create("calls", os.MFD_CLOEXEC)
+        self._given = [_above(one) for one in (reader, listener, journal)]
+        self._pid = 0
+        self._deaths = 0
+        self._start()
+
+    def _start(self) -> None:
+        if not self._given:
+            return
+        told, listener, journal = self._given
+        words = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, sys.path[0], self._told]
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        files = [told, null, 2, listener, journal]  # its last words go to the keeper's log
+        try:
+            self._pid = spawning.spawn(words, {"PATH": os.defpath}, files, _DEFAULTS)
+        except OSError as error:
+            say(f"nobody answers fsync: {error.strerror}")
+            self._loop.later(_PAUSE, self._start)
+            return
+        finally:
+            os.close(null)
+        self._known[self._pid] = self
+
+    def died(self) -> None:
+        """Its process is dead."""
+        del self._known[self._pid]
+        if self._given:
+            self._loop.later(_PAUSE if self._deaths else 0.0, self._start)
+            self._deaths += 1
+
+    def end(self) -> None:
+        """The job has ended. Its process may have something to break off still."""
+        if self._given:
+            os.write(self._teller, b"x")
+            for descriptor in (self._teller, *self._given):
+                os.close(descriptor)
+            self._given = []
+
+
+def _above(descriptor: int) -> int:
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    finally:
+        os.close(descriptor)
+
+
+def hold() -> int:
+    """See `fsyncs.calls.hold`, which is loaded only where it is needed. NotHeld."""
+    from moorage.agent.fsyncs import calls
+
+    try:
+        return calls.hold()
+    except OSError as error:
+        raise NotHeld(error.strerror) from error
+
+
+class Handover:
+    """For a fork, which hands the descriptor to its parent. What it needs is loaded now: it may
+    have another root by then."""
+
+    def __init__(self) -> None:
+        from moorage.agent.fsyncs import calls
+
+        self._call = calls.hold
+        self._here, self._there = socket.socketpair()
+
+    def hold(self) -> None:
+        """In the fork. NotHeld."""
+        try:
+            listener = self._call()
+        except OSError as error:
+            raise NotHeld(error.strerror) from error
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _RIGHTS.pack(listener))]
+        self._there.sendmsg([b"x"], rights)
+        os.close(listener)
+
+    def received(self) -> int:
+        """In the parent, once: the descriptor that came; -1 for none."""
+        with self._here, self._there:
+            self._here.setblocking(False)
+            try:
+                _, found, _, _ = self._here.recvmsg(1, socket.CMSG_SPACE(_RIGHTS.size))
+            except OSError:
+                return -1
+        return int(_RIGHTS.unpack(found[0][2])[0]) if found else -1
