@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.agent import durable
-from moorage.agent.containers import daemon, engines, requests
+from moorage.agent.containers import engines, requests
 from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
