@@ -82,10 +82,10 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     """Other ranks of the job may come in by ssh."""
     fenced: bool = False
     """It is killed where the node's lease ends."""
-
-
     fsyncs: list[str] = []
     """Directories of mounts for which its `fsync` returns after the upload."""
+
+
 class ExitRecord(Struct, frozen=True, omit_defaults=True):
     """`exit.json`: how a process ended. Times are Unix seconds, sizes bytes."""
 
@@ -247,10 +247,10 @@ class Keeper:
             raise SpawnError(_TOO_OLD, "keeper")
         if request.fenced and self._protocol < keeper.FENCES:
             raise SpawnError(_TOO_OLD_TO_FENCE, "keeper")
-        answer = await self._answer("spawn", _encode(request))
-        if answer.error is not None:
         if request.fsyncs and self._protocol < keeper.HOLDS:
             raise SpawnError(_TOO_OLD_TO_HOLD, "keeper")
+        answer = await self._answer("spawn", _encode(request))
+        if answer.error is not None:
             raise SpawnError(answer.error, answer.step)
         return answer.pid
 
