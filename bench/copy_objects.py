@@ -2,7 +2,9 @@
 rclone with tuned flags, in turns in the same run, against one SeaweedFS on this machine.
 
 Each is measured as a process of its own, from its start to its end; files and the store's data lie
-in memory, so that it is programs that are compared. `--quick`: a tenth of everything.
+in memory, so that it is programs that are compared. `moorage` is what moves objects, without the
+command around it; `storage cp` is the command, with its question to a server. `--quick`: a tenth
+of everything.
 """
 
 from __future__ import annotations
@@ -20,14 +22,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import seaweed
-from table import show
+from table import MOORAGE, fresh_server, show
 
 from moorage.specs.stores.record import Access
 
 ROUNDS = 3
 BUCKET = "bench"
 MIB = 2**20
-OURS = "moorage"
+OURS, COMMAND = "moorage", "storage cp"
+STORE = "bench"
 PEERS = ("s5cmd", "rclone")
 RCLONE = ("--transfers=32", "--checkers=32", "--s3-upload-concurrency=8", "--s3-chunk-size=16M",
           "--multi-thread-streams=8", "--buffer-size=0", "--s3-no-check-bucket", "--fast-list",
@@ -74,30 +77,13 @@ def grow(root: Path, sample: Sample) -> None:
                 left -= file.write(block[: min(left, MIB)])
 
 
-def ours(source: str, target: str) -> None:
-    """What the measured process of ours does."""
-    from moorage.data.objects.bucket import open_bucket
-    from moorage.data.transfer.engine import transfer
-    from moorage.data.transfer.places import Local, Place, Remote
-
-    access = Access(
-        "s3", os.environ["BENCH_ENDPOINT"], "us-east-1", path_style=True,
-        secrets={"access_key_id": seaweed.KEY, "secret_access_key": seaweed.SECRET},
-    )  # fmt: skip
-
-    def place(text: str) -> Place:
-        prefix = f"s3://{BUCKET}/"
-        if text.startswith(prefix):
-            return Remote(open_bucket(access, BUCKET), text.removeprefix(prefix))
-        return Local(text)
-
-    transfer(place(source), place(target)).require_all()
-
-
 def command(program: str, source: str, target: str) -> list[str]:
     """How each copies a directory; both ends as `s3://bucket/path` or a path."""
     if program == OURS:
-        return [sys.executable, __file__, "--ours", source, target]
+        return [sys.executable, str(Path(__file__).with_name("moves.py")), source, target]
+    if program == COMMAND:
+        return [*MOORAGE, "storage", "cp",
+                *(text.replace("s3://", f"{STORE}://") for text in (source, target))]  # fmt: skip
     if program == "s5cmd":
         wild = "/*" if source.startswith("s3://") else "/"
         return [found("s5cmd"), "--log=error", "cp", f"{source}{wild}", f"{target}/"]
@@ -115,11 +101,10 @@ def found(program: str) -> str:
     return shutil.which(program, path=places) or ""
 
 
-def environment(access: Access) -> dict[str, str]:
-    """For all three."""
+def environment(access: Access, home: Mapping[str, str]) -> dict[str, str]:
+    """For all of them. Programs that are installed have their bytecode."""
     return {
-        **os.environ,
-        "BENCH_ENDPOINT": access.endpoint,
+        **{name: value for name, value in home.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "S3_ENDPOINT_URL": access.endpoint,
         "AWS_ACCESS_KEY_ID": seaweed.KEY,
         "AWS_SECRET_ACCESS_KEY": seaweed.SECRET,
@@ -136,7 +121,8 @@ def environment(access: Access) -> dict[str, str]:
 def timed(words: Sequence[str], variables: Mapping[str, str]) -> Took:
     """Run it in a process of its own."""
     began = time.perf_counter()
-    process = subprocess.Popen(words, env=variables, stdout=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(words, env=variables, stdout=silent, stderr=silent)
     _, status, usage = os.wait4(process.pid, 0)
     took = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -146,25 +132,29 @@ def timed(words: Sequence[str], variables: Mapping[str, str]) -> Took:
 
 
 def measure(
-    sample: Sample, base: Path, access: Access, note: Callable[[str, str, Took], None]
+    sample: Sample,
+    base: Path,
+    access: Access,
+    variables: Mapping[str, str],
+    note: Callable[[str, str, Took], None],
 ) -> None:
     """All programs, up and down, in turns; what came is compared with what went."""
     from moorage.data.objects.bucket import open_bucket
 
     source = base / "source"
     grow(source, sample)
-    variables = environment(access)
-    programs = [OURS, *(name for name in PEERS if found(name))]
+    programs = [OURS, COMMAND, *(name for name in PEERS if found(name))]
     bucket = open_bucket(access, BUCKET)
     for number in range(ROUNDS):
         programs = [*programs[1:], programs[0]]  # whoever is first makes the store grow
         for program in programs:
-            target = f"s3://{BUCKET}/{program}{number}"
+            target = f"s3://{BUCKET}/{program.replace(' ', '-')}{number}"
             note("up", program, timed(command(program, str(source), target), variables))
         for program in programs:
             into = base / "into"
             took = timed(
-                command(program, f"s3://{BUCKET}/{program}{number}", str(into)), variables
+                command(program, f"s3://{BUCKET}/{program.replace(' ', '-')}{number}", str(into)),
+                variables,
             )
             note("down", program, took)
             subprocess.run(["diff", "-rq", source, into], check=True)
@@ -207,6 +197,16 @@ def main(quick: bool = False) -> None:
         report(sample, measured(sample))
 
 
+def declare(access: Access, variables: Mapping[str, str]) -> None:
+    """Tell the server of the store."""
+    words = ["store", "add", STORE, "--type", "s3", "--endpoint", access.endpoint, "--path-style",
+             "--region", access.region, "--access-key-id", seaweed.KEY]  # fmt: skip
+    subprocess.run(
+        [*MOORAGE, *words], env=variables, check=True, input=seaweed.SECRET.encode(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 def measured(sample: Sample) -> dict[tuple[str, str], list[Took]]:
     """All times, by way and program, with a store of its own."""
     times: dict[tuple[str, str], list[Took]] = {}
@@ -216,6 +216,7 @@ def measured(sample: Sample) -> dict[tuple[str, str], list[Took]]:
 
     with (
         seaweed.serving() as access,
+        fresh_server() as home,
         tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=seaweed.place()) as name,
     ):
         words = (
@@ -223,18 +224,14 @@ def measured(sample: Sample) -> dict[tuple[str, str], list[Took]]:
             if found("s5cmd")
             else [found("rclone"), "mkdir", f"BENCH:{BUCKET}"]
         )
-        variables = environment(access)
+        variables = environment(access, home)
         subprocess.run(words, env=variables, check=True, stdout=subprocess.DEVNULL)
-        measure(sample, Path(name), access, note)
+        declare(access, variables)
+        measure(sample, Path(name), access, variables, note)
     return times
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    parser.add_argument("--ours", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.ours:
-        ours(*arguments.ours)
-    else:
-        main(arguments.quick)
+    main(parser.parse_args().quick)

@@ -16,11 +16,10 @@ from moorage.data.copies.shelf import PART, Arrived, Away, Conflict, ObjectChang
 from moorage.data.objects.bucket import Bucket, Found
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer import etags
-from moorage.data.transfer.partfile import PART as LARGE
-from moorage.data.transfer.partfile import PartFile
+from moorage.data.transfer.partfile import WHOLE, PartFile
 
 _PARALLEL = 16
-_WHOLE = 16 * 1024 * 1024
+_AT_ONCE = 16 * 1024 * 1024
 """A file up to this size is sent in one piece, on the condition that nobody was faster."""
 _PIECE = 4 * 1024 * 1024
 
@@ -200,7 +199,7 @@ class ObjectShelf:
         """See `Shelf`."""
         with _problems():
             try:
-                if size <= _WHOLE and (base is None or base.etag):
+                if size <= _AT_ONCE and (base is None or base.etag):
                     with suppress(_NoConditions):
                         self._put_whole(key, path, base)
                         arrived(size)
@@ -265,7 +264,7 @@ def _pieces(
 ) -> Iterator[_Piece]:
     """Large objects first: nobody is to wait for a single one in the end."""
     for found, path in sorted(wanted, key=lambda one: -one[0].size):
-        if found.size <= LARGE:
+        if found.size <= WHOLE:
             yield _Piece(found, path)
             continue
         large = _Large(found, path)

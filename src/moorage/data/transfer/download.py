@@ -16,7 +16,7 @@ from functools import partial
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer.counting import Counter
 from moorage.data.transfer.listing import PART_NAME
-from moorage.data.transfer.partfile import PART, PartFile
+from moorage.data.transfer.partfile import WHOLE, PartFile
 from moorage.data.transfer.places import Entry, Remote
 from moorage.data.transfer.pool import Pool, Task
 from moorage.errors import Unavailable
@@ -54,10 +54,10 @@ class Download:
     def _tasks(self, entries: Sequence[Entry]) -> Iterator[Task]:
         """Large ones first: at the end all threads have something to do."""
         for entry in entries:
-            if entry.size > PART:
+            if entry.size > WHOLE:
                 yield from self._parts(entry)
         for entry in entries:
-            if entry.size <= PART:
+            if entry.size <= WHOLE:
                 yield partial(self._guarded, entry, partial(self._small, entry))
 
     def _require_room(self, needed: int) -> None:

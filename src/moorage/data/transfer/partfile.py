@@ -19,8 +19,11 @@ from blake3 import blake3
 
 from moorage.data.transfer.listing import PART_NAME
 
-PART = 16 * 1024 * 1024
-"""Bytes fetched by one request."""
+PART = 32 * 1024 * 1024
+"""Bytes fetched by one request: smaller ranges cost stores more (a fifth of SeaweedFS's time a GiB
+with 16 MiB)."""
+WHOLE = 16 * 1024 * 1024
+"""Objects of up to so many bytes are held in memory instead, and written at once."""
 _HEADER = 512
 _BOOT = "/proc/sys/kernel/random/boot_id"
 

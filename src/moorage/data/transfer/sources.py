@@ -124,5 +124,8 @@ def _left_out(plan: Plan) -> list[str]:
         links = "symbolic link is" if plan.links == 1 else "symbolic links are"
         notes.append(f"{plan.source.shown}: {plan.links} {links} not uploaded into a bucket")
     if plan.others:
-        notes.append(f"{plan.source.shown}: {plan.others} sockets, pipes or devices are left out")
+        kinds = (
+            "socket, pipe or device is" if plan.others == 1 else "sockets, pipes or devices are"
+        )
+        notes.append(f"{plan.source.shown}: {plan.others} {kinds} left out")
     return notes

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def bucket(tmp_path: Path) -> Bucket:
 
 @pytest.fixture
 def large(bucket: Bucket) -> bytes:
-    content = os.urandom(5 * PART + 3)
+    content = random.Random(1).randbytes(5 * PART + 3)
     bucket.put("large", content)
     return content
 
@@ -220,7 +221,7 @@ def test_a_full_disk_is_said_before_anything_moves(
         f_bavail, f_frsize = 20, 2**20
 
     monkeypatch.setattr(download.os, "statvfs", lambda path: Full)
-    with pytest.raises(Unavailable, match=r"80 MB are to be written, and 4\.0 MB are free"):
+    with pytest.raises(Unavailable, match=r"160 MB are to be written, and 4\.0 MB are free"):
         transfer(Remote(bucket), Local(str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
