@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from moorage.data.objects import bucket as bucket_module
 from moorage.data.objects.bucket import Bucket, open_bucket
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.stopping import Stopper, current
-from moorage.data.transfer import download
+from moorage.data.transfer import download, partfile
 from moorage.data.transfer.compare import Options, compare
 from moorage.data.transfer.engine import carry_out, transfer
-from moorage.data.transfer.partfile import PART
 from moorage.data.transfer.places import Local, Progress, Remote
 from moorage.data.transfer.pool import Stopped
 from moorage.errors import InvalidInput, NotFound, Unavailable
@@ -29,9 +27,15 @@ def bucket(tmp_path: Path) -> Bucket:
     return open_bucket(Access("file", str(tmp_path / "store")), "bucket")
 
 
+PART = 256 * 1024
+
+
 @pytest.fixture
-def large(bucket: Bucket) -> bytes:
-    content = random.Random(1).randbytes(5 * PART + 3)
+def large(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """An object of six parts, which are smaller here than they are."""
+    monkeypatch.setattr(partfile, "PART", PART)
+    monkeypatch.setattr(download, "WHOLE", PART)
+    content = os.urandom(5 * PART + 3)
     bucket.put("large", content)
     return content
 
@@ -218,10 +222,10 @@ def test_a_full_disk_is_said_before_anything_moves(
     bucket: Bucket, large: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full:
-        f_bavail, f_frsize = 20, 2**20
+        f_bavail, f_frsize = 17, 2**20
 
     monkeypatch.setattr(download.os, "statvfs", lambda path: Full)
-    with pytest.raises(Unavailable, match=r"160 MB are to be written, and 4\.0 MB are free"):
+    with pytest.raises(Unavailable, match=r"1\.3 MB are to be written, and 1\.0 MB are free"):
         transfer(Remote(bucket), Local(str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
