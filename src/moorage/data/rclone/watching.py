@@ -21,7 +21,7 @@ from collections.abc import Callable
 import msgspec
 
 from moorage.data.base import SourceError
-from moorage.data.rclone import fuse
+from moorage.data.rclone import fsyncs, fuse
 from moorage.data.rclone.mount import RcloneMount
 from moorage.data.rclone.rc import Unreachable
 from moorage.data.rclone.stalls import Stall
@@ -56,7 +56,8 @@ class Watch:
         use it were killed."""
         self._mount = mount
         self._health = MountHealth(bucket.target, restarts=mount.restarts())
-        self._restarted = self._stalled = ""
+        self._restarted = self._stalled = self._unstored = ""
+        self._durable = bucket.durable == "fsync"
         self._hung = False
         self.tell: Tell = _silent
         self.doomed: Callable[[], bool] = _never
@@ -119,6 +120,9 @@ class Watch:
                 return ""
             if process in ready:
                 return "its process ended"
+            if self._durable and (text := fsyncs.failed(self._mount.directory)) != self._unstored:
+                self._unstored = text
+                self._say(self._health)
             wanted = self._wanted()
             if wanted and self.doomed() and self._let_go():
                 return _LET_GO
@@ -209,7 +213,8 @@ class Watch:
         self._say(msgspec.structs.replace(self._health, stalled=since))
 
     def _say(self, health: MountHealth) -> None:
-        message = "; ".join(filter(None, (self._restarted, self._stalled)))
+        told = (self._restarted, self._unstored, self._stalled)
+        message = "; ".join(filter(None, told))
         self._health = msgspec.structs.replace(health, message=message)
         self.tell(self._health)
 
