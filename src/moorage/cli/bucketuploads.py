@@ -48,10 +48,16 @@ def gather_buckets(
     client: Client, prepared: Prepared
 ) -> tuple[list[BucketContent], list[Problem]]:
     """What the buckets lack, and what stands against sending it; changes nothing."""
-    contents, problems = [], []
+    contents: list[BucketContent] = []
+    problems: list[Problem] = []
+    seen = set()
     for number, mount in enumerate(prepared.spec.mounts):
         if not isinstance(mount, Bucket) or not mount.sources:
             continue
+        place = (mount.store, mount.bucket, mount.path, *mount.sources)
+        if place in seen:
+            continue  # the same files, used at another target as well
+        seen.add(place)
         try:
             contents.append(_content(client, prepared, mount))
         except StoreProblem as error:

@@ -12,6 +12,7 @@ from moorage.errors import Problem
 from moorage.protocol.api import RunRequest
 from moorage.protocol.plans import PlanNode, RunPlan
 from moorage.protocol.stores import DataPlan
+from moorage.specs.buckets import MODE_WORDS
 from moorage.specs.gang import ranks
 from moorage.specs.mounts import Repo
 from moorage.units import format_size
@@ -47,7 +48,8 @@ class Considered:
             if node.fits
             for note in node.notes
         ]
-        return [*map(str, self.prepared.warnings), *notes, *self.plan.warnings, *of_nodes]
+        told = [*map(str, self.prepared.warnings), *notes, *self.plan.warnings, *of_nodes]
+        return list(dict.fromkeys(told))
 
 
 def describe(considered: Considered, style: Style) -> list[str]:
@@ -136,7 +138,7 @@ def _into_bucket(content: BucketContent) -> str:
 
 def _data(data: DataPlan) -> str:
     """Where the data of a bucket mount is, and how much, as far as one look told."""
-    text = f"{data.uri} -> {data.target}, {data.mode}"
+    text = f"{data.uri} -> {data.target}, {MODE_WORDS.get(data.mode, data.mode)}"
     if data.will_make:
         return printable(f"{text}: a new bucket in {data.store}")
     if data.objects is None:

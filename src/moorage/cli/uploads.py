@@ -107,11 +107,11 @@ def gather(transport: Transport, prepared: Prepared, cache: Path) -> Gathered:
             gathered.contents.append(content)
         except InvalidInput as error:
             gathered.broken.add(number)
+            gone = not os.path.lexists(path)
             for found in error.problems:
                 place = f"{found.file}: " if found.file else ""
-                gathered.problems.append(
-                    prepared.problem(number, place + found.message, found.fix)
-                )
+                fix = found.fix or (_relative(prepared) if gone else "")
+                gathered.problems.append(prepared.problem(number, place + found.message, fix))
     gathered.spec = msgspec.structs.replace(prepared.spec, mounts=mounts)
     return gathered
 
@@ -123,9 +123,13 @@ def _require_sources(gathered: Gathered, prepared: Prepared, number: int, bucket
         if path.is_file() or path.is_dir():
             continue
         reason = "is neither a file nor a directory" if os.path.lexists(path) else "does not exist"
-        fix = "paths are relative to the directory of the file" if prepared.file else ""
         gathered.broken.add(number)
-        gathered.problems.append(prepared.problem(number, f"{path} {reason}", fix))
+        gathered.problems.append(prepared.problem(number, f"{path} {reason}", _relative(prepared)))
+
+
+def _relative(prepared: Prepared) -> str:
+    where = "of the file" if prepared.file else "that you are in"
+    return f"correct the path (paths are relative to the directory {where}), or make it"
 
 
 class _Reader:

@@ -51,7 +51,8 @@ def scan(path: Path, cache: DigestCache | None = None, *, limit: int = 0) -> Sca
     try:
         status = os.stat(root)
     except OSError as error:
-        raise InvalidInput(Problem(error.strerror or str(error), file=str(path))) from None
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidInput(Problem(reason, file=str(path))) from None
     found = Collector(root, str(path), limit)
     if stat.S_ISDIR(status.st_mode):
         _walk(found, os.fsencode(root))

@@ -294,5 +294,6 @@ def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
     """`; did you mean 'x'?`, or nothing when nothing is close."""
     import difflib  # only wrong files pay for it
 
-    close = difflib.get_close_matches(word[:80].lower(), known, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    as_known = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(word[:80].lower(), as_known, n=1, cutoff=0.6)
+    return f"; did you mean '{as_known[close[0]]}'?" if close else ""

@@ -155,7 +155,7 @@ def test_a_name_keeps_its_store_when_the_default_becomes_another(
     assert add(moorage, seaweed, name="newer").code == 0
     planned = moorage("plan", "-f", str(file))
     assert planned.code == 0, planned.err
-    assert f"data      lab://{bucket} -> /out, copy: 1 object" in planned.out
+    assert f"data      lab://{bucket} -> /out, COPY: 1 object" in planned.out
     source = tmp_path / "more"
     source.write_text("more")
     assert moorage("storage", "cp", str(source), f"{bucket}/").code == 0
@@ -211,12 +211,12 @@ def test_what_a_job_writes_is_in_a_bucket_that_stays(
     file.write_text(TASK.format(name="keeps", bucket=bucket, persistent="true"))
     planned = moorage("plan", "-f", str(file))
     assert planned.code == 0, planned.err
-    assert f"data      lab://{bucket} -> /out, copy: a new bucket in lab" in planned.out
+    assert f"data      lab://{bucket} -> /out, COPY: a new bucket in lab" in planned.out
     done = moorage("apply", "-f", str(file), "-y")
     assert done.code == 0, done.err
     assert seaweed.read(bucket, "keeps") == b"keeps\n"
     again = moorage("plan", "-f", str(file))
-    assert f"data      lab://{bucket} -> /out, copy: 1 object, 6 B" in again.out
+    assert f"data      lab://{bucket} -> /out, COPY: 1 object, 6 B" in again.out
     assert bucket in moorage("storage", "ls").out
     shown = moorage("storage", "show", bucket)
     assert f"storage   {bucket}, ready" in shown.out

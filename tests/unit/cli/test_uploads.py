@@ -20,7 +20,7 @@ def test_what_is_to_go_into_a_bucket_must_be_there(tmp_path: Path) -> None:
     )
     unused = cast(Transport, None)  # no file of these is sent to a server
     gathered = gather(unused, read_file(str(file)), tmp_path / "cache")
-    fix = "paths are relative to the directory of the file"
+    fix = "correct the path (paths are relative to the directory of the file), or make it"
     assert [str(problem) for problem in gathered.problems] == [
         f"{file}:4:7: file_mounts./a: {tmp_path}/gone does not exist; {fix}",
         f"{file}:5:7: file_mounts./b: {tmp_path}/dangling is neither a file nor a directory; "

@@ -113,7 +113,7 @@ def test_the_limit_is_checked_before_anything_is_read(project: Path) -> None:
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
-    assert problems(tmp_path / "no") == [f"{tmp_path}/no: No such file or directory"]
+    assert problems(tmp_path / "no") == [f"{tmp_path}/no: no such file or directory"]
     os.mkfifo(tmp_path / "pipe")
     assert problems(tmp_path / "pipe") == [f"{tmp_path}/pipe: not a file or directory"]
 
