@@ -16,7 +16,7 @@ from moorage.agent.attempts import Attempts
 from moorage.agent.claims import Claims
 from moorage.agent.containers.engines import NAMES
 from moorage.agent.containers.runtime import Containers
-from moorage.agent.flushing import Leftovers
+from moorage.agent.flushing import PATIENCE, Leftovers
 from moorage.agent.gpus.devices import NONE
 from moorage.agent.gpus.discovery import discover
 from moorage.agent.node import inventory, isolation, probe
@@ -114,6 +114,7 @@ class Agent:
             lambda: self._devices,
         )
         self._attempts = Attempts(
+            flush_timeout,
             self._claims, node, self._link.tell, self._link.hurry, self._lease.valid
         )
         self._devices = NONE
@@ -125,7 +126,7 @@ class Agent:
             partial(dial_stream, addresses, home / "token"),
         )
         self._leftovers = Leftovers(
-            self._supply.buckets, lambda told: self._link.answer(lambda: told)
+            self._supply.buckets, lambda told: self._link.answer(lambda: told), flush_timeout
         )
         self._greeting: Hello | None = None
         self._probing: set[asyncio.Task[None]] = set()

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from moorage.agent.agent import Agent
 from moorage.agent.containers.engines import NAMES
+from moorage.agent.flushing import PATIENCE
 from moorage.agent.output.logs import DEFAULT_LIMIT
 from moorage.agent.uplink.addresses import Addresses, websocket_url
 from moorage.agent.uplink.link import ProtocolMismatch
@@ -104,6 +105,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.tunnel is not None:
         return options
+    parser.add_argument(
+        "--flush-timeout",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help="without a byte moved, until a flush is given up (default: %(default)s)",
+    )
     options.servers = [url for url in options.server.split(",") if url]
     try:
         for url in options.servers or [options.server]:

@@ -238,7 +238,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     `job.queued`, `job.retracted` (out of the line
     on a node), `job.refused` (by a node that lacks what it needs: others are tried),
     `job.starting`, `job.running`, `job.finishing`, `job.ended`; of jobs on several nodes
-    `rank.ended`, and `rank.unknown` of one that a server that started has no row of; `node.up`,
+    `rank.ended`, and `rank.unknown` of one that a server that started has no row of; of mounted
+    buckets `mount.restarted`, `mount.stalled`, `mount.back` (`data.target` says where); `node.up`,
     `node.down`, `node.flapping` (neither is told then until `node.settled`), `node.draining`,
     `node.drained`, `node.resumed`, `node.health`; `store.` and `storage.` with what became
     of an object store or a bucket (`data` has its name); `fleet.created`, `fleet.changed`,

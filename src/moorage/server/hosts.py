@@ -30,7 +30,10 @@ async def tend_hosts(engine: Engine, site: Site, reach: Reach, peers: Peers | No
         urls=partial(_secure, reach, peers),
         authority=reach.ca,
         slots=asyncio.Semaphore(AT_ONCE),
-        options=("--log-limit", str(site.settings.log_limit)),
+        options=(
+            *("--log-limit", str(site.settings.log_limit)),
+            *("--flush-timeout", str(site.settings.flush_timeout)),
+        ),
     )
     await Reconciler(engine, means, _make_token).run()
 

@@ -169,6 +169,7 @@ async def _until_told(site: Site, reach: Reach, house: House, stop: asyncio.Even
 
 def _backend(site: Site, reach: Reach) -> LocalBackend:
     options = ["--log-limit", str(site.settings.log_limit)]
+    options += ["--flush-timeout", str(site.settings.flush_timeout)]
     options += ["--engines", ",".join(site.settings.engines)]
     if reach.ca:
         options += ["--ca", str(site.directory / CA_FILE)]

@@ -68,6 +68,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     of its jobs."""
     run_retention: Annotated[float, Meta(ge=0)] = 90 * DAY
     """Seconds that a finished run is kept, with its output; 0: for ever."""
+    flush_timeout: Annotated[float, Meta(ge=1)] = 3600.0
+    """Seconds without a byte that moves after which a flush of a bucket is given up, where the
+    mount's own `flush_timeout` does not say."""
     run_limit: Amount = 100_000
     """Finished runs that are kept, the newest; 0: all."""
     schedule_jobs: Amount = 100
@@ -161,6 +164,7 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "event_limit": _count,
         "request_retention": _period,
         "output_retention": _period,
+        "flush_timeout": _duration,
         "output_limit": _size,
         "listen": _listed,
         "tls": _mapped,

@@ -18,6 +18,7 @@ from moorage.core.launch import build_launch
 from moorage.core.progress import began, newer, outcome_of
 from moorage.core.reactor.ends import end
 from moorage.core.reactor.feed import job_event, settle
+from moorage.core.reactor.mounts import mount_events
 from moorage.core.reactor.stops import stop
 from moorage.core.run import Run
 from moorage.core.team import team_of
@@ -40,7 +41,10 @@ def advance(cluster: Cluster, job: Job, node: NodeId, held: Held, now: float) ->
     cause = state.cause
     if cause is None and _failed(run.task, ranks, number):
         cause = number
-    effects: list[Effect] = [rows.update_attempt(job, state, held, now, number)]
+    effects: list[Effect] = [
+        rows.update_attempt(job, state, held, now, number),
+        *mount_events(job, node, before[number].report, held, now, number),
+    ]
     events = _walk(cluster, run, job, tuple(ranks), cause, now)
     if (over := _ended(job, number, before[number].report, held)) is not None:
         events.append(over)

@@ -17,6 +17,7 @@ from moorage.core.progress import began, lasted, newer, outcome_of
 from moorage.core.reactor import ranks
 from moorage.core.reactor.ends import end
 from moorage.core.reactor.feed import job_event, settle
+from moorage.core.reactor.mounts import mount_events
 from moorage.core.reactor.storages import left_over
 from moorage.core.reactor.turns import leave_line, take_place
 from moorage.ids import NodeId
@@ -91,6 +92,7 @@ def _advance(cluster: Cluster, job: Job, node: NodeId, held: Held, now: float) -
     state, run = job.state, cluster.runs[job.run]
     if not isinstance(state, Live) or not newer(held, state.report):
         return []
+    told = mount_events(job, node, state.report, held, now)
     at = began(held)
     if isinstance(job.state, Starting) and (held.state == "running" or at is not None):
         job.started_at = now if at is None else at
@@ -106,12 +108,12 @@ def _advance(cluster: Cluster, job: Job, node: NodeId, held: Held, now: float) -
         if not outcome.here:  # how soon a node refuses says nothing of how long jobs take
             cluster.nodes[state.node].learn(job.shape, lasted(held))
         over = end(cluster, run, job, outcome, now, node=state.node)
-        return [attempt, *events, *over]
+        return [attempt, *events, *told, *over]
     if isinstance(job.state, Starting) or not events:
         job.state = type(state)(state.node, state.attempt, held)
     if events:
-        return [attempt, rows.update_job(job), *settle(cluster, run, now), *events]
-    return [attempt]
+        return [attempt, rows.update_job(job), *settle(cluster, run, now), *events, *told]
+    return [attempt, *told]
 
 
 def _exorcise(node: Node, key: str) -> list[Effect]:

@@ -77,7 +77,7 @@ class Stall:
             mark = control.mark(_SOON)
         except Unreachable:
             return  # of an rclone that hangs somebody else tells
-        moved, self._mark = mark != self._mark, mark
+        moved, self._mark = self._mark not in (None, mark), mark
         self._quiet = 0 if moved else self._quiet + 1
         if moved and self._since == 0:
             return
@@ -92,7 +92,7 @@ class Stall:
                 self._again = 0.0
                 self._tell(f"waited {format_duration(lasted)} for store {self._name}", None)
         elif self._answers is False:
-            self._since = self._since or self._began - QUIET
+            self._since = self._since or self._began - QUIET + 1
             silent = now - self._since
             if now >= self._again:
                 self._again = self._since + silent * _SLOWER
