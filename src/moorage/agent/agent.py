@@ -72,6 +72,7 @@ class Agent:
         log_limit: int,
         address: str = "",
         engines: Sequence[str] = NAMES,
+        flush_timeout: float = PATIENCE,
     ) -> None:
         self._home = home
         self._name = name
@@ -112,9 +113,9 @@ class Agent:
             self._link.changed,
             self._containers,
             lambda: self._devices,
+            flush_timeout,
         )
         self._attempts = Attempts(
-            flush_timeout,
             self._claims, node, self._link.tell, self._link.hurry, self._lease.valid
         )
         self._devices = NONE

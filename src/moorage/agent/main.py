@@ -102,9 +102,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="BYTES",
         help="output kept for one attempt (default: %(default)s; 0: no limit)",
     )
-    options = parser.parse_args(arguments)
-    if options.tunnel is not None:
-        return options
     parser.add_argument(
         "--flush-timeout",
         type=float,
@@ -112,6 +109,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="without a byte moved, until a flush is given up (default: %(default)s)",
     )
+    options = parser.parse_args(arguments)
+    if options.tunnel is not None:
+        return options
     options.servers = [url for url in options.server.split(",") if url]
     try:
         for url in options.servers or [options.server]:
@@ -133,6 +133,7 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
         options.log_limit,
         options.address,
         options.engines.split(","),
+        flush_timeout=options.flush_timeout,
     )
     try:
         await agent.begin()

@@ -66,11 +66,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     node_lease: Annotated[float, Meta(ge=1)] = 30.0
     """Seconds without a sign of life after which a node is lost: `on_node_loss` says what becomes
     of its jobs."""
-    run_retention: Annotated[float, Meta(ge=0)] = 90 * DAY
-    """Seconds that a finished run is kept, with its output; 0: for ever."""
     flush_timeout: Annotated[float, Meta(ge=1)] = 3600.0
     """Seconds without a byte that moves after which a flush of a bucket is given up, where the
     mount's own `flush_timeout` does not say."""
+    run_retention: Annotated[float, Meta(ge=0)] = 90 * DAY
+    """Seconds that a finished run is kept, with its output; 0: for ever."""
     run_limit: Amount = 100_000
     """Finished runs that are kept, the newest; 0: all."""
     schedule_jobs: Amount = 100
@@ -157,6 +157,7 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "blob_grace": _duration,
         "blob_limit": _size,
         "log_limit": _size,
+        "flush_timeout": _duration,
         "run_retention": _period,
         "run_limit": _count,
         "schedule_jobs": _count,
@@ -164,7 +165,6 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "event_limit": _count,
         "request_retention": _period,
         "output_retention": _period,
-        "flush_timeout": _duration,
         "output_limit": _size,
         "listen": _listed,
         "tls": _mapped,
