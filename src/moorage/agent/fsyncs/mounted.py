@@ -65,7 +65,6 @@ class Mounted:
         """Returns when what the open file has now is in the bucket; of a directory all files in
         it, `everything`: of the whole mount. `root`: what of the mount the job has bound.
         OSError, Failed."""
-        os.fsync(descriptor)
         if everything:
             self._below("", deep=True)
         elif stat.S_ISDIR(os.fstat(descriptor).st_mode):
