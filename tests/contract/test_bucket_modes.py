@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,21 +14,33 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from moorage.data.base import Place
+from moorage.data.base import Bind, Place
 from moorage.data.rclone import program
 from moorage.data.rclone.mount import RcloneMount
 from moorage.data.sources import Sources
+from moorage.protocol.agent import Isolation
+from moorage.specs.buckets import faults
 from moorage.specs.mounts import Bucket, BucketMode
 from moorage.specs.promises import PROMISES, Promise, page
+from system.keeper_harness import House, play
 from testbed.stores import StoreServer
 
 PROBE = Path(__file__).with_name("bucket_probe.py")
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "bucket-modes.md"
 MODES: tuple[BucketMode, ...] = ("mount", "cached", "copy")
-TRIED_BELOW = ("second-writer", "staleness", "lock-nodes", "stored", "fsync-stored")
+TRIED_BELOW = (
+    "second-writer",
+    "staleness",
+    "lock-nodes",
+    "stored",
+    "fsync-stored",
+    "fsync-durable",
+)
 SECONDS = 30.0
+DATA = Path("/data")
 WRITER = """
 import os, sys
 with open(sys.argv[1], "wb", buffering=0) as file:
@@ -139,6 +153,21 @@ def test_what_is_written_is_noted_before_it_is_closed(nodes: tuple[Node, Node]) 
 
 
 @pytest.mark.root
+def test_its_process_knows_no_secret_but_its_own(
+    nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {"PGPASSWORD": "hidden-1", "AWS_SECRET_ACCESS_KEY": "hidden-2", "ANY": "hidden-3"}
+    for name, text in secrets.items():
+        monkeypatch.setenv(name, text)
+    node, _ = nodes
+    node.mount(node.store.make_bucket(), "mount")
+    pid = RcloneMount(node.made[0][1].directory / "mounts" / "0").find()
+    environment = Path(f"/proc/{pid}/environ").read_text()
+    assert node.store.access.secrets["secret_access_key"] in environment
+    assert "hidden" not in environment
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("mode", MODES)
 def test_when_something_is_stored(nodes: tuple[Node, Node], mode: BucketMode) -> None:
     node, _ = nodes
@@ -157,6 +186,33 @@ def test_when_something_is_stored(nodes: tuple[Node, Node], mode: BucketMode) ->
         assert node.store.listing(name) == {"file": len(content)}
     node.flush()
     assert node.store.listing(name) == {"file": len(content)}
+
+
+@pytest.mark.root
+def test_fsync_that_waits_for_the_store(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    """What `fsync` of such a job does with other stores, programs and faults is in
+    `tests/system/buckets/test_durable.py`."""
+    node, _ = nodes
+    name = node.store.make_bucket()
+    place = node.mount(name, "cached")
+    directory = node.made[0][1].directory / "mounts" / "0"
+    words = shlex.join([sys.executable, "-c", WRITER, "/data/file"])
+
+    async def body(house: House) -> None:
+        request = house.request(house.launch(1, f"mkfifo go; {words} < go"), [Bind(place, DATA)])
+        await house.keeper.spawn(msgspec.structs.replace(request, fsyncs=[str(directory)]))
+        told = os.open(house.directory(1) / "work" / "go", os.O_WRONLY)
+        await house.line(1, "synced")
+        assert promised("fsync-durable", "cached") == "yes"
+        assert node.store.listing(name) == {"file": 3_000_000}
+        os.close(told)
+        assert (await house.end(1)).exit_code == 0
+
+    play(tmp_path / "house", Isolation(), body)
+    for mode in ("mount", "copy"):
+        assert promised("fsync-durable", mode) == "no"
+        refused = Bucket("/data", "s3", name, mode=mode, durable="fsync", sync_back=mode == "copy")
+        assert [fault.key for fault in faults(refused)] == ["durable"]
 
 
 @pytest.mark.root

@@ -22,6 +22,7 @@ from moorage.core.progress import began
 from moorage.core.refusals import told
 from moorage.core.shape import GpuShape, Shape, shapes_of
 from moorage.errors import Problem
+from moorage.protocol.agent import Phase
 from moorage.protocol.api import Away
 from moorage.specs.task import Task
 from moorage.units import format_duration, format_size
@@ -86,11 +87,18 @@ def away(cluster: Cluster, job: Job) -> Away | None:
 
 
 def doing(job: Job) -> str:
-    """How far the phase is that the job is in, where its node says so: `flushing 3 of 9 GB`."""
+    """How far the phase is that the job is in, where its node says so: `flushing 3 of 9 GB`; while
+    it runs, which of its buckets do not answer."""
     if not isinstance(job.state, Live):
         return ""
     phases = (phase for rank in ranks_of(job.state) if rank.report for phase in rank.report.phases)
-    return next((phase.detail for phase in phases if phase.ended is None and phase.detail), "")
+    return next(filter(None, (_told(phase) for phase in phases if phase.ended is None)), "")
+
+
+def _told(phase: Phase) -> str:
+    if phase.name != "run":
+        return phase.detail
+    return "; ".join(f"{one.target} {one.message}" for one in phase.mounts if one.stalled)
 
 
 def _ago(seconds: float) -> str:

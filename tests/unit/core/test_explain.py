@@ -5,6 +5,7 @@ import pytest
 
 from moorage.core.explain import away, doing, explain, fits_ever, waits_for
 from moorage.protocol.agent import GpuDevice, Held, Phase
+from moorage.protocol.mounts import MountHealth
 from moorage.specs.resources import Cpu, Gpu, Range, Resources
 from moorage.specs.retry import Retry
 from moorage.specs.schedule import Schedule
@@ -186,3 +187,12 @@ def test_how_far_a_phase_is(desk):
     over = msgspec.structs.replace(fetching, ended=3.0)
     desk.report(Held("1.1.0", "running", [over, Phase("run", 3.0)]))
     assert doing(desk.job(1)) == ""
+    mounts = [
+        MountHealth("/a", "restarted once: it hung", 1),
+        MountHealth("/b", "stalled: store lab has not answered for 12s", 0, 5.0),
+    ]
+    run = Phase(
+        "run", 3.0, None, "; ".join(f"{one.target} {one.message}" for one in mounts), mounts
+    )
+    desk.report(Held("1.1.0", "running", [over, run]))
+    assert doing(desk.job(1)) == "/b stalled: store lab has not answered for 12s"

@@ -135,7 +135,19 @@ async def list_runs(call: Call[RunFilter, NoBody]) -> RunPage:
     live = [n for n, run in enumerate(page.runs) if run.state in states]
     for number in queued + live:
         page.runs[number] = _waiting(engine, page.runs[number], told)
+    for number, run in enumerate(page.runs):
+        if run.state == "running" and not apart:
+            page.runs[number] = _running(engine, run)
     return page
+
+
+def _running(engine: Engine, run: RunSummary) -> RunSummary:
+    """There may be thousands of these: nothing else is looked at than what its node has said."""
+    live = engine.cluster.runs.get(RunId(run.id))
+    if live is None or not live.live:
+        return run
+    text = doing(engine.cluster.jobs[min(live.live)])
+    return msgspec.structs.replace(run, doing=text) if text else run
 
 
 def _waiting(engine: Engine, run: RunSummary, told: dict[object, str]) -> RunSummary:
