@@ -29,6 +29,9 @@ PROMISES: tuple[Promise, ...] = (
             "no: never, or with `sync_back: true` before the job counts as ended"),
     Promise("fsync-stored", "in the bucket when `fsync` returns", NO,
             "no: on the node's disk", "no: on the node's disk"),
+    Promise("fsync-durable", "likewise, with `durable: fsync`", "no: refused at plan",
+            "yes: `fsync` waits, and fails with EIO where it cannot be stored",
+            "no: refused at plan"),
     Promise("overwrite", "write a file anew (`O_TRUNC`)", YES, YES, YES),
     Promise("append", "append to a file (`>>` of a shell fails with ESPIPE)", "EPERM", YES, YES),
     Promise("random-write", "write into the middle of a file", "EPERM", YES, YES),
@@ -90,8 +93,9 @@ def _lines() -> Iterator[str]:
     yield "`read_only: true` refuses every write with EROFS, in all modes. A job that is killed in"
     yield "the middle of a write leaves that file as far as it was written."
     yield ""
-    yield "`durable: fsync` cannot be had: rclone's `fsync` never waits for the store. Where a"
-    yield "program must know that something is stored, use `mode: MOUNT`, whose `close` waits."
+    yield "With `durable: fsync` of `MOUNT_CACHED`, `fsync` and `fdatasync` of a file return when it"
+    yield "is in the bucket, of a directory when the files directly in it are, and `syncfs` when all"
+    yield "are. `msync`, `sync`, `sync_file_range`, `O_SYNC` and asynchronous `fsync` do not wait."
     yield ""
     yield "Where rclone dies, it is started again within a second, on the same cache, and the job"
     yield "sees the mount again at the same place: files that were open then give ENOTCONN, and"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from moorage.data.objects.bucket import open_bucket
 from moorage.protocol.agent import ReadLog
 from moorage.specs.mounts import CacheOptions
 
@@ -269,6 +271,73 @@ def test_programs(buckets: Any) -> None:
         held = await b.desk.done(key)
         assert held.outcome.exit_code == 0, held.outcome
         assert b.store.listing(b.bucket) == {**STORED, "db": database}
+        await b.desk.forget(key)
+
+    run(main, buckets)
+
+
+RACE = """
+import itertools, random, threading, time
+ending = time.monotonic() + float(SECONDS)
+lock, counter = threading.Lock(), {}
+filler = bytes(300_000)
+def write(name, number):
+    descriptor = -1
+    chance = random.Random(number)
+    while time.monotonic() < ending:
+        if descriptor < 0:
+            descriptor = os.open("/data/" + name, os.O_RDWR | os.O_CREAT)
+            if os.fstat(descriptor).st_size == 0:
+                os.pwrite(descriptor, filler, 0)
+        with lock:
+            version = counter[name] = counter.get(name, 0) + 1
+            os.pwrite(descriptor, version.to_bytes(8, "big"), 0)
+        if chance.random() < 0.7:
+            os.fsync(descriptor)
+            with lock:
+                print(name, version, flush=True)
+        if chance.random() < 0.4:
+            os.close(descriptor)
+            descriptor = -1
+threads = [threading.Thread(target=write, args=one) for one in
+           [("own", 1), ("shared", 2), ("shared", 3), ("shared", 4)]]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print("last", counter["own"], counter["shared"], flush=True)
+"""
+
+
+def test_older_content_never_replaces_newer(buckets: Any) -> None:
+    """Uploads for `fsync` and those after `close` go on side by side, of files that are written
+    all the while."""
+    seconds = 2.0 * float(os.environ.get("MOORAGE_TEST_ROUNDS", "1"))
+    text = "import os" + RACE.replace("SECONDS", repr(seconds))
+    command = f"exec {sys.executable} -c {shlex.quote(text)}"
+
+    async def main(b: Any) -> None:
+        store = open_bucket(b.store.access, b.bucket)
+        launch = b.launch(command, b_durable="fsync", b_cache=CacheOptions(write_back=0.0))
+        key = await b.desk.start(launch)
+        least: dict[str, int] = {}
+        text = ""
+        looks = 0
+        while not re.search(r"last .*\n", text):
+            page = await b.desk.ask(ReadLog(11, key, len(text)))
+            text += page.data.decode()
+            for name, version in re.findall(r"(own|shared) (\d+)\n", text):
+                least[name] = max(least.get(name, 0), int(version))
+            for name, wanted in list(least.items()):
+                found = int.from_bytes(store.get(name)[:8], "big")
+                assert found >= wanted, (name, found, wanted)
+                least[name] = found
+                looks += 1
+            await asyncio.sleep(0)
+        assert (await b.desk.done(key)).outcome.exit_code == 0
+        last = re.search(r"last (\d+) (\d+)", text)
+        assert last is not None
+        for name, wanted in zip(("own", "shared"), last.groups(), strict=True):
+            assert int.from_bytes(store.get(name)[:8], "big") == int(wanted)
+        assert looks > 2
         await b.desk.forget(key)
 
     run(main, buckets)
