@@ -119,7 +119,10 @@ class RcloneMount:
         raise SourceError(f"the bucket cannot be mounted: {why}")
 
     def _spawn(self, how: How) -> int:
-        words = ["/bin/sh", "-c", _SPAWN, "sh", str(program.find()), *how.words]
+        rclone = program.find()
+        large = how.cached and program.mounts_by_large_requests(rclone)
+        verb = options.LARGE if large else options.PLAIN
+        words = ["/bin/sh", "-c", _SPAWN, "sh", str(rclone), verb, *how.words[1:]]
         started = subprocess.run(
             words,
             cwd=self.directory,
@@ -303,7 +306,9 @@ def _files(top: Path) -> Iterator[Path]:
 
 def _is_mount(pid: str) -> bool:
     words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0", 2)
-    return len(words) > 2 and os.path.basename(words[0]) == b"rclone" and words[1] == b"mount"
+    if len(words) < 3 or os.path.basename(words[0]) != b"rclone":
+        return False
+    return words[1].decode(errors="replace") in (options.PLAIN, options.LARGE)
 
 
 def _without_date(line: str) -> str:

@@ -18,6 +18,12 @@ from dataclasses import dataclass
 
 from moorage.specs.mounts import Bucket
 
+PLAIN, LARGE = "mount", "mount2"
+"""rclone's two ways to the kernel: requests of 128 KiB, and of 1 MiB where the kernel has them
+(4.20), which halve what writing costs. Only `MOUNT_CACHED` takes the second, where there is one;
+all else is the same in both, but that the first refuses hard links with another error."""
+_FEWEST = 4
+"""Threads of rclone that may run at once: with fewer each write waits for one to be woken."""
 REMOTE = "bucket"
 """What rclone calls the store, in `RCLONE_CONFIG_BUCKET_*`."""
 SOCKET, LOG, CACHE = "rc", "log", "cache"
@@ -78,8 +84,10 @@ TABLE: tuple[Row, ...] = (
         "else S3 is asked once for each file of a listing; what is written keeps its own time"),
     Row("--vfs-fast-fingerprint", _cached(lambda b: ""),
         "else each open asks for the hash or time of the object"),
-    Row("--vfs-write-back", _cached(lambda b: _or(b.cache.write_back, "1s", "s")),
-        "a file that is opened again at once is uploaded once"),
+    Row("--vfs-write-back", _cached(lambda b: _or(b.cache.write_back, "5s", "s")),
+        "uploads take the machine from whoever goes on writing: the parts of a checkpoint are all "
+        "there before the first one leaves, and one that is renamed meanwhile is sent once; at "
+        "the job's end nobody waits for it"),
     Row("--vfs-cache-max-size", _cached(lambda b: _or(b.cache.cache_size, "10Gi", "B")),
         "what is uploaded is dropped beyond it; what is not, never"),
     Row("--vfs-cache-max-age", _cached(lambda b: _or(b.cache.cache_age, "8760h", "s")),
@@ -114,7 +122,7 @@ _FIXED = (
 
 def arguments(bucket: Bucket, remote: str, place: str, name: str = "") -> list[str]:
     """The words after `rclone`: mount `remote` at `place`; `name`: show this object only."""
-    words = ["mount", remote, place, "--devname", shown(bucket)]
+    words = [PLAIN, remote, place, "--devname", shown(bucket)]
     for option, value in _all(bucket):
         words += [option] if value == "" else [option, value]
     if name:
@@ -137,6 +145,8 @@ def variables(bucket: Bucket, options: Mapping[str, str]) -> dict[str, str]:
         # cache the size is known and parts grow with it.
         "RCLONE_S3_CHUNK_SIZE": "16Mi" if bucket.mode == "cached" else "32Mi",
     }
+    if len(os.sched_getaffinity(0)) < _FEWEST:
+        env["GOMAXPROCS"] = str(_FEWEST)
     for name, value in options.items():
         env[f"RCLONE_CONFIG_{REMOTE.upper()}_{name.upper()}"] = value
     return env

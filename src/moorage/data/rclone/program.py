@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,18 +66,36 @@ def _candidates() -> Iterator[Path]:
     yield Path(__file__).parents[3] / "bin" / "rclone"
 
 
+def mounts_by_large_requests(path: Path) -> bool:
+    """Whether that rclone has `mount2` as well, which some distributions leave out."""
+    with suppress(OSError):
+        return _has_mount2(str(path), path.stat().st_mtime_ns)
+    return False
+
+
+@lru_cache(maxsize=8)
+def _has_mount2(path: str, _changed: int) -> bool:
+    done = _ran(path, "mount2", "--help")
+    return done is not None and done.returncode == 0
+
+
 @lru_cache(maxsize=8)
 def _version(path: str, _changed: int) -> tuple[int, ...]:
     """Of the program that was there at that time; empty where it does not say."""
+    done = _ran(path, "version")
+    match = re.match(rb"rclone v(\d+)\.(\d+)", done.stdout) if done is not None else None
+    return (int(match[1]), int(match[2])) if match else ()
+
+
+def _ran(path: str, *words: str) -> subprocess.CompletedProcess[bytes] | None:
+    """None where it cannot be run, or does not end."""
     try:
-        done = subprocess.run(
-            [path, "version"],
+        return subprocess.run(
+            [path, *words],
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=_PATIENCE,
             env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "RCLONE_CONFIG": os.devnull},
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ()
-    match = re.match(rb"rclone v(\d+)\.(\d+)", done.stdout)
-    return (int(match[1]), int(match[2])) if match else ()
+        return None

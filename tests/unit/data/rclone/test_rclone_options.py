@@ -78,6 +78,16 @@ def test_no_secret_is_a_word() -> None:
     assert not any("hidden" in word for word in arguments(bucket, "bucket:b", "at"))
 
 
+def test_a_small_machine_gets_more_threads_than_processors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket = Bucket("/data", store="s3", bucket="b")
+    monkeypatch.setattr(options.os, "sched_getaffinity", lambda _pid: {0, 1})
+    assert variables(bucket, {})["GOMAXPROCS"] == "4"
+    monkeypatch.setattr(options.os, "sched_getaffinity", lambda _pid: set(range(8)))
+    assert "GOMAXPROCS" not in variables(bucket, {})
+
+
 def test_one_object_is_shown_by_a_pattern_that_means_no_other() -> None:
     bucket = Bucket("/data", bucket="b", path="a/x[1]*?{}.txt")
     words = arguments(bucket, remote(bucket, "a"), "at", "x[1]*?{}.txt")

@@ -42,3 +42,14 @@ def test_without_a_good_one_it_is_said_what_to_do(
     assert "rclone 1.70 or newer" in str(caught.value)
     assert f"{old} is 1.60" in str(caught.value)
     assert "moorage[storage]" in str(caught.value)
+
+
+def test_some_rclones_mount_with_large_requests(tmp_path: Path) -> None:
+    able, other = tmp_path / "able", tmp_path / "other"
+    able.write_text("#!/bin/sh\n[ $1 = mount2 ]\n")
+    other.write_text("#!/bin/sh\n[ $1 = mount ]\n")
+    able.chmod(0o755)
+    other.chmod(0o755)
+    assert program.mounts_by_large_requests(able)
+    assert not program.mounts_by_large_requests(other)
+    assert not program.mounts_by_large_requests(tmp_path / "none")
