@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
+import imagebuild
 from moorage.data.objects.bucket import open_bucket
 from moorage.protocol.agent import ReadLog
+from moorage.protocol.container import Container
 from moorage.specs.mounts import CacheOptions
 
 pytestmark = pytest.mark.root
@@ -338,6 +340,30 @@ def test_older_content_never_replaces_newer(buckets: Any) -> None:
         for name, wanted in zip(("own", "shared"), last.groups(), strict=True):
             assert int.from_bytes(store.get(name)[:8], "big") == int(wanted)
         assert looks > 2
+        await b.desk.forget(key)
+
+    run(main, buckets)
+
+
+def test_a_container_and_a_static_program(buckets: Any, tmp_path: Path) -> None:
+    if not imagebuild.BUSYBOX.exists():
+        pytest.skip("busybox is not installed")
+    archive = imagebuild.docker_archive(tmp_path / "box.tar", [imagebuild.busybox()])
+    steps = [
+        "mkfifo /workflow/go",
+        "dd if=/dev/zero of=/data/new bs=1000 count=3 conv=fsync",
+        "echo ready",
+        "cat /workflow/go",
+    ]
+
+    async def main(b: Any) -> None:
+        box = Container(f"docker-archive:{archive}")
+        key = await b.desk.start(b.launch(*steps, container=box, b_durable="fsync"))
+        await said(b, key, "ready")
+        assert b.store.listing(b.bucket) == {"new": 3000}
+        go(b, key)
+        held = await b.desk.done(key)
+        assert held.outcome.exit_code == 0, held.outcome
         await b.desk.forget(key)
 
     run(main, buckets)
