@@ -54,6 +54,10 @@ def _cached(value: Callable[[Bucket], object]) -> Callable[[Bucket], str | None]
     return found
 
 
+def _streamed(text: str, cached: Callable[[Bucket], str | None]) -> Callable[[Bucket], str | None]:
+    return lambda bucket: cached(bucket) if bucket.mode == "cached" else text
+
+
 def _model(bucket: Bucket) -> bool:
     return (bucket.preset or "").startswith("model")
 
@@ -97,16 +101,22 @@ TABLE: tuple[Row, ...] = (
     Row("--vfs-cache-poll-interval", _cached(lambda b: "10s"),
         "fast writers pass the limit of the cache by ten seconds' worth, not by a minute's"),
     Row("--vfs-read-ahead", _cached(lambda b: _or(b.cache.read_ahead, None, "B")), "as asked"),
-    Row("--vfs-read-chunk-size",
-        _cached(lambda b: _or(b.cache.chunk_size, _presets("32Mi", "8Mi", None)(b), "B")),
-        "large files come in large pieces, many small ones without waste"),
+    Row("--vfs-read-chunk-size", _streamed("4Mi",
+        lambda b: _or(b.cache.chunk_size, _presets("32Mi", "8Mi", None)(b), "B")),
+        "cached: large files come in large pieces, many small ones without waste; streamed: who "
+        "reads here and there leaves less unread, and pieces double for who reads on"),
     Row("--vfs-read-chunk-streams",
         _cached(lambda b: _or(b.cache.chunk_streams, _presets("16", "0", None)(b), "")),
         "one stream does not fill a link to a store; many small files fill it by themselves"),
     Row("--transfers",
         _cached(lambda b: _or(b.cache.transfers, _presets("8", "16", "8")(b), "")),
         "uploads side by side; rclone's own 4 leaves fast stores idle"),
-    Row("--buffer-size", _cached(lambda b: _or(b.cache.buffer_size, None, "B")), "as asked"),
+    Row("--buffer-size", _streamed("4Mi", lambda b: _or(b.cache.buffer_size, None, "B")),
+        "cached: rclone's 16Mi, all that is read ahead; streamed: the kernel reads ahead too, and "
+        "what is in the buffer is thrown away by each read elsewhere"),
+    Row("--no-checksum", _streamed("", lambda b: None),
+        "a third of what streaming costs; it is compared when the content has been used already, "
+        "and what was uploaded in parts has none"),
 )  # fmt: skip
 
 _FIXED = (

@@ -36,6 +36,13 @@ def test_a_mount_keeps_nothing_and_a_cached_one_all() -> None:
     assert (plain["--dir-cache-time"], cached["--dir-cache-time"]) == ("5s", "10s")
 
 
+def test_who_streams_leaves_little_unread() -> None:
+    plain, cached = told(), told(mode="cached")
+    assert (plain["--buffer-size"], plain["--vfs-read-chunk-size"]) == ("4Mi", "4Mi")
+    assert "--no-checksum" in plain
+    assert not {"--buffer-size", "--vfs-read-chunk-size", "--no-checksum"} & cached.keys()
+
+
 def test_read_only() -> None:
     assert "--read-only" not in told()
     assert {"--read-only", "--use-server-modtime"} <= told(read_only=True).keys()
