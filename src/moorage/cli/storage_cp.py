@@ -124,6 +124,7 @@ def run(
     _require_remote(client, here, there, (source, target))
     if cp:
         here, there = _itself(here), _named(here, there, target)
+    _require_writable(there)
     _require_apart(here, there)
     plan = compare(here, there, options)
     if dry_run:
@@ -148,6 +149,15 @@ def _require_remote(client: Client, here: Place, there: Place, written: tuple[st
         raise InvalidInput(Problem(hint, "or write an address such as s3://BUCKET/PATH"))
     fix = "write s3://BUCKET/PATH, or a name of moorage storage ls; for files here use cp"
     raise InvalidInput(Problem("both SRC and DST are on this machine", fix))
+
+
+def _require_writable(there: Place) -> None:
+    from moorage.data.transfer.places import Remote
+    from moorage.specs.stores import registry
+
+    kind = registry.kind(there.bucket.access.kind) if isinstance(there, Remote) else None
+    if kind is not None and kind.read_only:
+        raise InvalidInput(Problem(f"{kind.title} can only be read", "name another place", "DST"))
 
 
 def _require_apart(here: Place, there: Place) -> None:

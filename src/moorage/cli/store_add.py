@@ -18,7 +18,7 @@ from moorage.protocol.stores import Credentials, StoreCheck, StoreRequest, Store
 from moorage.specs.stores import registry
 
 SECRETS: Mapping[str, str] = MappingProxyType(
-    {"gcs": "service_account_key", "azure": "account_key", "hf": "token"}
+    {"gcs": "service_account_key", "azure": "account_key"}
 )
 """What the secret of a kind is called, where it is not that of an access key."""
 REACHED: Mapping[Credentials, str] = MappingProxyType(
@@ -75,7 +75,7 @@ def add(
     word = "sas_token" if sas else SECRETS.get(kind.lower(), "")
     secrets: dict[str, str] = {}
     known = registry.kind(kind)  # what is none, the server says, with all that there are
-    if not (keyless or role or known is None or known.name == "file"):
+    if not (keyless or role or known is None or known.read_only or known.name == "file"):
         secrets = _keys(word, access_key_id, secret_from)
     elif role and (access_key_id or secret_from):
         secrets = _keys("", access_key_id, secret_from)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from moorage.data.objects.errors import StoreProblem, problem_of
+from moorage.data.objects.retrying import retries
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access, Address, Engine
 
@@ -88,10 +89,6 @@ class Bucket:
         """Everything below `prefix`, in pages; the object of that very key is not below it."""
         import obstore
 
-        if self.access.kind == "hf":
-            said = "repositories of Hugging Face cannot be listed by this version"
-            fix = "name one file in it, or use a bucket"
-            raise StoreProblem("not-possible", self.at(prefix), said, fix)
         with self._problems(prefix, whole_bucket=True):
             pages = obstore.list(
                 self._reads, prefix or None, offset=after or None, chunk_size=_PAGE
@@ -247,6 +244,10 @@ def open_bucket(access: Access, name: str, *, patience: float = 120.0, shown: st
         engine, config = kind.obstore(access, name)
     except ValueError as error:
         raise StoreProblem("not-possible", shown, str(error)) from None
+    if engine == "http":
+        from moorage.data.objects.hub import open_repository
+
+        return open_repository(access, name, config, patience, shown)
     make = partial(_store, engine, config, _Keys(declared, access), patience)
     try:
         reads = make(writing=False)
@@ -267,21 +268,12 @@ def _store(
 
     if engine == "local":
         return stores.LocalStore(config["prefix"])
-    if engine == "http":
-        token = keys.token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return stores.HTTPStore.from_url(
-            config["url"], client_options={"default_headers": headers}
-        )
     settings: Any = dict(config)  # obstore declares one type a store, of which none is a str
     client: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
     client |= {"timeout": _LONGEST} if writing else {"read_timeout": _SILENCE}
     settings.pop("allow_http", None)
     client["allow_http"] = True  # https addresses stay https; who declared http means it
-    retry: Any = {
-        "max_retries": 10 if patience > 30 else 3,
-        "retry_timeout": timedelta(seconds=patience),
-    }
+    retry = retries(patience)
     if engine == "s3":
         settings |= _s3_settings(settings)
         signed = [settings.pop(name, None) for name in _SECRETS]
@@ -304,11 +296,6 @@ class _Keys:
     def __init__(self, declared: Access, found: Access) -> None:
         self._declared = declared
         self._found = found
-
-    @property
-    def token(self) -> str:
-        """What a store takes that knows no keys."""
-        return self._found.secrets.get("token", "")
 
     def __call__(self) -> Any:
         from moorage.data.objects.chains import completed

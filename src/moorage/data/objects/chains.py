@@ -36,7 +36,8 @@ def completed(access: Access, environ: Mapping[str, str] | None = None) -> Acces
         found = microsoft.completed(access, environ, home)
     elif access.kind == "hf":
         token = _hub_token(environ, home)
-        return replace(access, secrets={"token": token}) if token else access
+        endpoint = access.endpoint or environ.get("HF_ENDPOINT", "").rstrip("/")
+        return replace(access, endpoint=endpoint, secrets={"token": token} if token else {})
     else:
         from moorage.data.objects import amazon
 
@@ -95,7 +96,9 @@ def _hub_token(environ: Mapping[str, str], home: Path) -> str:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if environ.get(name):
             return environ[name]
-    place = Path(environ.get("HF_HOME") or home / ".cache" / "huggingface") / "token"
+    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    kept = Path(environ.get("HF_HOME") or cache / "huggingface") / "token"
+    place = Path(environ.get("HF_TOKEN_PATH") or kept)
     try:
         return place.read_text().strip()
     except OSError:

@@ -86,7 +86,11 @@ async def make_storage(call: Call[NoParams, StorageRequest]) -> StorageView:
     """It is there on return. One that is there already under this name is answered as it is."""
     storages, asked = call.services.storages, call.body
     store = storages.stores.resolve(asked.store, "" if asked.adopt else asked.name)
-    if why := storages.stores.kind_of(store).check_name(asked.name):
+    kind = storages.stores.kind_of(store)
+    if kind.read_only:
+        told = f"{kind.title} has no buckets of moorage's"
+        raise InvalidInput(Problem(told, f"write `source: {kind.name}://...` instead", "store"))
+    if why := kind.check_name(asked.name):
         raise InvalidInput(Problem(f"no bucket may be called {asked.name}: {why}", "", "name"))
     known = storages.find(asked.name)
     if known is not None:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from moorage.core import reactor
 from moorage.core.storage import LiveStore
+from moorage.data.objects import hub
 from moorage.data.objects.chains import missing
 from moorage.data.objects.errors import StoreProblem
 from moorage.errors import Forbidden, MoorageError, NotFound, those_known
@@ -105,12 +106,13 @@ async def check_store(call: Call[StorePath, NoBody]) -> StoreCheck:
     access = Access(name)
     try:
         access = await services.storages.stores.access(name)
-        listing = partial(buckets.listed, access)
-        found = await services.storages.ask(access, "", CHECK_WITHIN, listing)
+        asking = partial(hub.check if access.kind == "hf" else buckets.listed, access)
+        found = await services.storages.ask(access, "", CHECK_WITHIN, asking)
     except MoorageError as error:
         problem, fix = _why(services.engine.cluster.stores.get(name), access, error)
         return StoreCheck(name, time.monotonic() - began, problem, fix)
-    return StoreCheck(name, time.monotonic() - began, buckets=len(found))
+    count = None if found is None else len(found)
+    return StoreCheck(name, time.monotonic() - began, buckets=count)
 
 
 def _why(declared: LiveStore | None, access: Access, error: MoorageError) -> tuple[str, str]:

@@ -115,7 +115,11 @@ class Stores:
         access = await self.access(name)
         declared = self._cluster.stores.get(name)
         if declared is None or not declared.role:
-            return access if access.secrets or declared is not None else Access(kind=access.kind)
+            if access.secrets or declared is not None:
+                return access
+            kind = registry.kind(access.kind)
+            mirror = access.endpoint if kind is not None and kind.read_only else ""
+            return Access(kind=access.kind, endpoint=mirror)
         wanted = (name, tuple(sorted(set(buckets))), writes)
         known = self._minted.get(wanted)
         fresh = self._clock() + roles.LASTS * (1 - _FRESH)
@@ -237,6 +241,9 @@ def _problems(request: StoreRequest) -> list[Problem]:
         names = [one.name for one in registry.KINDS if one.name != EMBEDDED]
         fix = f"there are {', '.join(names)}"
         problems.append(Problem(f"{request.kind} is no kind of store", fix, "kind"))
+    if kind is not None and kind.read_only:
+        fix = f"set {' and '.join(kind.variables)} where the server runs"
+        problems.append(Problem(f"{kind.title} is there without being declared", fix, "kind"))
     if request.endpoint and not _is_endpoint(request.endpoint, request.kind):
         fix = "write it as in https://minio.example:9000"
         problems.append(Problem(f"{request.endpoint} is no address of a store", fix, "endpoint"))

@@ -33,7 +33,9 @@ def look(access: Access, bucket: str, path: str = "", shown: str = "") -> Look:
     answer."""
     opened = open_bucket(access, bucket, patience=PATIENCE, shown=shown)
     try:
-        page = next(opened.list(path), [])
+        pages = opened.list(path)
+        page = next(pages, [])
+        more = len(page) >= PAGE or next(pages, None) is not None
         if path and not page:
             try:
                 head = opened.head(path)
@@ -46,7 +48,7 @@ def look(access: Access, bucket: str, path: str = "", shown: str = "") -> Look:
         if error.reason == "no-bucket":
             return Look(False)
         raise
-    return Look(True, len(page), sum(one.size for one in page), len(page) >= PAGE)
+    return Look(True, len(page), sum(one.size for one in page), more)
 
 
 def try_writing(access: Access, bucket: str, path: str = "", shown: str = "") -> None:

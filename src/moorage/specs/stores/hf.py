@@ -1,10 +1,12 @@
-"""Hugging Face: repositories, read over HTTP. A bucket here is `models`, `datasets` or `spaces`,
-a namespace and a name, with a revision after `@` where one is given; or `buckets/...`."""
+"""Hugging Face: repositories, read over HTTP. A bucket here is a namespace and a name, with
+`datasets` or `spaces` before them where it is no model, and a revision after `@` where one is
+given; or `buckets/...`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import quote, unquote
 
 from moorage.specs.stores.addresses import BadAddress, clean, joined, rest_of
 from moorage.specs.stores.record import Access, Address, Engine, StoreKind
@@ -44,7 +46,15 @@ def _obstore(access: Access, bucket: str) -> tuple[Engine, Mapping[str, str]]:
     if bucket.startswith("buckets/"):
         raise ValueError(f"Hugging Face's buckets are not reached over HTTP; {_GATEWAY}")
     name, _, revision = bucket.partition("@")
-    return "http", {"url": f"{access.endpoint or _SITE}/{name}/resolve/{revision or 'main'}"}
+    site = (access.endpoint or _SITE).rstrip("/")
+    plural, _, rest = name.partition("/")
+    api = name if plural in _KINDS and "/" in rest else f"models/{name}"
+    return "http", {
+        "page": f"{site}/{name}",
+        "api": f"{site}/api/{api}",
+        # A slash of a revision (refs/pr/1) is written %2F, in addresses as in requests.
+        "revision": quote(unquote(revision or "main"), safe=""),
+    }
 
 
 KIND = StoreKind(
@@ -57,7 +67,7 @@ KIND = StoreKind(
     rclone=_rclone,
     obstore=_obstore,
     aliases=("huggingface",),
-    variables=("HF_TOKEN",),
+    variables=("HF_TOKEN", "HF_ENDPOINT"),
     read_only=True,
     mountable=False,
 )

@@ -232,3 +232,7 @@ def test_hugging_face(tmp_path: Path) -> None:
     environ = account(tmp_path, **{".cache/huggingface/token": "hf_T\n"})
     assert chains.completed(Access("hf"), environ).secrets == {"token": "hf_T"}
     assert chains.completed(Access("hf"), environ | {"HF_TOKEN": "x"}).secrets == {"token": "x"}
+    mirror = chains.completed(Access("hf"), environ | {"HF_ENDPOINT": "https://hub.example/"})
+    assert mirror.endpoint == "https://hub.example"
+    elsewhere = account(tmp_path, kept="hf_E\n") | {"HF_TOKEN_PATH": str(tmp_path / "kept")}
+    assert chains.completed(Access("hf"), elsewhere).secrets == {"token": "hf_E"}

@@ -4,8 +4,6 @@ import pytest
 
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem, problem_of
-from moorage.data.transfer.listing import listing
-from moorage.data.transfer.places import Remote
 from moorage.specs.stores.record import Access
 
 
@@ -52,12 +50,3 @@ def test_what_engines_say(error: Exception, whole: bool, reason: str, said: str)
     assert said in str(problem)
     assert "abc" not in str(problem)
     assert len(str(problem).splitlines()) == 1
-
-
-def test_what_cannot_be_listed_says_so() -> None:
-    bucket = open_bucket(Access("hf", secrets={"token": "hf_SECRET"}), "datasets/lab/set")
-    with pytest.raises(StoreProblem, match="cannot be listed by this version; name one file"):
-        bucket.check()
-    with pytest.raises(StoreProblem, match="cannot be listed") as caught:
-        listing(Remote(bucket))
-    assert "SECRET" not in str(caught.value)

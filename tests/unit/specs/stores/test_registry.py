@@ -427,10 +427,17 @@ def test_hugging_face_is_read_over_http() -> None:
     assert found is not None
     base = "https://huggingface.co"
     access = Access("hf")
-    assert found.obstore(access, "ns/m") == ("http", {"url": f"{base}/ns/m/resolve/main"})
-    assert found.obstore(access, "datasets/ns/d@v1") == (
+    assert found.obstore(access, "ns/m") == (
         "http",
-        {"url": f"{base}/datasets/ns/d/resolve/v1"},
+        {"page": f"{base}/ns/m", "api": f"{base}/api/models/ns/m", "revision": "main"},
+    )
+    assert found.obstore(access, "datasets/ns/d@refs%2Fpr%2F1") == (
+        "http",
+        {
+            "page": f"{base}/datasets/ns/d",
+            "api": f"{base}/api/datasets/ns/d",
+            "revision": "refs%2Fpr%2F1",
+        },
     )
     with pytest.raises(ValueError, match="buckets speak S3"):
         found.obstore(access, "buckets/ns/b")
