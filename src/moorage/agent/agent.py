@@ -72,6 +72,7 @@ class Agent:
         log_limit: int,
         address: str = "",
         engines: Sequence[str] = NAMES,
+        docker: bool = False,
         flush_timeout: float = PATIENCE,
     ) -> None:
         self._home = home
@@ -103,7 +104,7 @@ class Agent:
             lease=self._lease,
             known=lambda keys: self._attempts.settle(keys),
         )
-        self._containers = Containers(home, self._isolation, engines)
+        self._containers = Containers(home, self._isolation, engines, docker)
         self._isolation = self._containers.noted(self._isolation)
         node = Node(
             self._processes,

@@ -80,6 +80,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     """Seconds from SIGTERM to SIGKILL after max_duration; None: no SIGKILL."""
     gate: bool = False
     """Other ranks of the job may come in by ssh."""
+    nests: bool = False
+    """It makes control groups below its own, by a daemon of its own (`sandbox/dockerd.py`)."""
     fenced: bool = False
     """It is killed where the node's lease ends."""
     fsyncs: list[str] = []

@@ -96,6 +96,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="what runs containers: the first that works here (default: %(default)s)",
     )
     parser.add_argument(
+        "--docker", choices=("yes", "no"), default="no", help="jobs may have Docker daemons"
+    )
+    parser.add_argument(
         "--log-limit",
         type=int,
         default=DEFAULT_LIMIT,
@@ -133,6 +136,7 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
         options.log_limit,
         options.address,
         options.engines.split(","),
+        options.docker == "yes",
         flush_timeout=options.flush_timeout,
     )
     try:

@@ -229,9 +229,12 @@ class Attempt:
                 return self._node.containers.request(
                     self._launch, self._image, claim.directory, binds, output, devices
                 )
-            return process.prepare(
+            request = process.prepare(
                 self._launch, claim.directory, binds, output, isolation, devices
             )
+            if self._launch.docker and self._node.containers is not None:
+                return self._node.containers.with_daemon(request)
+            return request
 
     async def _run(self, progress: Progress) -> Outcome:
         """From a process that was started to its outcome."""

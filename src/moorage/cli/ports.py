@@ -82,12 +82,14 @@ def _forward(client: Client, run: RunRef, ports: Sequence[Port], rank: int, ends
 
 
 def _is_here(client: Client, run: RunRef, rank: int) -> bool:
-    """Does the job run on this machine's own node? Waits until it runs anywhere; where it ended
-    before that, nothing is to be forwarded."""
+    """Are the job's ports this machine's own? Waits until it runs anywhere; where it ended before
+    that, nothing is to be forwarded."""
     for event in client.events(since=0, run=run.id, follow=True):
         if event.kind in ("job.starting", "job.running", "run.ended"):
             break
     view = client.run(run.id)
+    if view.spec.docker:  # it has a network of its own
+        return False
     attempts = [attempt for job in view.jobs for attempt in job.attempts if attempt.rank == rank]
     names = {attempts[-1].node} if attempts else set()
     return any(node.name in names and node.fleet == LOCAL for node in client.nodes())

@@ -38,6 +38,7 @@ def build_launch(run: Run, job: Job, claim: Reservation, team: Team | None = Non
         peers=team.peers,
         commands=commands_of(task, team.rank),
         container=container_of(task),
+        docker=task.docker,
         shell=task.shell,
         python=task.python,
         working_dir=task.working_dir,

@@ -70,12 +70,16 @@ def wrong_kind(cluster: Cluster, where: Where | None) -> list[Problem]:
         return []
     kind = kind_of(where)
     closed = {node.fleet: node.runtime for node in others if node.runtime not in ("any", kind)}
+    docker = where is not None and where.docker
     unable = [
-        f"{node.name}: {node.isolation.containers}"
+        f"{node.name}: {node.isolation.docker if docker else node.isolation.containers}"
         for node in others
-        if node.fleet not in closed and kind == "container"
+        if node.fleet not in closed and (docker or kind == "container")
     ]
     reasons = [f"fleet {name}: runtime: {only}" for name, only in sorted(closed.items())]
+    if docker:
+        what = f"no node gives jobs a Docker daemon: {some([*reasons, *unable])}"
+        return [Problem(what, "remove it, or allow it on a node that can", "docker")]
     what = "can run containers" if kind == "container" else "runs jobs without an image"
     fix = {
         "container": "remove it, or add a node that can",
@@ -108,6 +112,7 @@ def _which(where: Where | None) -> str:
     if names := [*where.nodes, *where.hostnames]:
         return f"node {' or '.join(names)}"
     what = "a node that can run containers" if where.contained else "a node"
+    what = "a node that gives jobs a Docker daemon" if where.docker else what
     return f"{what} of fleet {' or '.join(where.fleets)}" if where.fleets else what
 
 

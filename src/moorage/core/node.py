@@ -200,6 +200,8 @@ class Node:
         kind = "container" if where is not None and where.contained else "process"
         if kind == "container" and self.isolation.containers is not None:
             return False
+        if where is not None and where.docker and self.isolation.docker is not None:
+            return False
         return self.runtime in ("any", kind) and self.named(where)
 
     def named(self, where: Where | None) -> bool:

@@ -74,6 +74,8 @@ class Where:
     hostnames: tuple[str, ...] = ()
     contained: bool = False
     """Only those that can run containers."""
+    docker: bool = False
+    """Only those that give a job a Docker daemon of its own."""
     without: tuple[str, ...] = field(default=(), repr=False)
     """Names of nodes that will not do."""
 
@@ -133,13 +135,15 @@ class Shape:
 
 def where_of(task: Task) -> Where | None:
     """Where the task's `fleets` and `instances` let it run; None: anywhere."""
-    if not task.fleets and not task.instances and task.image is None:
+    anywhere = task.image is None and not task.docker
+    if not task.fleets and not task.instances and anywhere:
         return None
     return Where(
         tuple(sorted(task.fleets)),
         tuple(sorted(one.name for one in task.instances if one.name)),
         tuple(sorted(one.hostname for one in task.instances if one.hostname)),
         task.image is not None,
+        task.docker,
     )
 
 

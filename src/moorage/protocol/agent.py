@@ -93,6 +93,8 @@ class Isolation(Struct, frozen=True, omit_defaults=True):
     """Other ranks of a job reach the one here by ssh."""
     engine: str = ""
     """What runs jobs with an image; `moorage` where none is needed."""
+    docker: str | None = "its agent is of an older version"
+    """Jobs may have a Docker daemon of their own."""
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):
@@ -126,6 +128,7 @@ class Launch(Struct, frozen=True, omit_defaults=True, kw_only=True):
     commands: list[str]
     container: Container | None = None
     """None: a process of the node."""
+    docker: bool = False
     shell: str | None = None
     python: str | None = None
     working_dir: str | None = None

@@ -171,6 +171,7 @@ def _backend(site: Site, reach: Reach) -> LocalBackend:
     options = ["--log-limit", str(site.settings.log_limit)]
     options += ["--flush-timeout", str(site.settings.flush_timeout)]
     options += ["--engines", ",".join(site.settings.engines)]
+    options += ["--docker", "yes" if site.settings.docker else "no"]
     if reach.ca:
         options += ["--ca", str(site.directory / CA_FILE)]
     if site.node_name:

@@ -63,6 +63,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     database share it. MOORAGE_SECRETS_KEY_FILE comes before it."""
     engines: Annotated[tuple[EngineName, ...], Meta(min_length=1)] = ENGINES
     """What runs containers on the server's own machine: the first that works there."""
+    docker: bool = False
+    """Whether jobs on the server's own machine may have a Docker daemon of their own."""
     node_lease: Annotated[float, Meta(ge=1)] = 30.0
     """Seconds without a sign of life after which a node is lost: `on_node_loss` says what becomes
     of its jobs."""
@@ -120,6 +122,10 @@ def _engines(value: object) -> object:
     return _listed(value)
 
 
+def _flag(value: object) -> object:
+    return value
+
+
 def _mapped(value: object) -> object:
     if not isinstance(value, dict):
         raise BadValue(str(value), "a mapping")
@@ -147,6 +153,7 @@ EXPECTED: Mapping[Callable[[object], object], str] = MappingProxyType(
         _as_is: "a text",
         _listed: "an address such as 10.0.0.5:7321, or a list of some",
         _engines: f"one of {', '.join(ENGINES)}, apptainer, or a list of some",
+        _flag: "true or false",
         _mapped: "a mapping of certificate, key and perhaps ca, which are paths",
     }
 )
@@ -172,6 +179,7 @@ READERS: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "default_store": _as_is,
         "secrets_key_file": _as_is,
         "engines": _engines,
+        "docker": _flag,
         "leader_lease": _duration,
         "node_lease": _duration,
     }

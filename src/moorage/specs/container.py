@@ -108,6 +108,13 @@ def check_entrypoint(text: str) -> str:
 def clashes(given: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Fields that make no sense beside the others: name, reason, fix. `given`: fields of a task
     that say something."""
+    if given.get("docker"):
+        if given.get("image"):
+            yield "docker", "its job runs in the node's own system", "remove it, or `image`"
+        for name in ("nodes", "groups"):
+            if given.get(name) and given[name] != 1:
+                yield "docker", "its job has a network of its own, of one node", f"remove `{name}`"
+        given = {**given, "privileged": False}  # as files of dstack may say, and it is
     if given.get("image"):
         if given.get("python"):
             yield "python", "the image brings its own Python", "remove it, or remove `image`"

@@ -76,4 +76,6 @@ class Fleet(
     runtime: Runtime = "any"
     engines: tuple[EngineName, ...] = ENGINES
     """The first that works on a node, and can run the image, runs it."""
+    docker: bool = False
+    """Jobs may have a Docker daemon of their own."""
     health: Health | None = None

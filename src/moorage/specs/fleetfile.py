@@ -93,7 +93,7 @@ def document(fleet: Fleet) -> dict[str, Any]:
     variables, whose values may be secret."""
     whole: dict[str, Any] = {"type": "fleet", "name": fleet.name}
     defaults = Fleet(name="", hosts=())
-    for field in ("placement", "runtime", "engines"):
+    for field in ("placement", "runtime", "engines", "docker"):
         if (value := getattr(fleet, field)) != getattr(defaults, field):
             whole[field] = list(value) if isinstance(value, tuple) else value
     if fleet.health is not None:

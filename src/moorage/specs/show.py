@@ -30,6 +30,8 @@ def dump(task: Task, *, inherited: Collection[str] = ()) -> str:
             document[field] = value
     if task.privileged:
         document["privileged"] = True
+    if task.docker:
+        document["docker"] = True
     if task.registry_auth is not None:
         document["registry_auth"] = _auth(task.registry_auth)
     if task.env:

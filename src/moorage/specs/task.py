@@ -50,6 +50,8 @@ class Task(
     registry_auth: RegistryAuth | None = None
     """Templates, as commands are."""
     privileged: bool = False
+    docker: bool = False
+    """It gets a Docker daemon of its own."""
     python: str | None = None
     """`3.11`: the interpreter that `python` and `python3` mean in the job."""
     working_dir: str | None = None

@@ -32,7 +32,7 @@ from moorage.specs.fleet import ENGINES, Fleet, Host
 from moorage.store.sqlite import SqliteStore, open_sqlite
 from moorage.store.writer import Writer
 
-TOLD = ("--engines", ",".join(ENGINES))
+TOLD = ("--engines", ",".join(ENGINES), "--docker", "no")
 BUNDLE = Bundle("new", Path("/x"), 1 << 20, (3, 11), "x86_64", (2, 17))
 
 
@@ -249,7 +249,7 @@ def test_other_engines_are_told_to_an_agent_that_runs(tmp_path: Path) -> None:
         await until(engine, lambda: states(engine) == {"lab-0": "starting"})
         await until(engine, lambda: states(engine) == {"lab-0": "ready"})
         assert machine.calls == ["check", "install", "start", "check", "start"]
-        assert machine.options[-2:] == ("--engines", "docker")
+        assert machine.options[-4:] == ("--engines", "docker", "--docker", "no")
 
     tell(tmp_path, story)
 

@@ -67,6 +67,8 @@ def test_what_is_no_user(text: str) -> None:
         ("image: a\nentrypoint: b\nshell: sh", "shell: an entrypoint is started without a shell"),
         ('image: a\nentrypoint: "b \'"', "is not an entrypoint: No closing quotation"),
         ("image: a\nregistry_auth: {username: a}", "the field 'password' is missing"),
+        ("image: a\ndocker: true", "docker: its job runs in the node's own system"),
+        ("commands: [a]\ndocker: true\nnodes: 2", "docker: its job has a network of its own"),
     ],
 )
 def test_what_does_not_go_together(text: str, message: str) -> None:
@@ -96,6 +98,12 @@ def test_a_file_that_is_shown_keeps_the_reference() -> None:
     text = "type: task\nimage: a\nregistry_auth: {username: u, password: '${{ env.PW }}'}"
     task = load(text, file="a.yml", environ={"PW": "secret"}, keep_env=True).spec
     assert "password: ${{ env.PW }}" in dump(task)
+
+
+def test_a_daemon_brings_its_privileges() -> None:
+    task = spec("commands: [a]\ndocker: true\nprivileged: true")
+    assert (task.docker, container_of(task)) == (True, None)
+    assert load(dump(spec("commands: [a]\ndocker: true")), file="a.yml", environ={}).spec.docker
 
 
 def test_an_image_alone_is_enough() -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 
 from moorage.agent import durable
-from moorage.agent.containers import engines, requests
+from moorage.agent.containers import daemon, engines, requests
 from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
 from moorage.agent.gpus.devices import NONE, Devices
 from moorage.agent.images.store import Image, Images
 from moorage.agent.keeping import SpawnRequest
+from moorage.agent.process import Lacking
 from moorage.data.base import Bind, NotHere
 from moorage.protocol.agent import Isolation, Launch
 
@@ -27,7 +28,11 @@ class Containers:
     """`why_not` is None where this node can run containers."""
 
     def __init__(
-        self, home: Path, isolation: Isolation, wanted: Sequence[str] = engines.NAMES
+        self,
+        home: Path,
+        isolation: Isolation,
+        wanted: Sequence[str] = engines.NAMES,
+        docker: bool = False,
     ) -> None:
         """`home` is `$MOORAGE_HOME/agent`; `wanted`: engines in order. A job is run by the first
         that works and can run its image. Those that are needed are tried, which blocks."""
@@ -40,6 +45,7 @@ class Containers:
         self.engine = next(iter(self._order), "")
         """The name of the one that most jobs get; empty where there is none."""
         self._isolation = isolation
+        self._home, self._docker = home, docker
 
     def _choose(self, wanted: Sequence[str], own: str | None) -> str | None:
         reasons = []
@@ -82,7 +88,16 @@ class Containers:
 
     def noted(self, isolation: Isolation) -> Isolation:
         """With what was found out here."""
-        return msgspec.structs.replace(isolation, containers=self.why_not, engine=self.engine)
+        docker = daemon.why_not(self._docker, isolation)
+        return msgspec.structs.replace(
+            isolation, containers=self.why_not, engine=self.engine, docker=docker
+        )
+
+    def with_daemon(self, request: SpawnRequest) -> SpawnRequest:
+        """The same, with a Docker daemon of its own. Lacking."""
+        if why := daemon.why_not(self._docker, self._isolation):
+            raise Lacking(f"docker: {why}")
+        return daemon.give(request, self._home)
 
     async def leave(self, directory: Path) -> list[str]:
         """Put away what an engine has of an attempt; what could not be."""

@@ -114,7 +114,7 @@ def _entrance(job: Job, pid: int) -> dict[str, Any]:
         "key": job.key,
         "pid": pid,
         "start": family.start_time(pid),
-        "groups": groups if job.engine is None else contained.joined(groups, pid),
+        "groups": contained.joined(groups, pid) if job.nests else groups,
         "cwd": job.cwd if job.engine is None else job.engine["cwd"],
         "directory": job.directory,
         "variables": job.variables if job.engine is None else "",

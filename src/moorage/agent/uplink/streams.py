@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from moorage.agent.claims import Claims
 from moorage.agent.keeping import SpawnError
 from moorage.agent.upkeep import Processes
+from moorage.agent.uplink.jobports import PIECE, Ends, connect
 from moorage.agent.uplink.link import log
 from moorage.decoding import from_json
 from moorage.errors import Conflict, MoorageError, Unavailable
@@ -24,14 +25,10 @@ from moorage.protocol import streams
 from moorage.protocol.agent import OpenStream
 from moorage.protocol.streams import Opened, Port
 
-PIECE = 131_072
-"""Bytes of a message."""
 _PATIENCE = 10.0
 """Seconds for the job's end to come."""
 _DIRECTORY = "visits"
-_OWN = ("127.0.0.1", "::1")
 
-Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[str], Awaitable[ClientConnection]]
 
 
@@ -69,7 +66,8 @@ class Visits:
         if claim is None or claim.state != "running":
             raise Conflict("the job's process does not run here")
         if isinstance(message.purpose, Port):
-            return await _to_port(message.purpose.port), Opened()
+            own = claim.launch is not None and claim.launch.docker
+            return await connect(claim.directory, message.purpose.port, own), Opened()
         ends = await self._enter(message)
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -126,14 +124,6 @@ class Visits:
             await server.send(streams.encode(opened))
             if ends is not None and not opened.code:
                 await _splice(server, *ends)
-
-
-async def _to_port(port: int) -> Ends:
-    """A process of the job listens there, on the node's loopback. Conflict."""
-    for host in _OWN:
-        with suppress(OSError):
-            return await asyncio.open_connection(host, port, limit=PIECE)
-    raise Conflict(f"nothing listens on port {port} of the job")
 
 
 async def _splice(

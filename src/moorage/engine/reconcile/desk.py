@@ -41,6 +41,13 @@ class Desk:
         return fleet.spec.engines if fleet is not None else ENGINES
 
     @property
+    def docker(self) -> bool:
+        """Whether its fleet lets jobs have Docker daemons."""
+        host = self.host
+        fleet = self._engine.cluster.fleets.get(host.fleet) if host is not None else None
+        return fleet is not None and fleet.spec.docker
+
+    @property
     def node(self) -> Node | None:
         """Its node; None before the first time that its agent connected."""
         host = self.host

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -124,7 +124,7 @@ class Worker:
                 await there.install(facts, bundle)
             dials = await self._way(facts)
             engines = self._engines()
-            told = dials == facts.dials and engines in pairwise(facts.options)
+            told = dials == facts.dials and _says(facts.options, engines)
             begun = facts.running != bundle.digest or not told
             digest = await self._start(there, facts, bundle, dials) if begun else ""
             if not dials:
@@ -185,10 +185,11 @@ class Worker:
         await there.start(facts, bundle, enrolment)
         return digest
 
-    def _engines(self) -> tuple[str, str]:
+    def _engines(self) -> tuple[str, ...]:
         """What its agent is told of them: another order makes another agent of it, whose keeper
         and jobs stay."""
-        return "--engines", ",".join(self._desk.engines)
+        docker = "yes" if self._desk.docker else "no"
+        return "--engines", ",".join(self._desk.engines), "--docker", docker
 
     async def _way(self, facts: HostFacts) -> tuple[str, ...]:
         """The addresses that its agent is to dial; empty: it needs a tunnel. One that has an
@@ -223,7 +224,7 @@ class Worker:
         said = f": {last}" if last else ""
         return HostProblem(f"its agent does not connect{said}", passing=True)
 
-    async def _watch(self, spec: object, engines: tuple[str, str]) -> None:
+    async def _watch(self, spec: object, engines: tuple[str, ...]) -> None:
         """Until the host should be another, or its agent stays away."""
 
         def is_other() -> bool:
@@ -364,3 +365,8 @@ class Worker:
         there, self._there = self._there, None
         if there is not None:
             await there.close()
+
+
+def _says(options: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Are all options of `wanted`, each with its value, among these?"""
+    return set(zip(wanted[::2], wanted[1::2], strict=True)) <= set(pairwise(options))

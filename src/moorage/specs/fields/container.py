@@ -9,7 +9,7 @@ from moorage.specs.container import (
     check_image,
     check_user,
 )
-from moorage.specs.fields.field import Field, refused, require_table
+from moorage.specs.fields.field import Field, require_table
 from moorage.specs.schemas import FLAG, REFERENCE, TEXT, mapping
 from moorage.specs.values import Value
 
@@ -82,11 +82,13 @@ CONTAINER = (
         form="`true`, `false`",
         default="`false`",
     ),
-    refused(
+    Field(
         "docker",
-        "start a container engine inside jobs",
-        "write privileged: true and an image with a Docker daemon, started by the first command "
-        "with --iptables=false --bridge=none: the network is the node's",
-        neutral=("false",),
+        "A Docker daemon of the job's own, for `docker` and `docker compose` in its commands, on "
+        "nodes whose fleet allows it; without `image`.",
+        lambda v: v.flag(),
+        FLAG,
+        form="`true`, `false`",
+        default="`false`",
     ),
 )

@@ -13,7 +13,7 @@ from moorage.specs.fields.run import ENV
 from moorage.specs.fields.ssh import BLOCKS_FIELD, HOST, JUMP, SSH, read_ssh
 from moorage.specs.fleet import LOCAL, EngineName, Health
 from moorage.specs.nodes import Map
-from moorage.specs.schemas import DURATION, NAME, mapping, one_or_many, words
+from moorage.specs.schemas import DURATION, FLAG, NAME, mapping, one_or_many, words
 from moorage.specs.values import Value
 from moorage.units import BadValue, parse_duration
 
@@ -100,6 +100,9 @@ FLEET: Table = (
           one_or_many(words(*ENGINES)), "moorage",
           form=", ".join(f"`{name}`" for name in ENGINES),
           default="`[moorage, podman, docker]`"),
+    Field("docker", "Whether jobs may have a Docker daemon of their own (`docker: true` of tasks): "
+          "they are root on the node then, as all of its jobs without an image.",
+          lambda v: v.flag(), FLAG, "moorage", form="`true`, `false`", default="`false`"),
     _kept(Field("health", "A check of your own on every node.", _health,
           {"anyOf": [NAME, mapping({row.name: row.schema for row in HEALTH}, ("command",))]},
           "moorage", form="`{command, interval, timeout}`, or the command")),
