@@ -225,7 +225,7 @@ def part_size(size: int) -> int:
     return max(PART, -(-needed // step) * step)
 
 
-def open_bucket(access: Access, name: str, *, patience: float = 120.0, shown: str = "") -> Bucket:
+def open_bucket(access: Access, name: str, *, patience: float = 20.0, shown: str = "") -> Bucket:
     """A bucket of the store. `patience`: seconds for which a store that does not answer, or
     answers 5xx, is asked again; `shown`: its address for people, where the store has a name of
     its own. StoreProblem where this kind cannot be worked with."""
