@@ -40,6 +40,7 @@ _SPAWN = f'"$@" </dev/null >>{options.LOG} 2>&1 & echo $!'
 """A shell in between, so that it is nobody's child: whichever agent lives, none must reap it."""
 
 _ERROR = re.compile(r"\b(ERROR|CRITICAL|EMERGENCY)\b")
+_HELPER = re.compile(r"mount helper error: (.*)")
 _DIRTY = re.compile(rb'"Dirty":\s*true')
 
 
@@ -115,12 +116,12 @@ class RcloneMount:
             if pidfd >= 0 and fuse.wait_mounted(self._raw, (pidfd, wake), deadline):
                 return
         self.kill()
-        why = self.last_line(said) or "it said nothing"
+        why = self._helpers_words(said) or self.last_line(said) or "it said nothing"
         raise SourceError(f"the bucket cannot be mounted: {why}")
 
     def _spawn(self, how: How) -> int:
         rclone = program.find()
-        large = how.cached and program.mounts_by_large_requests(rclone)
+        large = program.mounts_by_large_requests(rclone)
         verb = options.LARGE if large else options.PLAIN
         words = ["/bin/sh", "-c", _SPAWN, "sh", str(rclone), verb, *how.words[1:]]
         started = subprocess.run(
@@ -218,10 +219,24 @@ class RcloneMount:
         if not self.kill() or not gone:
             raise SourceError(f"{self.directory}: its mount cannot be taken away")
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether a job that runs sees it again once it was started anew."""
+        how = self.how()
+        return self._raw != self.place and how is not None and "--include" not in how.words
+
     def device(self) -> int | None:
         """The number of the connection that is on top."""
         found = fuse.mounted(self._raw)
         return found[-1] if found else None
+
+    def _helpers_words(self, after: int) -> str:
+        """Of fusermount, which says better than rclone what was wrong."""
+        with suppress(OSError), open(self.directory / options.LOG, "rb") as log:
+            log.seek(after)
+            found = _HELPER.findall(log.read().decode(errors="replace"))
+            return found[-1] if found else ""
+        return ""
 
     def last_line(self, after: int = 0) -> str:
         """The last thing that rclone said beyond that many bytes, without its date."""

@@ -195,7 +195,8 @@ class Watch:
         self._stall.forget()
         count = self._mount.note_restart(why)
         times = "once" if count == 1 else f"{count} times"
-        self._note_restart(f"restarted {times}: {why}", count)
+        unseen = "" if self._mount.comes_back else "; what runs sees it no more (ENOTCONN)"
+        self._note_restart(f"restarted {times}: {why}{unseen}", count)
         log.warning("%s: restarted: %s", self._thread.name, why)
         return True
 
