@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -32,7 +33,8 @@ class NotHeld(Exception):
 
 
 class Clerk:
-    """Of one job. A process that dies is started anew, and answers what waits."""
+    """Of one job. Its process starts with the first call, and anew where it dies; then it answers
+    what waits."""
 
     def __init__(
         self, loop: Loop, listener: int, mounts: list[str], known: dict[int, Clerk]
@@ -45,7 +47,19 @@ class Clerk:
         self._given = [_above(one) for one in (reader, listener, journal)]
         self._pid = 0
         self._deaths = 0
-        self._start()
+        self._watched = self._given[1]
+        loop.watch(self._watched, self._called)
+
+    def _called(self, events: int) -> None:
+        """The first call: a job that never makes one needs nobody."""
+        self._unwatch()
+        if events & select.EPOLLIN:
+            self._start()
+
+    def _unwatch(self) -> None:
+        if self._watched >= 0:
+            self._loop.unwatch(self._watched)
+            self._watched = -1
 
     def _start(self) -> None:
         if not self._given:
@@ -74,6 +88,7 @@ class Clerk:
     def end(self) -> None:
         """The job has ended. Its process may have something to break off still."""
         if self._given:
+            self._unwatch()
             os.write(self._teller, b"x")
             for descriptor in (self._teller, *self._given):
                 os.close(descriptor)
