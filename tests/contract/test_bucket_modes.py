@@ -191,7 +191,7 @@ def test_when_something_is_stored(nodes: tuple[Node, Node], mode: BucketMode) ->
 @pytest.mark.root
 def test_fsync_that_waits_for_the_store(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     """What `fsync` of such a job does with other stores, programs and faults is in
-    `tests/system/buckets/test_durable.py`."""
+    `tests/system/buckets/test_fsync_jobs.py`."""
     node, _ = nodes
     name = node.store.make_bucket()
     place = node.mount(name, "cached")
