@@ -51,7 +51,7 @@ PROMISES: tuple[Promise, ...] = (
             "no: stores keep objects only", "no: stores keep objects only", NO),
     Promise("symlink", "symbolic links", "yes: an object `NAME.rclonelink`",
             "yes: an object `NAME.rclonelink`", "yes: not uploaded"),
-    Promise("hardlink", "hard links", "EPERM",
+    Promise("hardlink", "hard links", "ENOTSUP: EPERM of an rclone without `mount2`",
             "ENOTSUP: EPERM of an rclone without `mount2`", YES),
     Promise("chmod", "`chmod` and `chown` have an effect", "no: accepted and ignored",
             "no: accepted and ignored", "yes: not uploaded"),
@@ -92,13 +92,19 @@ def _lines() -> Iterator[str]:
         yield f"| {one.what} | {one.mount} | {one.cached} | {one.copy} |"
     yield ""
     yield "`read_only: true` refuses every write with EROFS, in all modes. A job that is killed in"
-    yield "the middle of a write leaves that file as far as it was written."
+    yield "the middle of a write leaves that file as far as it was written; in `MOUNT`, not at all"
+    yield "where the store does not answer then, and the job is `not-flushed` with its name."
     yield ""
-    yield "With `durable: fsync` of `MOUNT_CACHED`, `fsync` and `fdatasync` of a file return when it"
-    yield "is in the bucket, of a directory when the files directly in it are, and `syncfs` when all"
-    yield "are. `msync`, `sync`, `sync_file_range`, `O_SYNC` and asynchronous `fsync` do not wait."
+    yield "With `durable: fsync` of `MOUNT_CACHED`, `fsync` and `fdatasync` of a file return when"
+    yield "it is in the bucket, of a directory when the files directly in it are, and `syncfs` when"
+    yield "all are. `msync`, `sync`, `sync_file_range`, `O_SYNC` and asynchronous `fsync` do not wait."
     yield ""
-    yield "Where rclone dies, it is started again within a second, on the same cache, and the job"
-    yield "sees the mount again at the same place: files that were open then give ENOTCONN, and"
-    yield "what was closed is not lost. Where the mount is of a single object, or the agent does"
-    yield "not run as root, this saves what was written, and the job itself sees ENOTCONN."
+    yield "Where rclone dies, it is started again within a second, on the same cache: what was"
+    yield "closed is not lost, files that were open then give ENOTCONN, and a job that runs sees:"
+    yield ""
+    yield "| after a restart of its mount | of a directory | of a single object |"
+    yield "|---|---|---|"
+    yield "| agent of root | all of it again, at the same place | ENOTCONN until it ends |"
+    yield "| agent of an ordinary user | ENOTCONN until it ends | ENOTCONN until it ends |"
+    yield ""
+    yield "What happens where a store hangs: [hung stores](../guarantees/hung-stores.md)."

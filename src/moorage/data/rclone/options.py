@@ -20,8 +20,8 @@ from moorage.specs.mounts import Bucket
 
 PLAIN, LARGE = "mount", "mount2"
 """rclone's two ways to the kernel: requests of 128 KiB, and of 1 MiB where the kernel has them
-(4.20), which halve what writing costs. Only `MOUNT_CACHED` takes the second, where there is one;
-all else is the same in both, but that the first refuses hard links with another error."""
+(4.20), which halve what writing costs, and a stream's reading too. The second is taken where there
+is one; all else is the same in both, but that the first refuses hard links with another error."""
 _FEWEST = 4
 """Threads of rclone that may run at once: with fewer each write waits for one to be woken."""
 REMOTE = "bucket"
