@@ -108,5 +108,6 @@ class Flush:
         try:
             said = self._mount.control.last_error()
         except Unreachable as error:
-            said = str(error)
+            # One that is being started waits for the store before it is mounted.
+            said = "" if self._mount.device() is None else str(error)
         return said or self._mount.last_error() or "nothing moves: the store does not answer"

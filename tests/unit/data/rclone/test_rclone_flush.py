@@ -43,7 +43,7 @@ def test_what_is_streamed_may_be_lost(mount: RcloneMount, monkeypatch: pytest.Mo
     monkeypatch.setattr(mount, "find", os.getpid)
     with pytest.raises(NotFlushed) as caught:
         Flush(mount, cached=False).wait(ignore, patience=0)
-    assert "rclone does not answer" in str(caught.value)
+    assert "the store does not answer" in str(caught.value)
     assert caught.value.kept
 
 
