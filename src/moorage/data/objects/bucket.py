@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,6 +69,7 @@ class Bucket:
         self._make_writes = writes
         self._made: ObjectStore | None = None
         self._making = threading.Lock()
+        self._sending: dict[str, float] = {}
         self.shown = shown
         self.access = access
         self.name = name
@@ -168,16 +169,36 @@ class Bucket:
         import obstore
 
         part = part_size(size)
-        with self._problems(key):
-            done = obstore.put(
-                self._writes,
-                key,
-                content,
-                use_multipart=True,
-                chunk_size=part,
-                max_concurrency=max(2, min(_PARALLEL, _MEMORY // part)),
-            )
+        since = self._sending[key] = time.time()
+        try:
+            with self._problems(key):
+                done = obstore.put(
+                    self._writes,
+                    key,
+                    content,
+                    use_multipart=True,
+                    chunk_size=part,
+                    max_concurrency=max(2, min(_PARALLEL, _MEMORY // part)),
+                )
+        except BaseException:
+            self._drop(key, since)
+            raise
+        finally:
+            self._sending.pop(key, None)
         return done["e_tag"] or ""
+
+    def give_up(self) -> None:
+        """Remove what the uploads in parts that are under way have sent; they fail by that."""
+        for key, since in list(self._sending.items()):
+            self._drop(key, since)
+
+    def _drop(self, key: str, since: float) -> None:
+        from moorage.data.objects.unfinished import Uploads
+
+        uploads = Uploads(self._writes, self.access, self.name, self.shown)
+        if uploads.known:
+            with suppress(StoreProblem):  # then its parts stay until the store's own rule for them
+                uploads.abort_own(key, since)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; those that are not there already are no error."""

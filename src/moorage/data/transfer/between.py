@@ -46,7 +46,9 @@ class Between:
         for some, count in ((large, min(threads, _LARGE_AT_ONCE)), (small, threads)):
             if some:
                 pool = self._make_pool(min(count, len(some)))
-                pool.run(partial(self._one, entry) for entry in some)
+                pool.run(
+                    (partial(self._one, entry) for entry in some), self._target.bucket.give_up
+                )
 
     def _one(self, entry: Entry) -> None:
         source, target = self._source.at(entry.name), self._target.at(entry.name)

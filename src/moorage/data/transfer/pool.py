@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from moorage.data.objects.errors import Reason, StoreProblem
@@ -30,24 +31,31 @@ class Pool:
         self._failure: BaseException | None = None
         self.problems: list[Problem] = []
 
-    def run(self, tasks: Iterable[Task]) -> None:
+    def run(self, tasks: Iterable[Task], broken: Callable[[], None] = lambda: None) -> None:
         """Returns when all are done. Raises what ended them: StoreProblem of the whole store,
-        OSError of a full disk, Stopped."""
+        OSError of a full disk, Stopped. `broken` is called where nobody waits for tasks that go
+        on, so that they end."""
         waiting = iter(tasks)
         threads = [
             threading.Thread(target=self._work, args=(waiting,), name="transfer", daemon=True)
             for _ in range(self._threads)
         ]
-        with breaking(self._stop.set):
+
+        def stop() -> None:
+            self._stop.set()
+            broken()
+
+        with breaking(stop):
             for thread in threads:
                 thread.start()
             try:
                 for thread in threads:
                     thread.join()
             except BaseException:
-                self._stop.set()
+                stop()
+                deadline = time.monotonic() + _PATIENCE
                 for thread in threads:
-                    thread.join(_PATIENCE)
+                    thread.join(max(0.0, deadline - time.monotonic()))
                 raise
         if self._failure is not None:
             raise self._failure

@@ -1,0 +1,158 @@
+"""Uploads in parts that nobody finished. Stores that speak Amazon's API keep their parts, and bill
+them, and no listing of objects shows them; elsewhere they go by themselves. obstore knows nothing
+of them, so these few requests are signed here."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from moorage.data.objects.errors import StoreProblem, problem_of
+from moorage.specs.stores import registry
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+    from obstore.store import ObjectStore
+
+    from moorage.specs.stores.record import Access
+
+_PATIENCE = 5.0
+"""Seconds for an answer: somebody waits for the end of the program."""
+_VALID = 300
+"""Seconds for which a signature is good."""
+_EARLIER = 2.0
+"""Seconds by which a store's clock may seem to be before ours: its answers tell whole seconds."""
+_UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
+_UNRESERVED = "-_.~"
+
+
+class Unfinished(NamedTuple):
+    """One of them."""
+
+    key: str
+    number: str
+    began: float
+    """Unix time, by this machine's clock."""
+
+
+class Uploads:
+    """Those of one bucket."""
+
+    def __init__(self, store: ObjectStore, access: Access, name: str, shown: str) -> None:
+        self._store, self._access = store, access
+        self._name, self._shown = name, shown
+
+    @property
+    def known(self) -> bool:
+        """Whether this store can be asked for them, with keys that are at hand."""
+        kind = registry.kind(self._access.kind)
+        if kind is None or "secret_access_key" not in self._access.secrets:
+            return False
+        return kind.obstore(self._access, self._name)[0] == "s3"
+
+    def listed(self, prefix: str = "") -> list[Unfinished]:
+        """All whose keys begin so. StoreProblem."""
+        found: list[Unfinished] = []
+        query = {"uploads": "", "prefix": prefix}
+        while True:
+            text, ahead = self._asked("GET", "", query)
+            found += [_read(one, ahead) for one in _UPLOAD.findall(text)]
+            if _word(text, "IsTruncated") != "true" or not _word(text, "NextKeyMarker"):
+                return found
+            query |= {
+                "key-marker": _word(text, "NextKeyMarker"),
+                "upload-id-marker": _word(text, "NextUploadIdMarker"),
+            }
+
+    def abort(self, one: Unfinished) -> None:
+        """Remove its parts; that it has gone is no error. StoreProblem."""
+        self._asked("DELETE", one.key, {"uploadId": one.number})
+
+    def abort_own(self, key: str, since: float) -> bool:
+        """Remove the one for `key` that was begun since that Unix time; where there are several,
+        some are others', and none is removed. StoreProblem."""
+        found = [one for one in self.listed(key) if one.key == key]
+        found = [one for one in found if one.began >= since - _EARLIER]
+        if len(found) != 1:
+            return False
+        self.abort(found[0])
+        return True
+
+    def _asked(self, method: str, key: str, query: Mapping[str, str]) -> tuple[str, float]:
+        """The answer's text, and how many seconds the store's clock is ahead of ours."""
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection
+        from urllib.parse import quote, urlsplit
+
+        import obstore
+
+        # What obstore signs for some key says where the bucket is, whatever the store.
+        store: Any = self._store  # `known` says that it is one that signs
+        where = urlsplit(obstore.sign(store, "GET", "k", timedelta(seconds=_VALID)))
+        path = where.path.removesuffix("k") + quote(key, safe=f"/{_UNRESERVED}")
+        signed = self._signed(method, where.netloc, path, query)
+        secure = where.scheme == "https"
+        made = (HTTPSConnection if secure else HTTPConnection)(where.netloc, timeout=_PATIENCE)
+        try:
+            made.request(method, f"{path}?{signed}")
+            answer = made.getresponse()
+            text = answer.read().decode(errors="replace")
+        except (OSError, HTTPException) as error:
+            raise problem_of(error, self._shown) from None
+        finally:
+            made.close()
+        if answer.status >= 300 and not (method == "DELETE" and answer.status == 404):
+            raise StoreProblem("failed", self._shown, f"the store says {answer.status}")
+        return text, _ahead(answer)
+
+    def _signed(self, method: str, host: str, path: str, query: Mapping[str, str]) -> str:
+        """The query with Amazon's signature, version 4."""
+        import hashlib
+        import hmac
+        from urllib.parse import quote
+
+        secrets = self._access.secrets
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        scope = f"{now[:8]}/{self._access.region or 'us-east-1'}/s3/aws4_request"
+        words = {
+            **query,
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": f"{secrets['access_key_id']}/{scope}",
+            "X-Amz-Date": now,
+            "X-Amz-Expires": str(_VALID),
+            "X-Amz-SignedHeaders": "host",
+        }
+        if token := secrets.get("session_token"):
+            words["X-Amz-Security-Token"] = token
+        text = "&".join(f"{k}={quote(words[k], safe=_UNRESERVED)}" for k in sorted(words))
+        request = f"{method}\n{path}\n{text}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        key = f"AWS4{secrets['secret_access_key']}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        told = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}"
+        return f"{text}&X-Amz-Signature={hmac.digest(key, told.encode(), 'sha256').hex()}"
+
+
+def _read(text: str, ahead: float) -> Unfinished:
+    began = datetime.fromisoformat(_word(text, "Initiated")).timestamp() - ahead
+    return Unfinished(_word(text, "Key"), _word(text, "UploadId"), began)
+
+
+def _word(text: str, name: str) -> str:
+    from html import unescape
+
+    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return unescape(found[1]) if found else ""
+
+
+def _ahead(answer: HTTPResponse) -> float:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+    except (TypeError, ValueError):
+        return 0.0
