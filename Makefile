@@ -37,9 +37,12 @@ check: setup
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/check_sizes.py
 
+# Tests of processes wait for them half of the time: two workers for each of CI's two cores.
+WORKERS ?= 4
+
 test: setup
 	@sh scripts/test-needs.sh
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 bench: setup
 	@sh scripts/test-needs.sh bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -31,6 +32,10 @@ _skipped = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Containers often set this. The thousands of servers, agents and commands that tests start
+    # would each compile all that they import, and every worker all tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     config.stash[_skipped] = []
     config.pluginmanager.register(_SkipRecorder(config), "moorage-skips")
 
