@@ -367,3 +367,44 @@ def test_a_container_and_a_static_program(buckets: Any, tmp_path: Path) -> None:
         await b.desk.forget(key)
 
     run(main, buckets)
+
+
+def test_rclone_is_killed(buckets: Any) -> None:
+    """The next one is another file system to the kernel. What was open in the old one is lost to
+    the job, which is told so."""
+    write = """
+import threading
+old = open("/data/old", "wb", buffering=0)
+old.write(b"x")
+told("ready")
+try:
+    os.fsync(old)
+    print("stored what cannot be known", flush=True)
+except OSError as error:
+    print(error, flush=True)
+never = threading.Event()
+while True:
+    try:
+        new = open("/data/new", "wb", buffering=0)
+        break
+    except OSError:
+        never.wait(0.05)
+new.write(b"y" * 5)
+os.fsync(new)
+told("new is there")
+"""
+
+    async def main(b: Any) -> None:
+        key = await b.desk.start(b.launch(program(write), b_durable="fsync"))
+        await said(b, key, "ready")
+        b.kill_rclone(key)
+        go(b, key)
+        text = await said(b, key, "new is there")
+        assert "stored what cannot be known" not in text
+        assert b.store.listing(b.bucket)["new"] == 5
+        go(b, key)
+        assert (await b.desk.done(key)).outcome.exit_code == 0
+        assert b.store.listing(b.bucket) == {"old": 1, "new": 5}
+        await b.desk.forget(key)
+
+    run(main, buckets)

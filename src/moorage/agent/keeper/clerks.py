@@ -12,9 +12,15 @@ import signal
 import socket
 import struct
 import sys
+import threading
 
 from moorage.agent.keeper import spawning
 from moorage.agent.keeper.loop import Loop, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _DEFAULTS = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
 _BOOT = (
@@ -45,6 +51,8 @@ class Clerk:
         reader, self._teller = os.pipe2(os.O_CLOEXEC)
         journal = os.memfd_create("calls", os.MFD_CLOEXEC)
         self._given = [_above(one) for one in (reader, listener, journal)]
+        self._mounts = mounts
+        self._beside: list[Clerk] = []
         self._pid = 0
         self._deaths = 0
         self._watched = self._given[1]
@@ -85,6 +93,29 @@ class Clerk:
             self._loop.later(_PAUSE if self._deaths else 0.0, self._start)
             self._deaths += 1
 
+    def beside(self, work: Callable[[], Any]) -> Any:
+        """Do the work, in a thread, and have the calls of what it starts answered as the job's,
+        whose child it is not. OSError, and what the work raises."""
+        done: dict[str, Any] = {}
+
+        def run() -> None:
+            try:
+                done["listener"] = hold()
+                done["result"] = work()
+            except NotHeld as error:
+                done["error"] = OSError(0, f"its fsync cannot be held: {error}")
+            except BaseException as error:
+                done["error"] = error
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        if "listener" in done:
+            self._beside.append(Clerk(self._loop, done["listener"], self._mounts, self._known))
+        if "error" in done:
+            raise done["error"]
+        return done["result"]
+
     def end(self) -> None:
         """The job has ended. Its process may have something to break off still."""
         if self._given:
@@ -93,6 +124,8 @@ class Clerk:
             for descriptor in (self._teller, *self._given):
                 os.close(descriptor)
             self._given = []
+        for other in self._beside:
+            other.end()
 
 
 def _above(descriptor: int) -> int:

@@ -16,6 +16,7 @@ from moorage.agent.visits import contained, visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _DEFAULTS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE,
@@ -31,7 +32,7 @@ def begin(job: Job | None, directory: str, name: str) -> dict[str, Any]:
     if job is None or job.state != "running":
         return {"error": "the job's process does not run", "step": "enter"}
     told = _told(job)
-    return told if "error" in told else _fork(told, directory, name)
+    return told if "error" in told else _held(job, lambda: _fork(told, directory, name))
 
 
 def open_gate(job: Job, output: str) -> int:
@@ -57,12 +58,17 @@ def _start(job: Job, module: str, *arguments: str) -> dict[str, Any]:
         files = [null, null, 2]  # its last words go to the keeper's log
         # Everybody can read the words; the variables may be secret.
         words += [sys.path[0], *arguments, json.dumps(told | {"variables": ""})]
-        pid = spawning.spawn(words, env, files, _DEFAULTS)
+        pid = _held(job, lambda: spawning.spawn(words, env, files, _DEFAULTS))
     except OSError as error:
         return {"error": f"cannot start a process: {error.strerror}", "step": "enter"}
     finally:
         os.close(null)
     return {"pid": pid}
+
+
+def _held(job: Job, work: Callable[[], Any]) -> Any:
+    """What it starts is to wait for uploads where the job does."""
+    return work() if job.clerk is None else job.clerk.beside(work)
 
 
 def _fork(told: dict[str, Any], directory: str, name: str) -> dict[str, Any]:

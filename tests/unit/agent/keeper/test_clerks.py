@@ -1,0 +1,105 @@
+"""Who answers held calls: started with the first one, again where it dies, and for what is started
+beside the job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moorage.agent.fsyncs import calls
+from moorage.agent.keeper import spawning
+from moorage.agent.keeper.clerks import Clerk, Handover
+from moorage.agent.keeper.loop import Loop
+
+FSYNC = """
+import os, sys
+with open(sys.argv[1], "w") as file:
+    for _ in range(int(sys.argv[2])):
+        os.fsync(file)
+"""
+
+
+class Keeper:
+    """A loop that runs, and a job whose calls are held."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place / "file"
+        self.loop = Loop()
+        self.known: dict[int, Clerk] = {}
+        self.job = self._job()
+        self._thread = threading.Thread(target=self.loop.run)
+        self._thread.start()
+
+    def _job(self) -> subprocess.Popen[bytes]:
+        handed = Handover()
+        words = [sys.executable, "-c", f"input(){FSYNC}", str(self.place), "3"]
+        job = subprocess.Popen(words, stdin=subprocess.PIPE, preexec_fn=handed.hold)
+        self.clerk = Clerk(self.loop, handed.received(), [], self.known)
+        return job
+
+    def reap(self) -> int:
+        """The clerk that has ended."""
+        pid, _ = os.waitpid(next(iter(self.known)), 0)
+        self.loop.post(self.known[pid].died)
+        return pid
+
+    def close(self) -> None:
+        self.job.kill()
+        self.job.communicate()
+        self.loop.post(self.clerk.end)
+        self.loop.post(self.loop.stop)
+        self._thread.join()
+        for pid in self.known:
+            os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    if why := calls.why_not():
+        pytest.skip(why)
+    monkeypatch.syspath_prepend(Path(calls.__file__).parents[3])  # where a keeper has it
+    made = Keeper(tmp_path)
+    yield made
+    made.close()
+
+
+def test_it_starts_with_the_first_call(keeper: Keeper) -> None:
+    assert not keeper.known
+    keeper.job.communicate(b"go\n", timeout=30)
+    assert keeper.job.returncode == 0
+    assert len(keeper.known) == 1
+
+
+def test_what_is_started_beside_is_answered_too(keeper: Keeper) -> None:
+    words = [sys.executable, "-c", FSYNC, str(keeper.place), "2"]
+    environment = {"PATH": os.environ["PATH"]}
+    pid = keeper.clerk.beside(lambda: spawning.spawn(words, environment, [0, 1, 2], ()))
+    filters = Path(f"/proc/{pid}/status").read_text().partition("Seccomp:\t")[2]
+    assert filters.startswith("2")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with pytest.raises(OSError, match="no such program"):
+        keeper.clerk.beside(_fail)
+
+
+def _fail() -> None:
+    raise OSError("no such program")
+
+
+def test_one_that_dies_is_started_again(keeper: Keeper) -> None:
+    assert keeper.job.stdin is not None
+    keeper.job.stdin.write(b"go\n")
+    keeper.job.stdin.flush()
+    assert keeper.job.wait(30) == 0
+    os.kill(next(iter(keeper.known)), signal.SIGKILL)
+    before = keeper.reap()
+    again = threading.Event()
+    keeper.loop.later(0.05, again.set)
+    assert again.wait(10)
+    assert before not in keeper.known
