@@ -14,13 +14,16 @@ import throughput
 import upload
 import waiting
 
+import mounts
+
 
 def main() -> None:
     """Each prints its own table, with the machine's load at its end. The upload comes last: it
     deletes 60,000 files, which slows the making of new ones on some filesystems for minutes."""
     began = time.monotonic()
     print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
-    for bench in (commands, start, throughput, waiting, output, idle, copy_objects, upload):
+    first = (commands, start, throughput, waiting, output, idle)
+    for bench in (*first, copy_objects, mounts, upload):
         bench.main()
     print(f"\nall took {(time.monotonic() - began) / 60:.0f} minutes")
 

@@ -27,6 +27,9 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
     need rsync rsync
     need slurmctld slurm-wlm
     need munged munge
+    # Peers of bucket mounts, and what reads here and there in them.
+    need s3fs s3fs
+    need fio fio
 }
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
