@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import msgspec
 from moorage.cli import autostart
 from moorage.cli.client import Client
 from moorage.cli.home import elsewhere, from_home, home_directory, is_alive
-from moorage.cli.render import say
+from moorage.cli.render import printable, say
 from moorage.cli.streams import decode_events
 from moorage.errors import InvalidInput, MoorageError, NotFound, Problem, Unreachable
 from moorage.protocol.api import FINAL_STATES, RunSummary
@@ -122,6 +122,12 @@ def print_json(value: Any) -> None:
 def print_lines(lines: list[str]) -> None:
     """Lines on stdout, in one write."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def print_fields(fields: Mapping[str, str], width: int = 10) -> None:
+    """What there is to say of one thing, a line each; what is empty is left out."""
+    lines = [f"{word:<{width}}{text}" for word, text in fields.items() if text]
+    print_lines([printable(line) for line in lines])
 
 
 def seconds(text: str, option: str) -> float:

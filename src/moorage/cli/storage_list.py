@@ -8,7 +8,7 @@ import time
 import click
 
 from moorage.cli.render import age, printable, say, style_of, table
-from moorage.cli.session import connect, json_option, print_json, print_lines
+from moorage.cli.session import connect, json_option, print_fields, print_json, print_lines
 from moorage.cli.transport import segment
 from moorage.errors import InvalidInput, Problem
 from moorage.protocol.stores import StoragePage, StorageRequest, StorageView
@@ -50,6 +50,9 @@ def list_storages(check: bool, as_json: bool) -> None:
     rows = [_row(view, now) for view in page.storages]
     drop = ("OBJECTS", "LAST USED", "USED BY")
     print_lines(table(HEADERS, rows, style_of(sys.stdout), state=_STATE, drop=drop))
+    for view in page.storages:
+        if view.message:
+            say(printable(f"{view.name}: {view.message}"))
 
 
 def _row(view: StorageView, now: float) -> tuple[str, ...]:
@@ -87,16 +90,18 @@ def show(name: str, as_json: bool) -> None:
         print_json(view)
         return
     now = time.time()
-    made = "made by moorage" if view.made else "not made by moorage: never deleted"
+    since = age(view.created_at, now)
     run = f" for run {view.made_by}" if view.made_by is not None else ""
+    made = f"by moorage{run}, {since}"
     counted = ""
     if view.objects is not None and view.bytes is not None:
         seen = age(view.looked_at, now)
-        counted = f"{view.objects} objects, {format_size(view.bytes)} (counted {seen})"
+        noun = "object" if view.objects == 1 else "objects"
+        counted = f"{view.objects} {noun}, {format_size(view.bytes)} (counted {seen})"
     fields = {
         "storage": f"{view.name}, {view.state}",
         "address": view.uri,
-        "made": f"{made}{run}, {age(view.created_at, now)}",
+        "made": made if view.made else f"not by moorage: never deleted; known since {since}",
         "stays": "yes" if view.persistent else "until the last run that uses it has ended",
         "holds": counted,
         "used": age(view.last_used, now),
@@ -104,7 +109,7 @@ def show(name: str, as_json: bool) -> None:
         "unflushed": ", ".join(view.unflushed),
         "message": view.message,
     }
-    print_lines([printable(f"{word:<10}{text}") for word, text in fields.items() if text])
+    print_fields(fields)
     if view.unflushed:
         say(f"attempts left data on their nodes; moorage storage flush {view.name}")
 

@@ -13,6 +13,7 @@ from moorage.cli.session import (
     confirm,
     connect,
     json_option,
+    print_fields,
     print_json,
     print_lines,
     yes_option,
@@ -95,7 +96,7 @@ def show(name: str, as_json: bool) -> None:
         "buckets": str(view.storages),
         "problem": view.problem,
     }
-    print_lines([printable(f"{word:<10}{text}") for word, text in fields.items() if text])
+    print_fields(fields)
 
 
 @click.command()

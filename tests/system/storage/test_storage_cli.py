@@ -220,7 +220,7 @@ def test_what_a_job_writes_is_in_a_bucket_that_stays(
     assert bucket in moorage("storage", "ls").out
     shown = moorage("storage", "show", bucket)
     assert f"storage   {bucket}, ready" in shown.out
-    assert "made by moorage for run" in shown.out
+    assert "made      by moorage for run" in shown.out
     checked = json.loads(moorage("storage", "ls", "--check", "--json").out)
     [one] = [view for view in checked["storages"] if view["name"] == bucket]
     assert (one["state"], one["objects"], one["bytes"]) == ("ready", 1, 6)
@@ -255,6 +255,49 @@ def test_a_bucket_of_others_is_adopted_and_never_deleted(
     assert forgotten.code == 0
     assert "is forgotten: moorage did not make it" in forgotten.out
     assert name in seaweed.buckets()
+
+
+def test_a_list_says_what_others_did_to_a_bucket(
+    moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
+) -> None:
+    gone, anew, theirs = (f"{bucket}-{word}" for word in ("gone", "anew", "theirs"))
+    file = tmp_path / "task.yml"
+    for name in (anew, gone):  # stores say to the second when one was made
+        file.write_text(TASK.format(name="makes", bucket=name, persistent="true"))
+        assert moorage("apply", "-f", str(file), "-y").code == 0
+        seaweed.rclone("purge", f"X:{name}")
+    seaweed.make_bucket(theirs)
+    seaweed.make_bucket(anew)
+    listed = moorage("storage", "ls", "--check")
+    states = {line.split()[0]: line.split()[2:5] for line in listed.out.splitlines()[1:]}
+    assert states[gone][0] == "missing"
+    assert (states[anew], states[theirs]) == (["foreign", "-", "-"], ["foreign", "-", "-"])
+    assert f"moorage: {gone}: it was deleted, and not by moorage\n" in listed.err
+    assert f"moorage: {anew}: somebody else made it anew\n" in listed.err
+    deleted = moorage("storage", "delete", f"{bucket}-*", "-y")
+    assert deleted.out.splitlines() == [
+        f"storage {anew} is forgotten: somebody else made it anew since: it is left as it is",
+        f"storage {gone} is deleted",
+    ]
+    assert {anew, theirs} <= set(seaweed.buckets())
+    nothing = moorage("storage", "delete", f"{bucket}-*", "-y")
+    assert nothing.code == 3
+    assert moorage("storage", "delete").code == 2
+
+
+def test_an_adopted_bucket_stays_though_a_run_wants_it_gone(
+    moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
+) -> None:
+    seaweed.make_bucket(bucket)
+    assert moorage("storage", "adopt", bucket, "--store", "lab").code == 0
+    file = tmp_path / "task.yml"
+    file.write_text(TASK.format(name="stays", bucket=bucket, persistent="false"))
+    done = moorage("apply", "-f", str(file), "-y")
+    assert "was not made by moorage, so it is not deleted with this run" in done.err
+    assert seaweed.read(bucket, "stays") == b"stays\n"
+    shown = moorage("storage", "show", bucket)
+    assert "made      not by moorage: never deleted; known since" in shown.out
+    assert moorage("storage", "delete", bucket, "-y").code == 0
 
 
 def test_unknown_names_are_told(moorage: Command) -> None:

@@ -82,7 +82,15 @@ async def _of_store(storages: Storages, store: str) -> tuple[list[StorageView], 
     views = [view(storages, one) for one in mine]
     told = "somebody else made it anew"
     views += [
-        replace(view(storages, one), state="foreign", message=told, made=False) for one in foreign
+        replace(
+            view(storages, one),
+            state="foreign",
+            message=told,
+            made=False,
+            objects=None,
+            bytes=None,
+        )
+        for one in foreign
     ]
     if store in storages.engine.cluster.stores or store == EMBEDDED:
         recorded = {one.bucket for one in known}

@@ -293,6 +293,8 @@ def _mismatch(bucket: Bucket, storage: LiveStorage, uri: str) -> Problem | None:
 
 
 def _persistence(bucket: Bucket, storage: LiveStorage) -> Iterator[str]:
+    if not storage.made and not bucket.persistent:
+        yield f"storage {storage.name} was not made by moorage, so it is not deleted with this run"
     if storage.persistent and storage.made and not bucket.persistent:
         yield (
             f"storage {storage.name} was made to stay, so it is not deleted with this run; "
