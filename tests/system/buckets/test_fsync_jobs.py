@@ -19,7 +19,7 @@ import pytest
 
 import imagebuild
 from moorage.data.objects.bucket import open_bucket
-from moorage.protocol.agent import ReadLog
+from moorage.protocol.agent import ReadLog, Stop
 from moorage.protocol.container import Container
 from moorage.specs.mounts import CacheOptions
 
@@ -312,7 +312,7 @@ print("last", counter["own"], counter["shared"], flush=True)
 def test_older_content_never_replaces_newer(buckets: Any) -> None:
     """Uploads for `fsync` and those after `close` go on side by side, of files that are written
     all the while."""
-    seconds = 2.0 * float(os.environ.get("MOORAGE_TEST_ROUNDS", "1"))
+    seconds = 1.5 * float(os.environ.get("MOORAGE_TEST_ROUNDS", "1"))
     text = "import os" + RACE.replace("SECONDS", repr(seconds))
     command = f"exec {sys.executable} -c {shlex.quote(text)}"
 
@@ -405,6 +405,32 @@ told("new is there")
         go(b, key)
         assert (await b.desk.done(key)).outcome.exit_code == 0
         assert b.store.listing(b.bucket) == {"old": 1, "new": 5}
+        await b.desk.forget(key)
+
+    run(main, buckets)
+
+
+def test_a_stop_ends_the_waiting(buckets: Any) -> None:
+    write = """
+file = open("/data/new", "wb", buffering=0)
+file.write(b"x")
+told("ready")
+os.fsync(file)
+"""
+
+    async def main(b: Any) -> None:
+        key = await b.desk.start(b.launch(program(write), b_durable="fsync"))
+        await said(b, key, "ready")
+        b.store.freeze()
+        try:
+            go(b, key)
+            await clerk_of(b, key)
+            await b.desk.send(Stop(key, 30.0))
+            await b.desk.reaches(key, "finishing")
+        finally:
+            b.store.thaw()
+        assert (await b.desk.done(key)).outcome.kind == "stopped"
+        assert b.store.listing(b.bucket) == {"new": 1}
         await b.desk.forget(key)
 
     run(main, buckets)
