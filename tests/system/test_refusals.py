@@ -87,6 +87,8 @@ def test_the_other_host_is_tried_at_once(moorage, has, tmp_path):
     node, host = has
     ran = moorage("apply", "-y", "-f", written(tmp_path, JOB.format(name="one", path="/srv/data")))
     assert (ran.code, ran.out) == (0, f"{host.name}\nseen\n"), ran.err
+    line = f"moorage: node {other(node)} refuses one: /srv/data {LACKS}; trying others"
+    assert ran.err.splitlines().count(line) == 1
     found = moorage("show", "one").out
     assert "attempt 1 on " + other(node) in found
     assert "/srv/data does not exist on this node" in found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from moorage.cli.client import Client
 from moorage.cli.outcome import exit_code, sentence
@@ -12,6 +13,9 @@ from moorage.cli.render import say
 from moorage.cli.session import asks
 from moorage.protocol.api import RunRef
 from moorage.units import format_size
+
+if TYPE_CHECKING:
+    from moorage.cli.refusals import Refusals
 
 DETACHED = 0
 """Exit code of a detach that was chosen."""
@@ -33,8 +37,9 @@ def report_gap(lost: int) -> None:
     say(f"the first {format_size(lost)} of this output are gone: it was more than is kept")
 
 
-def follow(client: Client, run: RunRef, ranks: int = 1) -> int:
-    """Show the output of a run until it has ended; returns its exit code.
+def follow(client: Client, run: RunRef, ranks: int = 1, *, choice: bool = False) -> int:
+    """Show the output of a run until it has ended; returns its exit code. `choice`: several nodes
+    may take it, so that one may refuse it and another be tried.
 
     Ctrl-C asks whether to detach or to stop the run; a second one detaches, and so does the first
     where nobody can be asked.
@@ -43,6 +48,7 @@ def follow(client: Client, run: RunRef, ranks: int = 1) -> int:
     def read(client: Client, rank: int) -> Iterable[bytes]:
         return client.logs(run.id, rank=rank, follow=True, on_gap=report_gap)
 
+    refusals = _refusals(client, run) if choice else None
     several = ranks > 1
     output = Merged(client, ranks, read) if several else read(client, 0)
     while True:
@@ -58,9 +64,17 @@ def follow(client: Client, run: RunRef, ranks: int = 1) -> int:
             elif answer != "c":
                 say(f"detached; {run.name} goes on: moorage logs -f {run.name}")
                 return DETACHED if answer == "d" else INTERRUPTED
+    if refusals is not None:
+        refusals.end()
     if view.summary.state != "succeeded" or sys.stderr.isatty():
         say(sentence(view))
     return exit_code(view)
+
+
+def _refusals(client: Client, run: RunRef) -> Refusals:
+    from moorage.cli.refusals import Refusals  # most runs have one node to go to
+
+    return Refusals(client, run)
 
 
 def _ask(run: RunRef) -> str:

@@ -100,4 +100,5 @@ def launch(
     if waits or not brief:
         say(f"run {run.name} ({run.id}) submitted{printable(waits)}")
     with forwarding(client, run, considered.request.spec.ports):
-        return follow(client, run, ranks(considered.request.spec))
+        choice = len(considered.plan.nodes) + len(considered.plan.not_asked) > 1
+        return follow(client, run, ranks(considered.request.spec), choice=choice)

@@ -37,4 +37,4 @@ def retry(run: str, name: str | None, detach: bool) -> int:
         say(f"run {made.name} ({made.id}) submitted")
         spec = client.run(made.id).spec
         with forwarding(client, made, spec.ports):
-            return follow(client, made, ranks(spec))
+            return follow(client, made, ranks(spec), choice=True)
