@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+import signal
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
 from moorage.agent.containers.runtime import Containers
 from moorage.agent.images.store import Image, Images
+from moorage.agent.keeper import family
 from moorage.agent.keeper.main import group_name
 from moorage.agent.keeping import SpawnRequest
 from moorage.backends.ssh.onhost import leftovers
@@ -27,8 +31,6 @@ from moorage.data.base import Bind
 from moorage.protocol.agent import Isolation, Launch
 from moorage.protocol.container import Container
 from system.keeper_harness import House
-
-pytestmark = pytest.mark.root
 
 
 class Dock(House):
@@ -108,6 +110,7 @@ class EngineSuite(RuntimeSuite):
 
         self.play(tmp_path / "agent", isolation, scenario)
 
+    @pytest.mark.root
     def test_users(self, tmp_path: Path, isolation: Isolation, volume: Path) -> None:
         async def scenario(house: House) -> None:
             binds = [Bind(volume, Path("/shared"))]
@@ -143,6 +146,7 @@ class EngineSuite(RuntimeSuite):
 
         self.play(tmp_path / "agent", isolation, scenario)
 
+    @pytest.mark.root
     def test_an_image_file_is_run_by_the_next_engine(
         self, tmp_path: Path, isolation: Isolation
     ) -> None:
@@ -163,16 +167,65 @@ class EngineSuite(RuntimeSuite):
         assert alone.problems(launch)[0].startswith(f"image: {name} cannot run ")
 
 
+def has_range() -> bool:
+    try:
+        names = {str(os.geteuid()), pwd.getpwuid(os.geteuid()).pw_name}
+        lines = Path("/etc/subuid").read_text().splitlines()
+    except (KeyError, OSError):
+        return False
+    return any(line.partition(":")[0] in names for line in lines)
+
+
 class TestPodman(EngineSuite):
     """From the directory that moorage has unpacked."""
 
     @pytest.fixture(autouse=True)
-    def _tidied(self, tmp_path: Path) -> Iterator[None]:
-        yield
-        shutil.rmtree(Podman(tmp_path / "agent").transient, ignore_errors=True)
+    def _tidied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        if os.geteuid() == 0:
+            yield
+            shutil.rmtree(Podman(tmp_path / "agent").transient, ignore_errors=True)
+            return
+        with tempfile.TemporaryDirectory() as place:
+            monkeypatch.setenv("XDG_RUNTIME_DIR", place)
+            yield
+            with suppress(OSError):  # podman keeps one process for the account's namespace
+                os.kill(int(Path(place, "libpod/tmp/pause.pid").read_text()), signal.SIGKILL)
+
+    counts_left = False if os.geteuid() == 0 else None
+    """Without control groups, the keeper or podman ends what is left, whoever is first."""
 
     def engine(self, home: Path) -> Engine:
         return Podman(home)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root has other accounts to give")
+    def test_rootless_whoever_a_job_is_its_files_are_ours(
+        self, tmp_path: Path, isolation: Isolation, volume: Path
+    ) -> None:
+        async def scenario(house: House) -> None:
+            binds = [Bind(volume, Path("/shared"))]
+            # Without a range of accounts of its own, podman has one to give.
+            more = [(2, "ann", "uid=1234(ann)")] if has_range() else []
+            for number, user, wanted in ((1, None, "uid=0(root)"), *more):
+                box = Container("unused", user=user)
+                show = f'id; touch /shared/{number} here "$TMPDIR/x"'
+                record, output = await house.run(number, show, container=box, binds=binds)
+                assert (record.exit_code, output.startswith(wanted)) == (0, True), output
+                assert (volume / str(number)).stat().st_uid == os.geteuid()
+
+        self.play(tmp_path / "agent", isolation, scenario)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root has control groups")
+    def test_rootless_a_container_is_stopped_and_leaves_nothing(
+        self, tmp_path: Path, isolation: Isolation
+    ) -> None:
+        async def scenario(house: House) -> None:
+            await house.spawn(1, "setsid sleep 1000 & trap 'exit 7' TERM; echo up; wait")
+            await house.line(1, "up")
+            await house.keeper.stop("1.1.0", 30.0)
+            assert (await house.end(1)).exit_code == 7
+            assert not family.remnants(0, 0, family.mark(str(house.directory(1))))
+
+        self.play(tmp_path / "agent", isolation, scenario)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +241,7 @@ def dockerd() -> Iterator[str]:
         yield address
 
 
+@pytest.mark.root
 class TestDocker(EngineSuite):
     """By a daemon in a network of its own: its firewall would keep others from theirs."""
 

@@ -24,6 +24,7 @@ import msgspec
 from moorage.agent.containers import requests
 from moorage.agent.gpus.devices import NONE, Devices
 from moorage.agent.images.store import Image
+from moorage.agent.keeper import family
 from moorage.agent.keeper.cgroup import Cgroups
 from moorage.agent.keeping import SpawnRequest
 from moorage.agent.process import WORKDIR, ProcessError
@@ -99,6 +100,8 @@ class Plan:
     account: accounts.Account
     devices: Sequence[str]
     privileged: bool
+    process_memory: int | None
+    """What each process may allocate, where no control group limits the job."""
     variables: Path
     """A file of lines `NAME=value`."""
     through: Sequence[str]
@@ -144,6 +147,7 @@ def request(
         account=account,
         devices=list(filter(os.path.exists, devices.granted(launch.limits.gpus))),
         privileged=base.container["privileged"],
+        process_memory=requests.limit_in_script(launch, directory, base),
         variables=variables,
         through=list(through),
     )
@@ -151,7 +155,7 @@ def request(
     return msgspec.structs.replace(
         base,
         argv=["/bin/sh", "-c", _JOIN, engine.name, *engine.command(plan)],
-        env={**surroundings(), **through},
+        env={**surroundings(), **through, **_mark(base)},
         cwd=base.directory,
         mounts=None,
         container=None,
@@ -160,7 +164,15 @@ def request(
     )
 
 
+def _mark(base: SpawnRequest) -> dict[str, str]:
+    """Where no control group does, this says what an engine leaves running."""
+    return {family.MARKER: base.env[family.MARKER]} if base.cgroup is None else {}
+
+
 def _give(account: accounts.Account, paths: Sequence[str]) -> None:
+    """Without root there is one account outside, whoever the job is inside."""
+    if os.geteuid() != 0:
+        return
     places = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in paths]
     try:
         accounts.give(account, places)
@@ -262,7 +274,7 @@ def field(*parts: str) -> str:
 def options(plan: Plan) -> list[str]:
     """What engines call by the same words."""
     words = ["--env-file", str(plan.variables), "--shm-size", str(plan.shm)]
-    for number in plan.account.groups:
+    for number in plan.account.groups if os.geteuid() == 0 else ():
         words += ["--group-add", str(number)]
     for name in plan.through:
         words += ["--env", name]
@@ -275,6 +287,8 @@ def options(plan: Plan) -> list[str]:
         words += ["--mount", field(*parts)]
     for device in plan.devices:
         words += ["--device", device]
+    if plan.process_memory is not None:
+        words += ["--ulimit", f"data={plan.process_memory}:{plan.process_memory}"]
     return [*words, *(["--privileged"] if plan.privileged else [])]
 
 

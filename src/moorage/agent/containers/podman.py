@@ -4,6 +4,7 @@ storage below the agent's home holds nothing but what a container writes."""
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from moorage.agent.keeper.main import group_name
 from moorage.protocol.agent import Launch
 
 _PROBE = "podman-probe"
+_UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
 
 
 class Podman:
@@ -25,16 +27,17 @@ class Podman:
     def __init__(self, home: Path) -> None:
         self._group = group_name(str(home))
         self._place = home / "podman"
-        self.transient = Path("/run") / f"moorage-{self._group}"
+        self._root = os.geteuid() == 0
+        self.transient = _transient(self._group)
         """What must not outlive a boot; podman allows 50 characters."""
         self._runtime = ""
 
     def why_not(self) -> str:
         """One container of the node's own programs; with runc where podman's choice fails."""
-        if os.geteuid() != 0:
-            return "moorage runs without root, and uses podman as root only"
         if engines.installed(self.name) is None:
             return "podman is not installed"
+        if not self._root and (why := _why_not_ours(self.transient)):
+            return why
         for runtime in ("", *(name for name in ("runc", "crun") if engines.installed(name))):
             self._runtime = runtime
             if not (said := self._try()):
@@ -65,6 +68,9 @@ class Podman:
         words = [*self._podman(), "run", "--rm", "--name", self._container(plan.directory)]
         words += self._common(self._parent(plan.key))
         words += ["--user", f"{account.uid}:{account.gid}", "--workdir", plan.cwd]
+        if not self._root and (account.uid or account.gid):
+            # Inside the job is whom it wants to be, outside it is the agent's account.
+            words += ["--userns", f"keep-id:uid={account.uid},gid={account.gid}"]
         words += engines.options(plan)
         return [*words, "--rootfs", f"{plan.image.root}:O", *plan.argv]
 
@@ -87,8 +93,11 @@ class Podman:
     def _common(self, group: str) -> list[str]:
         """What holds for every container: it sees the node's network and processes, as those that
         moorage starts itself; output goes where ours does."""
-        words = ["--cgroup-parent", group, "--network", "host", "--pid", "host", "--uts", "host"]
-        words += ["--log-driver", "passthrough", "--pids-limit", "-1", "--image-volume", "ignore"]
+        words = ["--network", "host", "--pid", "host", "--uts", "host"]
+        words += ["--cgroup-parent", group] if self._root else []
+        words += ["--log-driver", "passthrough", "--image-volume", "ignore"]
+        # Without root, podman says on version 1 control groups that it cannot, into the output.
+        words += ["--pids-limit", "-1"] if self._root or _UNIFIED.exists() else []
         return [*words, "--security-opt", "label=disable", *engines.ceilings()]
 
     def _parent(self, key: str) -> str:
@@ -96,3 +105,25 @@ class Podman:
 
     def _container(self, directory: Path) -> str:
         return f"moorage-{self._group}-{directory.name}"
+
+
+def _transient(group: str) -> Path:
+    if os.geteuid() == 0:
+        return Path("/run") / f"moorage-{group}"
+    place = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not place or not os.access(place, os.W_OK):
+        place = "/tmp"  # noqa: S108 (private to this account, which is made sure of)
+    return Path(place) / f"moorage-{group}"
+
+
+def _why_not_ours(place: Path) -> str:
+    """Make it, for this account alone."""
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        status = place.lstat()
+    except OSError as error:
+        return f"podman has no place at {place}: {error.strerror}"
+    own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not own or status.st_mode & 0o077:
+        return f"podman has no place: {place} is not this account's alone"
+    return ""

@@ -96,6 +96,19 @@ def _wanted(
     }
 
 
+def limit_in_script(launch: Launch, directory: Path, base: SpawnRequest) -> int | None:
+    """Let the job's shell limit its processes, where no control group does and it runs one: what
+    an engine does before would not get by with little. Else the bytes that are left to limit."""
+    assert base.container is not None
+    assert launch.container is not None
+    memory: int | None = base.container["process_memory"]
+    if memory is None or launch.container.entrypoint is not None or not launch.commands:
+        return memory
+    text = script.compose(launch.commands, f"{OWN}/command", memory)
+    _write(directory / "script", text, 0o644)
+    return None
+
+
 def arguments(launch: Launch, image: Image) -> list[str]:
     """What is started: the entrypoint with the commands as its arguments, the commands by a shell
     of the image, or what the image itself says. ProcessError."""

@@ -92,9 +92,19 @@ def namespace_of(pid: int) -> int:
 
 
 def elsewhere(pids: list[int]) -> list[int]:
-    """Those that see other mounts than we do: of a container, and not of its engine."""
-    ours = namespace_of(os.getpid())
-    return [pid for pid in pids if namespace_of(pid) not in (0, ours)]
+    """Those that see other mounts than we do, from another root: of a container, and not of its
+    engine, which may well have mounts of its own."""
+    ours, root = namespace_of(os.getpid()), _root_of(os.getpid())
+    apart = [pid for pid in pids if namespace_of(pid) not in (0, ours)]
+    return [pid for pid in apart if _root_of(pid) not in (None, root)]
+
+
+def _root_of(pid: int) -> tuple[int, int] | None:
+    try:
+        there = os.stat(f"/proc/{pid}/root/")
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
 
 
 def _descendants(parents: dict[int, int], heads: set[int]) -> list[int]:

@@ -249,6 +249,8 @@ class Tender:
     def _members(self, job: Job) -> list[int]:
         if job.group is not None:
             return list({job.pid, *job.group.processes()})  # a shell would obey SIGTERM twice
+        if job.engine is not None:  # its container is nobody's child, and has the mark
+            return family.remnants(job.pid, family.start_time(job.pid), job.mark)
         return family.members(job.pid, job.mark, os.getpid(), self._mains, job.namespace)
 
     def _contained(self, job: Job) -> list[int]:
@@ -330,6 +332,8 @@ class Tender:
         group = job.group
         if group is not None and not self._dissolved(job) and group.populated():
             return group.processes()
+        if job.engine is not None and not job.grouped:  # nor are an engine's last steps the job's
+            return family.remnants(0, 0, job.mark)
         # Also with a group: root may leave it, and a container engine does.
         # The main process is reaped, so its number may be somebody else's by now.
         strays = family.orphans(os.getpid(), {*self._mains, *self._clerks})

@@ -47,9 +47,10 @@ def open_gate(job: Job, output: str) -> int:
 
 def _start(job: Job, module: str, *arguments: str) -> dict[str, Any]:
     told = _entrance(job, job.pid)
-    if job.engine is not None and job.group is not None:
+    if job.engine is not None:
         # Its container takes a while: whoever is started here waits for it.
-        told |= {"groups": job.group.directories, "engine": True}
+        groups = [] if job.group is None else job.group.directories
+        told |= {"groups": groups, "engine": True}
     words = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT.format(module=module)]
     # By the marker it is swept up with the job, should it hang.
     env = {family.MARKER: job.mark, "PATH": os.defpath}
@@ -130,4 +131,4 @@ def _entrance(job: Job, pid: int) -> dict[str, Any]:
 def _contained(job: Job) -> int:
     """The first process of the container that an engine has made for the job; 0 while there is
     none."""
-    return contained.first(job.group.directories, job.mark) if job.group is not None else 0
+    return contained.first([] if job.group is None else job.group.directories, job.mark)

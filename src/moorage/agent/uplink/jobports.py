@@ -14,6 +14,7 @@ import msgspec
 
 from moorage.agent.keeper.job import SPAWNED
 from moorage.agent.sandbox import mounting
+from moorage.decoding import from_json
 from moorage.errors import Conflict
 
 PIECE = 131_072
@@ -46,7 +47,7 @@ async def connect(directory: Path, port: int, own: bool) -> Ends:
 
 def _network(directory: Path) -> int:
     try:
-        pid = msgspec.json.decode((directory / SPAWNED).read_bytes(), type=_Spawned).pid
+        pid = from_json((directory / SPAWNED).read_bytes(), _Spawned).pid
         return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, msgspec.MsgspecError):
         raise Conflict("the job's process has ended") from None

@@ -14,9 +14,10 @@ _RUNTIMES = ("runc", "crun")
 
 
 def first(groups: list[str], mark: str) -> int:
-    """The first process of a container in these control groups; 0 while there is none."""
+    """The first process of a container in these control groups, or with this mark where there are
+    none; 0 while there is none."""
     # A program may write over its variables.
-    pids = _inside(groups)
+    pids = _inside(groups, mark)
     return _marked(pids, mark) or next((pid for pid in pids if _executed(pid)), 0)
 
 
@@ -31,16 +32,17 @@ def wait(groups: list[str], mark: str, engine: int) -> int:
     poll = select.poll()
     poll.register(engine, select.POLLIN)
     pause = _SOONEST
-    while not (pid := _marked(_inside(groups), mark)):
+    while not (pid := _marked(_inside(groups, mark), mark)):
         if poll.poll(pause * 1000):
             return 0
         pause = min(2 * pause, _LATEST)
     return pid
 
 
-def _inside(groups: list[str]) -> list[int]:
+def _inside(groups: list[str], mark: str) -> list[int]:
     """The oldest first."""
-    return sorted(family.elsewhere(_members(groups)), key=family.start_time)
+    pids = _members(groups) if groups else family.remnants(0, 0, mark)
+    return sorted(family.elsewhere(pids), key=family.start_time)
 
 
 def _marked(pids: list[int], mark: str) -> int:
