@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+import checkpoints
 import commands
 import copy_objects
 import idle
@@ -23,7 +24,7 @@ def main() -> None:
     began = time.monotonic()
     print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
     first = (commands, start, throughput, waiting, output, idle)
-    for bench in (*first, copy_objects, mounts, upload):
+    for bench in (*first, copy_objects, mounts, checkpoints, upload):
         bench.main()
     print(f"\nall took {(time.monotonic() - began) / 60:.0f} minutes")
 
