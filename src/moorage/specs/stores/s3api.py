@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from moorage.specs.stores.record import Access, Engine
 
@@ -46,7 +47,8 @@ def rclone(access: Access, provider: str, endpoint: str = "") -> Mapping[str, st
         **_keys(access),
     }
     if access.path_style or access.endpoint:
-        options["force_path_style"] = "true" if access.path_style else "false"
+        by_path = access.path_style or _is_bare(access.endpoint)
+        options["force_path_style"] = "true" if by_path else "false"
     return {name: text for name, text in options.items() if text}
 
 
@@ -57,8 +59,8 @@ def obstore(
 
     Whether plain HTTP is allowed is an option of the client, not of the store, and not said here.
     """
-    by_path = access.path_style or path_style or "." in bucket
     place = access.endpoint or endpoint
+    by_path = access.path_style or path_style or "." in bucket or _is_bare(place)
     config = {
         "bucket": bucket,
         "region": access.region,
@@ -81,6 +83,12 @@ def required(access: Access, kind: str) -> str:
 def _keys(access: Access) -> dict[str, str]:
     names = ("access_key_id", "secret_access_key", "session_token")
     return {name: access.secrets[name] for name in names if name in access.secrets}
+
+
+def _is_bare(endpoint: str) -> bool:
+    """Can no host be called `bucket.` and this? So with addresses, and names without a dot."""
+    host = urlsplit(endpoint).hostname or ""
+    return bool(host) and ("." not in host or re.fullmatch(_ADDRESS, host) is not None)
 
 
 def _below(endpoint: str, bucket: str) -> str:

@@ -422,6 +422,27 @@ def test_dots_are_no_part_of_a_host_name() -> None:
     assert config["virtual_hosted_style_request"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "by_path"),
+    [
+        ("http://127.0.0.1:9000", True),
+        ("http://[::1]:9000", True),
+        ("http://minio:9000", True),
+        ("https://minio.lab:9000", False),
+        ("", False),
+    ],
+)
+def test_a_bucket_is_no_part_of_an_address(endpoint: str, by_path: bool) -> None:
+    found = kind("s3")
+    assert found is not None
+    access = Access("s3", endpoint, secrets=KEYS)
+    assert (
+        found.obstore(access, "b-1")[1]["virtual_hosted_style_request"] == str(not by_path).lower()
+    )
+    if endpoint:
+        assert found.rclone(access)["force_path_style"] == str(by_path).lower()
+
+
 def test_hugging_face_is_read_over_http() -> None:
     found = kind("hf")
     assert found is not None
