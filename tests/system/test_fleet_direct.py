@@ -188,7 +188,10 @@ def runs_within(moorage, node, is_so):
     """Follow the events until it is so and the node is up."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        nodes = json.loads(moorage("node", "ls", "--json").out)["nodes"]
+        told = moorage("node", "ls", "--json")
+        if told.code:
+            continue  # nobody leads yet
+        nodes = json.loads(told.out)["nodes"]
         if is_so() and all(one["state"] == "up" for one in nodes if one["name"] == node):
             return
     events = moorage("events").out
