@@ -65,8 +65,11 @@ class Node:
         )
         self.made: list[tuple[Bucket, Place]] = []
 
-    def mount(self, name: str, mode: BucketMode) -> Path:
-        bucket = Bucket("/data", store="s3", bucket=name, mode=mode, sync_back=mode == "copy")
+    def mount(self, name: str, mode: BucketMode, read_only: bool = False) -> Path:
+        back = mode == "copy"
+        bucket = Bucket(
+            "/data", store="s3", bucket=name, mode=mode, sync_back=back, read_only=read_only
+        )
         self.mounted += 1
         directory = self.home / "attempts" / f"{self.mounted}.1.0"
         directory.mkdir(parents=True)
@@ -213,6 +216,20 @@ def test_fsync_that_waits_for_the_store(nodes: tuple[Node, Node], tmp_path: Path
         assert promised("fsync-durable", mode) == "no"
         refused = Bucket("/data", "s3", name, mode=mode, durable="fsync", sync_back=mode == "copy")
         assert [fault.key for fault in faults(refused)] == ["durable"]
+
+
+@pytest.mark.root
+def test_who_only_reads_sees_when_it_was_stored(nodes: tuple[Node, Node]) -> None:
+    node, other = nodes
+    name = node.store.make_bucket()
+    place = node.mount(name, "mount")
+    (place / "f").write_bytes(b"x")
+    os.utime(place / "f", (1e9, 1e9))
+    node.flush()
+    assert promised("mtime", "mount") == "yes"
+    assert (other.mount(name, "mount") / "f").stat().st_mtime == 1e9
+    stored = (other.mount(name, "mount", read_only=True) / "f").stat().st_mtime
+    assert abs(stored - time.time()) < SECONDS * 2
 
 
 @pytest.mark.root
