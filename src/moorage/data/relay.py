@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import WebSocketException
+from websockets.protocol import State
 
-from moorage.protocol.relays import PIECE
+from moorage.data.wsframes import Frames
 
 LOOPBACK = "127.0.0.1"
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -29,19 +30,20 @@ class Relay:
         self._dial = dial
         self._patience = patience
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: set[_Near] = set()
         self.idle = asyncio.Event()
         """Set while nobody is connected."""
         self.idle.set()
 
     async def listen(self, port: int = 0) -> int:
         """Begin; the port, another one where that which is wished for is taken. OSError."""
+        loop = asyncio.get_running_loop()
         try:
-            self._server = await asyncio.start_server(self._serve, LOOPBACK, port, limit=PIECE)
+            self._server = await loop.create_server(lambda: _Near(self), LOOPBACK, port)
         except OSError:
             if not port:
                 raise
-            self._server = await asyncio.start_server(self._serve, LOOPBACK, 0, limit=PIECE)
+            self._server = await loop.create_server(lambda: _Near(self), LOOPBACK, 0)
         found: int = self._server.sockets[0].getsockname()[1]
         return found
 
@@ -49,33 +51,22 @@ class Relay:
         """Hang up on everybody."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._open):
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        for near in list(self._open):
+            near.close()
+        await self.idle.wait()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
+    def came(self, near: _Near) -> None:
+        """Somebody connects."""
+        self._open.add(near)
         self.idle.clear()
-        try:
-            server = await self._reached()
-            if server is not None:
-                async with server:
-                    await splice(server, reader, writer)
-        except (OSError, WebSocketException):
-            pass  # whoever asked sees its connection end, and asks again
-        except asyncio.CancelledError:
-            pass  # nobody waits for this task: it ends as the others do
-        finally:
-            self._open.discard(task)
-            if not self._open:
-                self.idle.set()
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
-    async def _reached(self) -> ClientConnection | None:
+    def left(self, near: _Near) -> None:
+        """They have hung up."""
+        self._open.discard(near)
+        if not self._open:
+            self.idle.set()
+
+    async def reached(self) -> ClientConnection | None:
         """A connection to the server; None where none can be had in time."""
         loop = asyncio.get_running_loop()
         since, tries = loop.time(), 0
@@ -88,32 +79,64 @@ class Relay:
             tries += 1
 
 
-async def splice(
-    server: ClientConnection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    """Pass bytes on until either side has ended."""
-    ways = [
-        asyncio.ensure_future(_inward(server, writer)),
-        asyncio.ensure_future(_outward(server, reader)),
-    ]
-    try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+class _Near(asyncio.Protocol):
+    """Who asked for something of the store. Bytes pass from one transport to the other as they
+    come; a side that does not take them keeps the other from being read."""
 
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._transport: asyncio.Transport | None = None
+        self._far = Frames(self._received, self.close, self._hold)
+        self._opening: asyncio.Task[None] | None = None
 
-async def _inward(server: ClientConnection, writer: asyncio.StreamWriter) -> None:
-    """Returns when the server's side is gone."""
-    with suppress(ConnectionClosed, OSError):
-        async for data in server:
-            writer.write(data if isinstance(data, bytes) else data.encode())
-            await writer.drain()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Reach the server; what is asked meanwhile waits in the socket."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.pause_reading()
+        self._relay.came(self)
+        self._opening = asyncio.get_running_loop().create_task(self._open())
 
+    async def _open(self) -> None:
+        assert self._transport is not None
+        server = await self._relay.reached()
+        if server is None:
+            self.close()  # whoever asked sees its connection end, and asks again
+        elif server.state is not State.OPEN or self._transport.is_closing():
+            server.transport.close()
+            self.close()
+        else:  # a store says nothing before it is asked, so nothing has come yet
+            self._far.begin(server.transport)
+            self._transport.resume_reading()
 
-async def _outward(server: ClientConnection, reader: asyncio.StreamReader) -> None:
-    """Returns when this side has closed."""
-    with suppress(ConnectionClosed, OSError):
-        while data := await reader.read(PIECE):
-            await server.send(data)
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._far.send(data)
+
+    def _received(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def _hold(self, held: bool) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            (self._transport.pause_reading if held else self._transport.resume_reading)()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._far.read(False)
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._far.read(True)
+
+    def close(self) -> None:
+        """Hang up on both sides."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        if self._opening is not None:
+            self._opening.cancel()
+        self._far.close()
+        self._relay.left(self)

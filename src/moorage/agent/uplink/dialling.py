@@ -18,6 +18,8 @@ from moorage.protocol import streams
 LARGEST = 16 * 1024 * 1024
 """Bytes of a message of a stream."""
 _TIMEOUT = 10.0
+_PINGS = 20.0
+"""Seconds between two."""
 
 
 async def near(url: str, owner: int | None) -> socket.socket | None:
@@ -58,8 +60,11 @@ async def dial_stream(addresses: Addresses, token: Path, number: str) -> ClientC
     return await dial(addresses, token, streams.AGENT_PATH.format(id=number))
 
 
-async def dial(addresses: Addresses, token: Path, way: str) -> ClientConnection:
-    """A WebSocket to the present server, at this path of it. OSError, WebSocketException."""
+async def dial(
+    addresses: Addresses, token: Path, way: str, *, pings: bool = True
+) -> ClientConnection:
+    """A WebSocket to the present server, at this path of it. `pings`: ask now and then whether the
+    server is there. OSError, WebSocketException."""
     parts = urlsplit(websocket_url(addresses.present))
     path = parts.path.removesuffix("/v1/agent") + way
     url = parts._replace(path=path).geturl()
@@ -73,5 +78,6 @@ async def dial(addresses: Addresses, token: Path, way: str) -> ClientConnection:
         compression=None,
         max_size=LARGEST,
         close_timeout=1,
+        ping_interval=_PINGS if pings else None,
         proxy=None if here else True,
     )

@@ -95,7 +95,7 @@ class Dialler:
     async def __call__(self) -> ClientConnection:
         """See `data.relay.Dial`."""
         try:
-            return await dial(self._addresses, self._token, PATH)
+            return await dial(self._addresses, self._token, PATH, pings=False)
         except (OSError, WebSocketException):
             self._addresses.next()
             raise
