@@ -10,6 +10,7 @@ import commands
 import copy_objects
 import idle
 import output
+import relay
 import start
 import throughput
 import upload
@@ -24,7 +25,7 @@ def main() -> None:
     began = time.monotonic()
     print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
     first = (commands, start, throughput, waiting, output, idle)
-    for bench in (*first, copy_objects, mounts, checkpoints, upload):
+    for bench in (*first, copy_objects, relay, mounts, checkpoints, upload):
         bench.main()
     print(f"\nall took {(time.monotonic() - began) / 60:.0f} minutes")
 
