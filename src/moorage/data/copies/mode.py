@@ -32,6 +32,7 @@ from moorage.data.copies.shelf import Shelf
 from moorage.data.copies.syncback import SyncBack
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem
+from moorage.data.parts import awaited
 from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
 from moorage.specs.stores.record import Access
@@ -91,7 +92,7 @@ class Copied:
 
     def problems(self, bucket: Bucket) -> tuple[list[str], list[str]]:
         """See `buckets.Mode`."""
-        if find_spec("obstore") is None:
+        if find_spec("obstore") is None and not awaited():
             why = "the package obstore is not installed; pip install 'moorage[storage]'"
             return [f"{bucket.target}: {why}"], []
         return [], []
