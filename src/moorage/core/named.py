@@ -68,6 +68,10 @@ def wrong_kind(cluster: Cluster, where: Where | None) -> list[Problem]:
     others = by_name(cluster, where)
     if not others:
         return []
+    if where is not None and where.durable and all(node.isolation.fsync for node in others):
+        held = some([f"{node.name}: {node.isolation.fsync}" for node in others])
+        what = f"on no node can fsync wait for uploads: {held}"
+        return [Problem(what, "remove durable: fsync, or add a node that can", "file_mounts")]
     kind = kind_of(where)
     closed = {node.fleet: node.runtime for node in others if node.runtime not in ("any", kind)}
     docker = where is not None and where.docker

@@ -202,6 +202,8 @@ class Node:
             return False
         if where is not None and where.docker and self.isolation.docker is not None:
             return False
+        if where is not None and where.durable and self.isolation.fsync is not None:
+            return False
         return self.runtime in ("any", kind) and self.named(where)
 
     def named(self, where: Where | None) -> bool:

@@ -9,6 +9,7 @@ from itertools import groupby
 from math import ceil, inf
 
 from moorage.protocol.agent import GpuDevice
+from moorage.specs.mounts import Bucket
 from moorage.specs.resources import Gpu, Range, Resources
 from moorage.specs.task import Task
 
@@ -76,6 +77,8 @@ class Where:
     """Only those that can run containers."""
     docker: bool = False
     """Only those that give a job a Docker daemon of its own."""
+    durable: bool = False
+    """Only those on which `fsync` can wait for uploads."""
     without: tuple[str, ...] = field(default=(), repr=False)
     """Names of nodes that will not do."""
 
@@ -135,7 +138,8 @@ class Shape:
 
 def where_of(task: Task) -> Where | None:
     """Where the task's `fleets` and `instances` let it run; None: anywhere."""
-    anywhere = task.image is None and not task.docker
+    durable = any(isinstance(one, Bucket) and one.durable == "fsync" for one in task.mounts)
+    anywhere = task.image is None and not task.docker and not durable
     if not task.fleets and not task.instances and anywhere:
         return None
     return Where(
@@ -144,6 +148,7 @@ def where_of(task: Task) -> Where | None:
         tuple(sorted(one.hostname for one in task.instances if one.hostname)),
         task.image is not None,
         task.docker,
+        durable,
     )
 
 

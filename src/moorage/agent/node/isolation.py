@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from moorage.agent import peers
+from moorage.agent.fsyncs import calls
 from moorage.agent.keeper.cgroup import Cgroups, hierarchies, read_all
 from moorage.agent.keeper.launching import may_mount
 from moorage.agent.keeper.main import group_name
@@ -29,6 +30,7 @@ def probe(home: Path) -> Isolation:
         containers=mounts or _tried(_try_overlay),
         devices=_why_no_devices(),
         ssh=peers.why_not(),
+        fsync=calls.why_not() or _tried(_try_hold),
     )
 
 
@@ -84,6 +86,14 @@ def _try_mounts() -> str:
     except (mounting.MountError, OSError) as error:
         why = " (see user.max_user_namespaces and AppArmor)" if os.geteuid() else ""
         return f"mount namespaces are not allowed here: {error}{why}; /tmp is shared"
+    return ""
+
+
+def _try_hold() -> str:
+    try:
+        os.close(calls.hold())
+    except OSError as error:
+        return f"the kernel holds no system calls: {error.strerror}"
     return ""
 
 
