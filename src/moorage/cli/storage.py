@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from moorage.cli.storage_cleanup import cleanup
 from moorage.cli.storage_cp import copy, sync
+from moorage.cli.storage_create import create
 from moorage.cli.storage_delete import delete
 from moorage.cli.storage_du import usage
 from moorage.cli.storage_flush import flush
@@ -24,5 +26,5 @@ def storage() -> None:
     """
 
 
-for command in (list_storages, show, delete, flush, adopt, copy, sync, usage):
+for command in (list_storages, show, create, adopt, delete, flush, copy, sync, usage, cleanup):
     storage.add_command(command)

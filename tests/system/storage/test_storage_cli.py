@@ -191,6 +191,17 @@ def test_a_bucket_is_not_copied_into_itself(
         assert "lie in each other" in result.err
 
 
+def test_a_bucket_is_made_before_a_run_needs_it(
+    moorage: Command, seaweed: StoreServer, bucket: str
+) -> None:
+    missing = moorage("storage", "cp", __file__, f"lab://{bucket}/")
+    assert "there is no such bucket; check its name and region, or make it: moorage" in missing.err
+    made = moorage("storage", "create", bucket, "--store", "lab")
+    assert (made.code, made.out) == (0, f"storage {bucket} is lab://{bucket}\n")
+    assert bucket in seaweed.buckets()
+    assert moorage("storage", "delete", bucket, "-y").code == 0
+
+
 def test_a_link_that_is_named_is_followed(
     moorage: Command, seaweed: StoreServer, bucket: str, tmp_path: Path
 ) -> None:

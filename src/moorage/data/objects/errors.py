@@ -12,7 +12,7 @@ Reason = Literal[
 ]
 
 _FIXES: dict[Reason, str] = {
-    "no-bucket": "check its name and region, or make it",
+    "no-bucket": "check its name and region, or make it: moorage storage create",
     "no-object": "check its name (moorage storage du shows what is there)",
     "denied": "check the credentials and what they may do there",
     "unreachable": "check the endpoint and the network",

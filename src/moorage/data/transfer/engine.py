@@ -108,7 +108,8 @@ def _verify(plan: Plan, sent: Mapping[str, tuple[int, str]], pool: Pool) -> None
             continue  # with others below it, a listing does not show it
         place = f"{plan.target.shown}/{name}" if name else plan.target.shown
         if found is None or found.size != size:
-            pool.problem(place, "the store took it, but does not have it", "try again")
+            fix = "rename it: this store keeps no \\ in names" if "\\" in place else "try again"
+            pool.problem(place, "the store took it, but does not have it", fix)
         elif etag and found.etag and bare(etag) != bare(found.etag):
             pool.problem(place, "somebody else wrote it meanwhile", "try again")
 
