@@ -95,8 +95,7 @@ class Isolation(Struct, frozen=True, omit_defaults=True):
     """What runs jobs with an image; `moorage` where none is needed."""
     docker: str | None = "its agent is of an older version"
     """Jobs may have a Docker daemon of their own."""
-    fsync: str | None = "its agent is of an older version"
-    """Mounts may be `durable: fsync`."""
+    fsync: str | None = "its agent is of an older version"  # mounts may be `durable: fsync`
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):
