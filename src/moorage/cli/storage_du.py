@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
 
-from moorage.cli.render import printable, style_of, table
+from moorage.cli.render import printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
 from moorage.errors import NotFound
 from moorage.units import format_size
+
+if TYPE_CHECKING:
+    from moorage.data.transfer.places import Remote
 
 
 class Amount(Struct, frozen=True):
@@ -45,7 +49,7 @@ def usage(place: str, as_json: bool) -> None:
     """
     from moorage.cli.places import name_hint, place_of
     from moorage.data.transfer.listing import listing
-    from moorage.data.transfer.places import Local
+    from moorage.data.transfer.places import Local, Remote
 
     with connect() as client:
         where = place_of(client, place, "PLACE")
@@ -69,3 +73,17 @@ def usage(place: str, as_json: bool) -> None:
     ]
     rows.append(("total", str(len(found.entries)), format_size(found.size)))
     print_lines(table(("NAME", "OBJECTS", "SIZE"), rows, style_of(sys.stdout)))
+    if isinstance(where, Remote) and (more := _unfinished(where)):
+        many = "1 upload was" if more == 1 else f"{more} uploads were"
+        say(f"{many} never finished; what came takes room; moorage storage cleanup {place}")
+
+
+def _unfinished(where: Remote) -> int:
+    """How many uploads in parts no listing shows; 0 also where the store does not tell."""
+    from moorage.data.objects.errors import StoreProblem
+
+    uploads = where.bucket.uploads
+    try:
+        return len(uploads.below(where.path)) if uploads.known else 0
+    except StoreProblem:
+        return 0

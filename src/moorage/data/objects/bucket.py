@@ -19,6 +19,8 @@ from moorage.specs.stores.record import Access, Address, Engine
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+    from moorage.data.objects.unfinished import Uploads
+
 PIECE = 256 * 1024
 """Bytes handed over at once while reading: small enough to stay in the processor's cache."""
 PART = 8 * 1024 * 1024
@@ -192,10 +194,15 @@ class Bucket:
         for key, since in list(self._sending.items()):
             self._drop(key, since)
 
-    def _drop(self, key: str, since: float) -> None:
+    @property
+    def uploads(self) -> Uploads:
+        """Those in parts that nobody finished."""
         from moorage.data.objects.unfinished import Uploads
 
-        uploads = Uploads(self._writes, self.access, self.name, self.shown)
+        return Uploads(self._writes, self.access, self.name, self.shown)
+
+    def _drop(self, key: str, since: float) -> None:
+        uploads = self.uploads
         if uploads.known:
             with suppress(StoreProblem):  # then its parts stay until the store's own rule for them
                 uploads.abort_own(key, since)

@@ -68,6 +68,11 @@ class Uploads:
                 "upload-id-marker": _word(text, "NextUploadIdMarker"),
             }
 
+    def below(self, path: str) -> list[Unfinished]:
+        """Those to a path, and to all below it. StoreProblem."""
+        found = self.listed(path)
+        return [one for one in found if not path or f"{one.key}/".startswith(f"{path}/")]
+
     def abort(self, one: Unfinished) -> None:
         """Remove its parts; that it has gone is no error. StoreProblem."""
         self._asked("DELETE", one.key, {"uploadId": one.number})

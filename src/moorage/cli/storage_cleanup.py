@@ -1,0 +1,72 @@
+"""`moorage storage cleanup`: parts of uploads that nobody finished."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from msgspec import Struct
+
+from moorage.cli.render import age, printable, say
+from moorage.cli.session import connect, json_option, print_json, seconds
+from moorage.errors import InvalidInput, Problem, Unavailable
+
+
+class Cleaned(Struct, frozen=True):
+    """The result for programs."""
+
+    place: str
+    removed: list[str]
+    """Addresses of the objects that were to be."""
+    kept: int
+    """Younger ones."""
+    dry_run: bool
+
+
+@click.command("cleanup")
+@click.argument("place", metavar="PLACE")
+@click.option(
+    "--older-than", metavar="TIME", default="1d", show_default=True,
+    help="Leave what was begun later: it may be under way, also by others.",
+)  # fmt: skip
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+def cleanup(place: str, older_than: str, dry_run: bool, as_json: bool) -> None:
+    """Remove the parts of uploads to a bucket, or below a path in one, that were never finished.
+
+    Stores that speak S3 keep them, and bill them, until a rule of the bucket says otherwise, and
+    no listing shows them. What moorage could not finish it removes itself, unless it was killed.
+
+    \b
+    Examples:
+      moorage storage cleanup s3://bucket
+      moorage storage cleanup my-outputs --older-than 1h --dry-run
+    """
+    from moorage.cli.places import place_of
+    from moorage.data.transfer.places import Local
+
+    age_least = seconds(older_than, "--older-than")
+    with connect() as client:
+        where = place_of(client, place, "PLACE")
+    if isinstance(where, Local):
+        raise InvalidInput(Problem(f"{place} is no bucket", "write s3://BUCKET/PATH or a name"))
+    uploads = where.bucket.uploads
+    if not uploads.known:
+        said = "its unfinished uploads cannot be listed; the store removes them by its own rule"
+        raise Unavailable(f"{where.shown}: {said}")
+    now = time.time()
+    found = uploads.below(where.path)
+    old = [one for one in found if one.began <= now - age_least]
+    for one in old:
+        if not dry_run:
+            uploads.abort(one)
+        if not as_json:
+            click.echo(printable(f"{where.bucket.at(one.key)}, begun {age(one.began, now)}"))
+    kept = len(found) - len(old)
+    if as_json:
+        names = [where.bucket.at(one.key) for one in old]
+        print_json(Cleaned(where.shown, names, kept, dry_run))
+        return
+    told = f"{len(old)} unfinished {'upload' if len(old) == 1 else 'uploads'}"
+    told += " would be removed" if dry_run else " removed"
+    say(told + (f", {kept} begun later stay" if kept else ""))
