@@ -32,10 +32,11 @@ class Cleaned(Struct, frozen=True):
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
 @json_option
 def cleanup(place: str, older_than: str, dry_run: bool, as_json: bool) -> None:
-    """Remove the parts of uploads to a bucket, or below a path in one, that were never finished.
+    """Remove what uploads have left that nobody finished.
 
-    Stores that speak S3 keep them, and bill them, until a rule of the bucket says otherwise, and
-    no listing shows them. What moorage could not finish it removes itself, unless it was killed.
+    PLACE is a bucket or a path in one. Stores that speak S3 keep the parts of such uploads, and
+    bill them, until a rule of the bucket says otherwise, and no listing shows them. What moorage
+    could not finish it removes itself, unless it was killed.
 
     \b
     Examples:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.data.objects.bucket import open_bucket
 from system.cli_harness import Command
 from testbed.stores import StoreServer
 
@@ -138,3 +139,24 @@ commands: [cat /data/a /data/d/b]
     assert sent.out == "122"
     assert seaweed.listing(name) == {"a": 1, "d/b": 2}
     assert "nothing to send" in moorage("plan", "-f", str(file)).out
+
+
+def test_uploads_that_nobody_finished(moorage: Command, seaweed: StoreServer) -> None:
+    name = seaweed.make_bucket()
+    place, uploads = f"{STORE}://{name}", open_bucket(seaweed.access, name).uploads
+    for key in ("a/one", "ab"):
+        uploads._asked("POST", key, {"uploads": ""})
+    told = moorage("storage", "du", place)
+    assert (
+        "2 uploads were never finished; what came takes room; moorage storage cleanup" in told.err
+    )
+    kept = moorage("storage", "cleanup", place)
+    assert "0 unfinished uploads removed, 2 begun later stay" in kept.err
+    now = ("--older-than", "0s")
+    shown = moorage("storage", "cleanup", f"{place}/a", *now, "--dry-run", "--json")
+    assert json.loads(shown.out)["removed"] == [f"{place}/a/one"]
+    done = moorage("storage", "cleanup", f"{place}/a", *now)
+    assert (done.code, done.out.split(",")[0]) == (0, f"{place}/a/one")
+    assert [one.key for one in uploads.listed()] == ["ab"]
+    here = moorage("storage", "cleanup", "/tmp", *now)
+    assert (here.code, "/tmp is no bucket" in here.err) == (2, True)
