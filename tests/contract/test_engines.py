@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+import apptainer_standin
 import dockerdaemon
 import imagebuild
 from contract.runtime_suite import RuntimeSuite, Scenario
 from moorage.agent.containers import engines
+from moorage.agent.containers.apptainer import Apptainer
 from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
@@ -226,6 +229,44 @@ class TestPodman(EngineSuite):
             assert not family.remnants(0, 0, family.mark(str(house.directory(1))))
 
         self.play(tmp_path / "agent", isolation, scenario)
+
+
+@pytest.mark.root
+class TestApptainer(EngineSuite):
+    """By a stand-in for Apptainer, which is in no package index that tests reach: what moorage
+    tells it is as documented, and what comes of that is as the stand-in understands it."""
+
+    counts_left = True
+    hides_devices = None
+    """Those of a vendor are there for a job that has one of them, and refused."""
+
+    @pytest.fixture(autouse=True)
+    def _with(self, isolation: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        standin = Path(apptainer_standin.__file__)
+        (programs / "apptainer").write_text(f'#!/bin/sh\nexec {sys.executable} {standin} "$@"\n')
+        (programs / "apptainer").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        self.make(tmp_path)
+
+    def engine(self, home: Path) -> Engine:
+        return Apptainer(home)
+
+    def test_the_size_of_shared_memory(self, tmp_path: Path, isolation: Isolation) -> None:
+        pytest.skip("apptainer has no option for it: it counts as memory of the job")
+
+    def test_users(self, tmp_path: Path, isolation: Isolation, volume: Path) -> None:
+        launch = Dock(tmp_path / "agent", isolation).launch
+        for user in ("ann", "77:staff"):
+            why = self.started.problem(launch(1, container=Container("unused", user=user)))
+            assert "runs every job as the agent's account" in why
+        assert self.started.problem(launch(1, container=Container("unused", user="root"))) == ""
+
+    def test_an_image_file_is_run_by_the_next_engine(
+        self, tmp_path: Path, isolation: Isolation
+    ) -> None:
+        pytest.skip("apptainer runs image files itself")
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,7 @@ class Docker:
     """For the agent in `home` (`$MOORAGE_HOME/agent`)."""
 
     name = "docker"
+    joins = False
 
     def __init__(self, home: Path) -> None:
         self._group = group_name(str(home))

@@ -59,6 +59,8 @@ class Engine(Protocol):
     """One kind, on this node."""
 
     name: str
+    joins: bool
+    """It makes no control groups: it is in the job's, with all that it starts."""
 
     def why_not(self) -> str:
         """Empty where it works: a container was started to know. Blocks."""
@@ -102,6 +104,7 @@ class Plan:
     privileged: bool
     process_memory: int | None
     """What each process may allocate, where no control group limits the job."""
+    env: dict[str, str]
     variables: Path
     """A file of lines `NAME=value`."""
     through: Sequence[str]
@@ -148,6 +151,7 @@ def request(
         devices=list(filter(os.path.exists, devices.granted(launch.limits.gpus))),
         privileged=base.container["privileged"],
         process_memory=requests.limit_in_script(launch, directory, base),
+        env=env,
         variables=variables,
         through=list(through),
     )
@@ -159,8 +163,9 @@ def request(
         cwd=base.directory,
         mounts=None,
         container=None,
-        engine={"cwd": base.cwd},
-        denied=[],  # an engine denies all but what it is told, and fails below a group that does
+        engine={"cwd": base.cwd, "joins": engine.joins},
+        # An engine denies all but what it is told, and fails below a group that does.
+        denied=base.denied if engine.joins else [],
     )
 
 

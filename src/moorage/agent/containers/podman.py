@@ -23,6 +23,7 @@ class Podman:
     """For the agent in `home` (`$MOORAGE_HOME/agent`)."""
 
     name = "podman"
+    joins = False
 
     def __init__(self, home: Path) -> None:
         self._group = group_name(str(home))

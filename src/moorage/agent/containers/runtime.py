@@ -10,6 +10,7 @@ import msgspec
 
 from moorage.agent import durable
 from moorage.agent.containers import daemon, engines, requests
+from moorage.agent.containers.apptainer import Apptainer
 from moorage.agent.containers.docker import Docker
 from moorage.agent.containers.engines import Engine
 from moorage.agent.containers.podman import Podman
@@ -37,7 +38,7 @@ class Containers:
         """`home` is `$MOORAGE_HOME/agent`; `wanted`: engines in order. A job is run by the first
         that works and can run its image. Those that are needed are tried, which blocks."""
         self.images = Images(home / "images", home / "attempts")
-        installed: tuple[Engine, ...] = (Podman(home), Docker(home))
+        installed: tuple[Engine, ...] = (Podman(home), Docker(home), Apptainer(home))
         self._installed = {engine.name: engine for engine in installed}
         self._order: list[str] = []
         """Those that work."""

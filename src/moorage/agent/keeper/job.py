@@ -219,12 +219,17 @@ class Job:
         if self.cause is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == _TERM:
             # A shell dies of it at once; what it was waiting for may have something to save.
             self.mercy = math.inf if self.killer is None else self.killer.when
-        elif self.engine is not None and not os.WIFSIGNALED(status):
+        elif self._tidies_up and not os.WIFSIGNALED(status):
             # What it has started for that puts its things away.
             self.mercy = time.monotonic() + _ENGINE_PATIENCE
         self.forget_killer()
         if self.limit is not None:
             self.limit.cancel()
+
+    @property
+    def _tidies_up(self) -> bool:
+        """An engine has last steps, but for one that is as any process of the job."""
+        return self.engine is not None and not self.engine.get("joins")
 
     def count(self) -> None:
         """Read what the control group has counted, before it goes."""

@@ -85,7 +85,8 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
         try:
             if request["mounts"] is not None:
                 root = _own_view(request, roots)
-            if request.get("engine") is None:  # its own memory is not the job's
+            engine = request.get("engine")
+            if engine is None or engine.get("joins"):  # else its own memory is not the job's
                 _join(group)
             try:
                 _change_directory(request["cwd"])

@@ -95,8 +95,8 @@ FLEET: Table = (
           lambda v: v.choice(("any", "process", "container")),
           words("any", "process", "container"), "moorage",
           form="`process`, `container`, `any`", default="`any`"),
-    Field("engines", "What runs containers: the first that works on a node and can run the image. "
-          "`apptainer` is not used in this version.", _engines,
+    Field("engines", "What runs containers: the first that works on a node and can run the image.",
+          _engines,
           one_or_many(words(*ENGINES)), "moorage",
           form=", ".join(f"`{name}`" for name in ENGINES),
           default="`[moorage, podman, docker]`"),
