@@ -12,7 +12,7 @@ from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer.sources import Sending, compare_sources, send
 from moorage.errors import InvalidInput, Problem
-from moorage.protocol.stores import StorageRequest, StorageView
+from moorage.protocol.stores import DataPlan, StorageRequest, StorageView
 from moorage.specs.mounts import Bucket
 from moorage.specs.stores.record import Address
 
@@ -45,9 +45,11 @@ class BucketContent:
 
 
 def gather_buckets(
-    client: Client, prepared: Prepared
+    client: Client, prepared: Prepared, planned: Sequence[DataPlan] = ()
 ) -> tuple[list[BucketContent], list[Problem]]:
-    """What the buckets lack, and what stands against sending it; changes nothing."""
+    """What the buckets lack, and what stands against sending it; changes nothing. `planned`: where
+    a plan says they are."""
+    stores = {data.target: data.store for data in planned}
     contents: list[BucketContent] = []
     problems: list[Problem] = []
     seen = set()
@@ -59,7 +61,8 @@ def gather_buckets(
             continue  # the same files, used at another target as well
         seen.add(place)
         try:
-            contents.append(_content(client, prepared, mount))
+            store = mount.store or stores.get(mount.target, "")
+            contents.append(_content(client, prepared, mount, store))
         except StoreProblem as error:
             problems.append(prepared.problem(number, f"{error.place}: {error.said}", error.fix))
             continue
@@ -74,9 +77,9 @@ def gather_buckets(
     return contents, problems
 
 
-def _content(client: Client, prepared: Prepared, mount: Bucket) -> BucketContent:
-    access = access_of(client, mount.store, _address(mount))
-    shown = shown_as(mount.store, mount.bucket)
+def _content(client: Client, prepared: Prepared, mount: Bucket, store: str) -> BucketContent:
+    access = access_of(client, store, _address(mount))
+    shown = shown_as(store, mount.bucket)
     bucket = open_bucket(access, mount.bucket, patience=PATIENCE, shown=shown)
     sending = compare_sources(mount, prepared.base, bucket)
     return BucketContent(mount, bucket.at(mount.path), sending)

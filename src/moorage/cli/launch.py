@@ -48,7 +48,7 @@ def consider(client: Client, prepared: Prepared) -> Considered:
         return Considered(prepared, request, plan, contents, problems)
     from moorage.cli.bucketuploads import gather_buckets
 
-    sent, problems = gather_buckets(client, prepared)
+    sent, problems = gather_buckets(client, prepared, plan.data)
     return Considered(prepared, request, plan, contents, problems, sent)
 
 

@@ -101,6 +101,11 @@ def gather(transport: Transport, prepared: Prepared, cache: Path) -> Gathered:
         path = prepared.local(mount)
         if path is None or not isinstance(mount, Files | Repo):
             continue
+        if isinstance(mount, Files) and mount.target == "." and path.is_file():
+            gathered.broken.add(number)
+            said = f"{path} is a file, and is to be the working directory"
+            gathered.problems.append(prepared.problem(number, said, "name a directory"))
+            continue
         try:
             reader = reader or _Reader(transport, cache)
             mounts[number], content = reader.read(mount, path)

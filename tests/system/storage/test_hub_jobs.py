@@ -60,7 +60,7 @@ def test_a_job_has_a_repository(moorage: Command, hub: Hub, tmp_path: Path) -> N
 def test_a_plan_says_what_cannot_be_had(moorage: Command, tmp_path: Path) -> None:
     file = tmp_path / "task.yml"
     more = ["  /a: hf://lab/nothing", "  /b: hf://lab/gated", "  /c: hf://lab/model@v7",
-            "  /d: hf://lab/model/nowhere"]  # fmt: skip
+            "  /d: hf://lab/model/nowhere", "  /e: ./gone"]  # fmt: skip
     file.write_text(TASK.format(more="\n".join(more)))
     planned = moorage("plan", "-f", str(file))
     assert planned.code == 2
@@ -68,6 +68,8 @@ def test_a_plan_says_what_cannot_be_had(moorage: Command, tmp_path: Path) -> Non
     assert "file_mounts./b: hf://lab/gated: the repository is gated" in planned.err
     assert "file_mounts./c: hf://lab/model@v7: the repository has no such revision" in planned.err
     assert "file_mounts./d: there is nothing at hf://lab/model/nowhere" in planned.err
+    fix = "correct the path (paths are relative to the directory of the file), or make it"
+    assert f"file_mounts./e: {tmp_path}/gone: no such file or directory; {fix}" in planned.err
     file.write_text("type: task\nfile_mounts:\n  /a: {source: hf://lab/model}\ncommands: [a]\n")
     assert (
         "Hugging Face can only be copied; write mode: COPY" in moorage("plan", "-f", str(file)).err

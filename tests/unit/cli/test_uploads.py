@@ -27,3 +27,15 @@ def test_what_is_to_go_into_a_bucket_must_be_there(tmp_path: Path) -> None:
         f"{fix}",
     ]
     assert gathered.broken == {0, 1}
+
+
+def test_what_is_uploaded_must_be_there_and_be_what_it_is_for(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("")
+    file = tmp_path / "sky.yaml"
+    file.write_text("workdir: ./one.py\nrun: a\n")
+    unused = cast(Transport, None)
+    gathered = gather(unused, read_file(str(file)), tmp_path / "cache")
+    assert [str(problem) for problem in gathered.problems] == [
+        f"{file}:1:10: workdir: {tmp_path}/one.py is a file, and is to be the working directory; "
+        "name a directory"
+    ]
