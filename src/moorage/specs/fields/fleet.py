@@ -100,8 +100,8 @@ FLEET: Table = (
           one_or_many(words(*ENGINES)), "moorage",
           form=", ".join(f"`{name}`" for name in ENGINES),
           default="`[moorage, podman, docker]`"),
-    Field("docker", "Whether jobs may have a Docker daemon of their own (`docker: true` of tasks): "
-          "they are root on the node then, as all of its jobs without an image.",
+    Field("docker", "Whether jobs may have a Docker daemon of their own (`docker: true` in tasks);"
+          " they are root on the node then, as all of its jobs without an image.",
           lambda v: v.flag(), FLAG, "moorage", form="`true`, `false`", default="`false`"),
     _kept(Field("health", "A check of your own on every node.", _health,
           {"anyOf": [NAME, mapping({row.name: row.schema for row in HEALTH}, ("command",))]},
