@@ -11,7 +11,7 @@ import shlex
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +54,31 @@ async def said(b: Any, key: str, word: str, times: int = 1) -> str:
     return text.decode()
 
 
+def clerks_of(b: Any, key: str) -> Iterator[int]:
+    """Processes that answer."""
+    mark = str(b.world.attempt(key)).encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes()
+            if b"fsyncs.clerk" in words and mark in words:
+                yield int(process.name)
+
+
 async def clerk_of(b: Any, key: str, before: int = 0) -> int:
     """The process that answers, once it is at work for somebody; another than `before`."""
-    mark = str(b.world.attempt(key)).encode()
     while True:
-        for process in Path("/proc").glob("[0-9]*"):
+        for pid in clerks_of(b, key):
             with contextlib.suppress(OSError):
-                words = (process / "cmdline").read_bytes()
-                busy = len(list((process / "task").iterdir())) > 1
-                ours = b"fsyncs.clerk" in words and mark in words
-                if ours and busy and int(process.name) != before:
-                    return int(process.name)
+                busy = len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+                if busy and pid != before:
+                    return pid
         await asyncio.sleep(0.01)
+
+
+def kill_clerk(b: Any, key: str) -> None:
+    for pid in clerks_of(b, key):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def run(main: Callable[[Any], Any], buckets: Any) -> None:
@@ -295,9 +308,13 @@ def write(name, number):
             version = counter[name] = counter.get(name, 0) + 1
             os.pwrite(descriptor, version.to_bytes(8, "big"), 0)
         if chance.random() < 0.7:
-            os.fsync(descriptor)
+            try:
+                os.fsync(descriptor)
+                told = name
+            except OSError:
+                told = "failed"
             with lock:
-                print(name, version, flush=True)
+                print(told, version, flush=True)
         if chance.random() < 0.4:
             os.close(descriptor)
             descriptor = -1
@@ -309,9 +326,10 @@ print("last", counter["own"], counter["shared"], flush=True)
 """
 
 
-def test_older_content_never_replaces_newer(buckets: Any) -> None:
+@pytest.mark.parametrize("kills", [False, True])
+def test_older_content_never_replaces_newer(buckets: Any, kills: bool) -> None:
     """Uploads for `fsync` and those after `close` go on side by side, of files that are written
-    all the while."""
+    all the while; also where who answers is killed all the while."""
     seconds = 1.5 * float(os.environ.get("MOORAGE_TEST_ROUNDS", "1"))
     text = "import os" + RACE.replace("SECONDS", repr(seconds))
     command = f"exec {sys.executable} -c {shlex.quote(text)}"
@@ -322,7 +340,7 @@ def test_older_content_never_replaces_newer(buckets: Any) -> None:
         key = await b.desk.start(launch)
         least: dict[str, int] = {}
         text = ""
-        looks = 0
+        looks = killed_at = 0
         while not re.search(r"last .*\n", text):
             page = await b.desk.ask(ReadLog(11, key, len(text)))
             text += page.data.decode()
@@ -333,6 +351,9 @@ def test_older_content_never_replaces_newer(buckets: Any) -> None:
                 assert found >= wanted, (name, found, wanted)
                 least[name] = found
                 looks += 1
+            if kills and len(text) > killed_at:  # something was stored since
+                killed_at = len(text)
+                kill_clerk(b, key)
             await asyncio.sleep(0)
         assert (await b.desk.done(key)).outcome.exit_code == 0
         last = re.search(r"last (\d+) (\d+)", text)

@@ -105,11 +105,12 @@ class Clerk:
         self._mounts.end()
 
     def _take_over(self) -> None:
-        last = 0
-        for call in list(self._journal.entries()):
-            last = max(last, call.id)
-            if self._listener.waits(call.id):
-                self._begin(call)
+        noted = {call.id: call for call in self._journal.entries()}
+        waiting = {number for number in noted if self._listener.waits(number)}
+        self._journal.settle(waiting)
+        for number in waiting:
+            self._begin(noted[number])
+        last = max(noted, default=0)
         for number in range(last + 1, last + 1 + _UNSEEN) if last else ():
             self._listener.answer(number, errno.EIO)
 

@@ -12,7 +12,7 @@ from moorage.agent.fsyncs.calls import Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 _PLACE = struct.Struct("QI12sQ")
 
@@ -33,6 +33,15 @@ class Journal:
             data = os.pread(self._descriptor, _PLACE.size, place * _PLACE.size)
             number, pid, name, argument = _PLACE.unpack(data)
             yield Call(number, pid, name.rstrip(b"\0").decode(), (argument,))
+
+    def settle(self, waiting: Container[int]) -> None:
+        """Only these calls wait still: use all other places again, but for one of each."""
+        seen: set[int] = set()
+        for place, call in enumerate(self.entries()):
+            if place and (call.id in seen or call.id not in waiting):
+                self._free.append(place)
+            elif place:
+                seen.add(call.id)
 
     def note(self, call: Call, place: int = 0) -> None:
         """Write it at that place; the first is for the one that is looked at right now."""

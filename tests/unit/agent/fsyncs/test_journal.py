@@ -31,8 +31,12 @@ def test_a_successor_writes_over_nothing_that_may_wait() -> None:
     descriptor = os.memfd_create("calls")
     try:
         Journal(descriptor).keep(Call(1, 1, FSYNC, (3,)))
-        later = Journal(descriptor)
-        later.keep(Call(2, 1, FSYNC, (3,)))
-        assert {1, 2} <= {call.id for call in later.entries()}
+        for _ in range(3):
+            later = Journal(descriptor)
+            later.settle({1, 2})
+            later.note(Call(3, 1, FSYNC, (3,)))
+            later.release(later.keep(Call(2, 1, FSYNC, (3,))))
+            assert {call.id for call in later.entries()} == {1, 2, 3}
+        assert len(list(later.entries())) == 4
     finally:
         os.close(descriptor)
