@@ -202,7 +202,8 @@ def test_fsync_that_waits_for_the_store(nodes: tuple[Node, Node], tmp_path: Path
     words = shlex.join([sys.executable, "-c", WRITER, "/data/file"])
 
     async def body(house: House) -> None:
-        request = house.request(house.launch(1, f"mkfifo go; {words} < go"), [Bind(place, DATA)])
+        request = house.request(house.launch(1, f"{words} < go"), [Bind(place, DATA)])
+        os.mkfifo(house.directory(1) / "work" / "go")
         await house.keeper.spawn(msgspec.structs.replace(request, fsyncs=[str(directory)]))
         told = os.open(house.directory(1) / "work" / "go", os.O_WRONLY)
         await house.line(1, "synced")
