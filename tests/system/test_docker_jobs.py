@@ -76,6 +76,7 @@ def test_a_job_has_a_daemon_and_its_ports_and_leaves_nothing(
         port = int(said.split()[1].rpartition(":")[2])
         with urlopen(f"http://127.0.0.1:{port}/made", timeout=PATIENCE) as reply:
             assert reply.read() == b"served\n"
+        assert "jobs may have a daemon of their own" in moorage("node", "show", "1").out
         docker = moorage("exec", "dock", "--", "docker", "ps", "-q")
         assert len(docker.out.split()) == 1
         home = moorage.home / "agent"

@@ -232,6 +232,8 @@ def describe(view: NodeView, now: float) -> list[str]:
     why = view.isolation.containers
     by = f" by {view.isolation.engine}" if view.isolation.engine not in ("", "moorage") else ""
     lines.append(f"images    {f'run in containers{by}' if why is None else printable(why)}")
+    if view.isolation.docker is None:
+        lines.append("docker    jobs may have a daemon of their own")
     gaps = _gaps(view)
     if not gaps:
         return [*lines, "isolation limits and private mounts are in force"]
