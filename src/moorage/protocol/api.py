@@ -239,12 +239,12 @@ class Event(Struct, frozen=True, omit_defaults=True):
     on a node), `job.refused` (by a node that lacks what it needs: others are tried),
     `job.starting`, `job.running`, `job.finishing`, `job.ended`; of jobs on several nodes
     `rank.ended`, and `rank.unknown` of one that a server that started has no row of; of mounted
-    buckets `mount.restarted`, `mount.stalled`, `mount.back` (`data.target` says where); `node.up`,
-    `node.down`, `node.flapping` (neither is told then until `node.settled`), `node.draining`,
-    `node.drained`, `node.resumed`, `node.health`; `store.` and `storage.` with what became
-    of an object store or a bucket (`data` has its name); `fleet.created`, `fleet.changed`,
-    `fleet.deleting`, `fleet.deleted`; `host.removed`, and `host.` with each
-    state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as `message` and
+    buckets `mount.restarted`, `mount.stalled`, `mount.back`, `mount.fsync-failed` (`data.target`
+    says where); `node.up`, `node.down`, `node.flapping` (neither is told then until
+    `node.settled`), `node.draining`, `node.drained`, `node.resumed`, `node.health`; `store.` and
+    `storage.` with what became of an object store or a bucket (`data` has its name);
+    `fleet.created`, `fleet.changed`, `fleet.deleting`, `fleet.deleted`; `host.removed`, and
+    `host.` with each state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as `message` and
     `fix`); `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its
     own number that retention removed: what they told is unknown."""
     run: int | None = None

@@ -14,3 +14,5 @@ class MountHealth(Struct, frozen=True, omit_defaults=True):
     restarts: int = 0
     stalled: float | None = None
     """Since when (Unix seconds) its store, or its process, does not answer; None: it does."""
+    unstored: int = 0
+    """How many `fsync` with `durable: fsync` have failed."""

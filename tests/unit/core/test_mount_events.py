@@ -51,6 +51,15 @@ def test_restarts_stalls_and_their_end(desk: Any) -> None:
     assert (kind, data["times"]) == ("mount.restarted", 2)
 
 
+def test_an_fsync_that_failed(desk: Any) -> None:
+    desk.started()
+    message = "fsync failed once, the last of model.pt: denied"
+    failed = MountHealth("/data", message, unstored=1)
+    [(kind, data)] = told(desk.report(held("1.1.0", failed)))
+    assert (kind, data["times"], data["message"]) == ("mount.fsync-failed", 1, message)
+    assert told(desk.report(held("1.1.0", failed))) == []
+
+
 def test_what_lasts_into_the_flush_is_not_told_twice(desk: Any) -> None:
     desk.started()
     stalled = MountHealth("/data", "stalled", 0, 90.0)

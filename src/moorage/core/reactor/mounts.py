@@ -17,7 +17,7 @@ from moorage.protocol.mounts import MountHealth
 def mount_events(
     job: Job, node: NodeId, known: Held | None, held: Held, now: float, rank: int = 0
 ) -> list[Emit]:
-    """`mount.restarted`, `mount.stalled` and `mount.back`."""
+    """`mount.restarted`, `mount.fsync-failed`, `mount.stalled` and `mount.back`."""
     before = _by_target(known)
     found = []
     for target, health in _by_target(held).items():
@@ -37,6 +37,8 @@ def _differences(
 ) -> Iterable[tuple[str, dict[str, Any]]]:
     if health.restarts > was.restarts:
         yield "mount.restarted", {"times": health.restarts, "message": health.message}
+    if health.unstored > was.unstored:
+        yield "mount.fsync-failed", {"times": health.unstored, "message": health.message}
     if health.stalled is not None and was.stalled is None:
         yield "mount.stalled", {"message": health.message}
     if health.stalled is None and was.stalled is not None:

@@ -10,11 +10,11 @@ FAILURES = "fsyncs"
 _LAST = 4096
 
 
-def failed(directory: Path) -> str:
-    """How often, and the last reason; empty where none did."""
+def failed(directory: Path) -> tuple[int, str]:
+    """How many, and the last reason in a line; nothing where none did."""
     with suppress(OSError), open(directory / FAILURES, "rb") as file:
         lines = file.read().splitlines()
         last = lines[-1][:_LAST].decode(errors="replace").partition(" ")[2] if lines else ""
         times = "once" if len(lines) == 1 else f"{len(lines)} times"
-        return f"fsync failed {times}, the last of {last}" if last else ""
-    return ""
+        return len(lines), f"fsync failed {times}, the last of {last}" if last else ""
+    return 0, ""

@@ -120,9 +120,8 @@ class Watch:
                 return ""
             if process in ready:
                 return "its process ended"
-            if self._durable and (text := fsyncs.failed(self._mount.directory)) != self._unstored:
-                self._unstored = text
-                self._say(self._health)
+            if self._durable:
+                self._look_for_failures()
             wanted = self._wanted()
             if wanted and self.doomed() and self._let_go():
                 return _LET_GO
@@ -137,6 +136,12 @@ class Watch:
             elif time.monotonic() - silent > HANGS:
                 self._mount.kill()
                 return "it hung"
+
+    def _look_for_failures(self) -> None:
+        count, text = fsyncs.failed(self._mount.directory)
+        if text != self._unstored:
+            self._unstored = text
+            self._say(msgspec.structs.replace(self._health, unstored=count))
 
     def _wanted(self) -> bool:
         """Whether somebody waits for it, as far as that can be known."""
