@@ -23,6 +23,7 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_o
 
 from moorage.data.objects.bucket import Bucket, Found
 from moorage.data.objects.errors import StoreProblem
+from moorage.data.objects.retrying import retries
 from moorage.data.stopping import breaking
 from moorage.specs.stores.record import Access
 
@@ -209,11 +210,9 @@ def open_repository(
         "allow_http": True,  # https addresses stay https; who names an http mirror means it
         "default_headers": {"Authorization": f"Bearer {token}"} if token else {},
     }
-    retry: Any = {
-        "max_retries": 10 if patience > 30 else 3,
-        "retry_timeout": timedelta(seconds=patience),
-    }
-    reads = stores.HTTPStore.from_url(commit.files, client_options=client, retry_config=retry)
+    reads = stores.HTTPStore.from_url(
+        commit.files, client_options=client, retry_config=retries(patience)
+    )
     return Repository(reads, site, shown, access, name, commit)
 
 
