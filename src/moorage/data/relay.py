@@ -88,6 +88,9 @@ class _Near(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._far = Frames(self._received, self.close, self._hold)
         self._opening: asyncio.Task[None] | None = None
+        self._early: list[bytes] | None = []
+        """What came before there was anybody to send it to: before Python 3.11.3 a transport that
+        is paused at once reads nevertheless."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Reach the server; what is asked meanwhile waits in the socket."""
@@ -107,11 +110,17 @@ class _Near(asyncio.Protocol):
             self.close()
         else:  # a store says nothing before it is asked, so nothing has come yet
             self._far.begin(server.transport)
+            early, self._early = self._early, None
+            for data in early or ():
+                self._far.send(data)
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        self._far.send(data)
+        if self._early is not None:
+            self._early.append(data)
+        else:
+            self._far.send(data)
 
     def _received(self, data: bytes) -> None:
         assert self._transport is not None
