@@ -245,8 +245,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     `storage.` with what became of an object store or a bucket (`data` has its name);
     `fleet.created`, `fleet.changed`, `fleet.deleting`, `fleet.deleted`; `host.removed`, and
     `host.` with each state of a host (`data` has `fleet`, `num`, `host`, and what is wrong as
-    `message` and `fix`); `server.restored`. `feed.trimmed` stands for the events after `data.after` up to its
-    own number that retention removed: what they told is unknown."""
+    `message` and `fix`); `server.restored`. `feed.trimmed` stands for the events
+    after `data.after` up to its own number that retention removed: what they told is unknown."""
     run: int | None = None
     run_name: str = ""
     job: int | None = None
