@@ -50,6 +50,18 @@ file_mounts:
   /data: {source: "moorage://shared-bucket", mode: %s}
 commands: ["wc -c < /data/zeros; cat /data/later"]
 """
+GANG = """\
+type: task
+name: gang
+nodes: 2
+fleets: [lab]
+file_mounts:
+  /out: {name: gang-bucket, mode: MOUNT_CACHED, config: {mount_cached: {vfs_write_back: 10m}}}
+  /in: {name: gang-input, source: ZEROS, mode: COPY}
+commands:
+  - wc -c < /in/zeros > /out/read-by-$MOORAGE_RANK
+  - head -c 3000000 /dev/urandom > /out/big-of-$MOORAGE_RANK
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +70,13 @@ def bed() -> Iterator[Bed]:
         yield made
 
 
-@pytest.fixture
-def moorage(bed: Bed, tmp_path: Path) -> Iterator[Command]:
-    (tmp_path / "home").mkdir(mode=0o700)
-    command = Command(tmp_path / "home")
+@pytest.fixture(scope="module")
+def moorage(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    directory = tmp_path_factory.mktemp("moorage")
+    (directory / "home").mkdir(mode=0o700)
+    command = Command(directory / "home")
     first, second = bed.hosts
-    file = tmp_path / "fleet.yml"
+    file = directory / "fleet.yml"
     file.write_text(FLEET.format(key=bed.key, first=first.address, second=second.address))
     applied = command("apply", "-y", "-f", str(file))
     assert applied.code == 0, applied.err
@@ -94,16 +107,44 @@ def submit(moorage: Command, directory: Path, text: str, *words: str) -> str:
     return done.out
 
 
+def nothing_of_jobs(host: Host) -> str:
+    """Mounts, processes and caches that outlived theirs."""
+    look = (
+        "mount | grep rclone; pgrep -x -a rclone; "
+        "ls -d /var/lib/moorage/*/home/agent/attempts/* /var/lib/moorage/*/home/agent/unflushed/*"
+    )
+    return host.inside("sh", "-c", f"({look}) 2>/dev/null || true").stdout
+
+
+def test_a_gang_writes_into_one_bucket_and_reads_another(
+    bed: Bed, moorage: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(1000))
+    submit(moorage, tmp_path, GANG.replace("ZEROS", str(tmp_path / "zeros")), "-d")
+    waited = moorage("wait", "gang")
+    assert waited.code == 0, (waited.out, waited.err, moorage("show", "gang").out)
+    listed = moorage("storage", "du", "--json", "moorage://gang-bucket")
+    sizes = {one["name"]: one["bytes"] for one in json.loads(listed.out)["parts"]}
+    assert sizes == {
+        "big-of-0": 3_000_000,
+        "big-of-1": 3_000_000,
+        "read-by-0": 5,
+        "read-by-1": 5,
+    }
+    for host in bed.hosts:
+        assert nothing_of_jobs(host) == ""
+
+
 def test_a_bucket_between_hosts_over_a_killed_server(
     bed: Bed, moorage: Command, tmp_path: Path
 ) -> None:
-    first, second = bed.hosts
+    first, _ = bed.hosts
     submit(moorage, tmp_path, WRITER, "-d")
     wait = "until [ -e /root/written ]; do sleep 0.1; done"
     first.inside("timeout", "55", "sh", "-c", wait)
     relay = relay_of(first)
     assert relay
-    kill_server(tmp_path / "home")
+    kill_server(moorage.home)
     assert moorage("server", "start").code == 0
     first.inside("touch", "/root/go")
     waited = moorage("wait", "writer")
@@ -113,9 +154,10 @@ def test_a_bucket_between_hosts_over_a_killed_server(
     for mode in ("MOUNT", "COPY"):
         out = submit(moorage, tmp_path, READER % (mode.lower(), mode))
         assert out == "20000000\nlater\n", mode
-    assert second.inside("sh", "-c", "mount | grep rclone || true").stdout == ""
+    for host in bed.hosts:
+        assert nothing_of_jobs(host) == ""
     assert relay_of(first) == relay
     for host in bed.hosts:
         shown = host.inside("ps", "-eww", "-o", "args").stdout
-        keys = json.loads((tmp_path / "home" / "server" / "store" / "store.json").read_text())
+        keys = json.loads((moorage.home / "server" / "store" / "store.json").read_text())
         assert keys["secret_access_key"] not in shown
