@@ -7,9 +7,8 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import re
-import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,8 +40,10 @@ def options() -> argparse.Namespace:
 def variables(path: str | None) -> dict[str, str]:
     env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
     if path is not None:
-        for line in re.findall(r"^(\w+)=((?:'[^']*'|[^'\n])*)$", Path(path).read_text(), re.M):
-            env[line[0]] = "".join(shlex.split(line[1]))
+        show = ["/bin/sh", "-c", 'set -a; . "$1"; /usr/bin/env -0', "sh", path]
+        told = subprocess.run(show, env={}, stdout=subprocess.PIPE, check=True).stdout
+        pairs = (os.fsdecode(line).partition("=") for line in told.split(b"\0"))
+        env |= {name: text for name, _, text in pairs if name not in ("", "PWD", "_")}
     return env
 
 

@@ -142,6 +142,7 @@ def _join(pid: int) -> bool:
     """Enter the namespaces that are not ours; whether one of users is among them."""
     mapped = False
     held = []
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
     for name, flag in _SPACES.items():
         path = f"/proc/{pid}/ns/{name}"
         if not os.path.exists(f"/proc/self/ns/{name}"):  # a kernel may have been built without
@@ -154,7 +155,17 @@ def _join(pid: int) -> bool:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         os.close(descriptor)
+    _take_root(root)
+    os.close(root)
     return mapped
+
+
+def _take_root(root: int) -> None:
+    """An engine may have left the job's root at that of its namespace, and given it another."""
+    here, there = os.stat("/"), os.fstat(root)
+    if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+        os.fchdir(root)
+        os.chroot(".")
 
 
 def _change_directory(path: str) -> None:

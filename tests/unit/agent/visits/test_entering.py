@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from moorage.agent.keeper import family
-from moorage.agent.visits.entering import Job, NotEntered
+from moorage.agent.visits.entering import Job, NotEntered, enter
 
 
 @contextmanager
@@ -57,3 +58,28 @@ def test_a_process_that_has_ended_or_is_another_one_is_not_entered(tmp_path: Pat
         late = Job(told(process.pid, tmp_path))
     with pytest.raises(NotEntered, match="has ended"):
         late.descriptor()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not Path("/bin/busybox").exists(), reason="busybox-static is not installed")
+def test_a_root_that_is_not_its_namespaces_is_taken(tmp_path: Path) -> None:
+    """As an engine makes it by chroot(2): nobody who enters sees what is outside."""
+    (tmp_path / "bin").mkdir()
+    shutil.copy("/bin/busybox", tmp_path / "bin/sh")
+    script = ["unshare", "--mount", "chroot", str(tmp_path), "/bin/sh", "-c", "echo up; read end"]
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                enter(Job(told(process.pid, tmp_path)))
+                os.write(writer, " ".join(path.name for path in Path("/").iterdir()).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            assert pipe.read() == b"bin"
+        os.waitpid(child, 0)
+        process.communicate(b"\n")
