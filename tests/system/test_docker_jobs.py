@@ -1,5 +1,5 @@
-"""`docker: true`: a daemon of the job's own, with containers, a network and ports, and nothing of it
-afterwards."""
+"""`docker: true`: a daemon of the job's own, with containers, a network and ports; nothing of it
+is left afterwards."""
 
 from __future__ import annotations
 
