@@ -100,7 +100,9 @@ TABLE: tuple[Row, ...] = (
         "uploaded files give way before the node's disk is full"),
     Row("--vfs-cache-poll-interval", _cached(lambda b: "10s"),
         "fast writers pass the limit of the cache by ten seconds' worth, not by a minute's"),
-    Row("--vfs-read-ahead", _cached(lambda b: _or(b.cache.read_ahead, None, "B")), "as asked"),
+    Row("--vfs-read-ahead", _cached(lambda b: _or(b.cache.read_ahead, "8Mi", "B")),
+        "no more than the buffer has anyway; without it a download rests at the end of each "
+        "request, and one read of 180 that came at that moment waited five seconds for it"),
     Row("--vfs-read-chunk-size", _streamed("4Mi",
         lambda b: _or(b.cache.chunk_size, _presets("32Mi", "8Mi", None)(b), "B")),
         "cached: large files come in large pieces, many small ones without waste; streamed: who "

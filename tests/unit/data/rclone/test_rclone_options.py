@@ -64,6 +64,11 @@ def test_presets(preset: Any, chunk: str, streams: str, transfers: str) -> None:
     assert found["--transfers"] == transfers
 
 
+def test_a_download_runs_ahead_of_its_reader() -> None:
+    assert told(mode="cached")["--vfs-read-ahead"] == "8Mi"
+    assert "--vfs-read-ahead" not in told(mode="mount")
+
+
 def test_what_is_asked_for_wins() -> None:
     cache = CacheOptions(4, 1, 2, 3.5, 5, 6, 7, 0.25)
     found = told(mode="cached", preset="dataset-rw", cache=cache)
