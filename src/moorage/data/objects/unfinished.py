@@ -90,15 +90,17 @@ class Uploads:
     def _asked(self, method: str, key: str, query: Mapping[str, str]) -> tuple[str, float]:
         """The answer's text, and how many seconds the store's clock is ahead of ours."""
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
-        from urllib.parse import quote, urlsplit
+        from urllib.parse import parse_qs, quote, urlsplit
 
         import obstore
 
-        # What obstore signs for some key says where the bucket is, whatever the store.
+        # What obstore signs for some key says where the bucket is, and its region, whatever the
+        # store and the environment.
         store: Any = self._store  # `known` says that it is one that signs
         where = urlsplit(obstore.sign(store, "GET", "k", timedelta(seconds=_VALID)))
+        region = parse_qs(where.query)["X-Amz-Credential"][0].split("/")[2]
         path = where.path.removesuffix("k") + quote(key, safe=f"/{_UNRESERVED}")
-        signed = self._signed(method, where.netloc, path, query)
+        signed = self._signed(method, where.netloc, path, query, region)
         secure = where.scheme == "https"
         made = (HTTPSConnection if secure else HTTPConnection)(where.netloc, timeout=_PATIENCE)
         try:
@@ -113,7 +115,9 @@ class Uploads:
             raise StoreProblem("failed", self._shown, f"the store says {answer.status}")
         return text, _ahead(answer)
 
-    def _signed(self, method: str, host: str, path: str, query: Mapping[str, str]) -> str:
+    def _signed(
+        self, method: str, host: str, path: str, query: Mapping[str, str], region: str
+    ) -> str:
         """The query with Amazon's signature, version 4."""
         import hashlib
         import hmac
@@ -121,7 +125,7 @@ class Uploads:
 
         secrets = self._access.secrets
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        scope = f"{now[:8]}/{self._access.region or 'us-east-1'}/s3/aws4_request"
+        scope = f"{now[:8]}/{region}/s3/aws4_request"
         words = {
             **query,
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
