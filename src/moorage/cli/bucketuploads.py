@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from moorage.cli.client import Client
-from moorage.cli.places import access_of, shown_as
+from moorage.cli.places import access_of, late, shown_as
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer.sources import Sending, compare_sources, send
@@ -80,7 +80,7 @@ def gather_buckets(
 def _content(client: Client, prepared: Prepared, mount: Bucket, store: str) -> BucketContent:
     access = access_of(client, store, _address(mount))
     shown = shown_as(store, mount.bucket)
-    bucket = open_bucket(access, mount.bucket, patience=PATIENCE, shown=shown)
+    bucket = open_bucket(access, mount.bucket, patience=PATIENCE, shown=shown, tell=late)
     sending = compare_sources(mount, prepared.base, bucket)
     return BucketContent(mount, bucket.at(mount.path), sending)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from moorage.cli.client import Client
+from moorage.cli.render import printable, say
 from moorage.cli.storerelay import reached
 from moorage.cli.transport import segment
 from moorage.data.objects.bucket import open_bucket
@@ -57,7 +58,12 @@ def _address(client: Client, text: str, option: str) -> Place:
 def _remote(client: Client, store: str, address: Address) -> Remote:
     access = access_of(client, store, address)
     shown = shown_as(store, address.bucket)
-    return Remote(open_bucket(access, address.bucket, shown=shown), address.path)
+    return Remote(open_bucket(access, address.bucket, shown=shown, tell=late), address.path)
+
+
+def late(said: str) -> None:
+    """A store does not answer."""
+    say(printable(said))
 
 
 def shown_as(store: str, bucket: str) -> str:

@@ -106,6 +106,16 @@ def test_what_is_wrong_is_one_line(
     assert "secret" not in done.err
 
 
+def test_a_store_that_does_not_answer_is_said_while_it_is_waited_for(moorage: Command) -> None:
+    away = ("--type", "s3", "--anonymous", "--endpoint", "http://127.0.0.1:9")
+    assert moorage("store", "add", "away", *away).code == 0
+    with moorage.on_terminal("storage", "cp", "away://bucket/x", ".") as terminal:
+        terminal.expect("away://bucket does not answer; it is tried for 20s, or 60s where")
+        terminal.interrupt()
+        assert terminal.end() != 0
+    assert moorage("store", "delete", "away", "-y").code == 0
+
+
 def test_a_terminal_shows_progress(moorage: Command, seaweed: StoreServer, tmp_path: Path) -> None:
     bucket = seaweed.make_bucket()
     (tmp_path / "large").write_bytes(os.urandom(20 * 2**20))

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from moorage.data.objects.errors import StoreProblem, problem_of
 from moorage.data.objects.retrying import retries
+from moorage.data.objects.silence import LONGEST, Silence, Tell
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access, Address, Engine
 
@@ -31,8 +32,6 @@ _MEMORY = 128 * 1024 * 1024
 _PARALLEL = 8
 """Parts of one object on the way at once."""
 _PAGE = 1000
-_SILENCE = timedelta(seconds=60)
-"""After which a store that sends nothing is given up (and asked again)."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _SPARE = 60
@@ -63,6 +62,7 @@ class Bucket:
         access: Access,
         name: str,
         lacking: str = "",
+        silence: Silence | None = None,
     ) -> None:
         """`writes` makes the one that is written to when it is needed, as each loads the
         machine's certificates. `lacking`: why requests are not signed, where they were meant to
@@ -76,6 +76,7 @@ class Bucket:
         self.access = access
         self.name = name
         self._lacking = lacking
+        self._silence = silence or Silence()
 
     @property
     def _writes(self) -> ObjectStore:
@@ -97,6 +98,7 @@ class Bucket:
                 self._reads, prefix or None, offset=after or None, chunk_size=_PAGE
             )
             for page in pages:
+                self._silence.end()
                 yield [_found(one) for one in page]
 
     def check(self) -> None:
@@ -233,6 +235,7 @@ class Bucket:
 
     @contextmanager
     def _problems(self, key: str, *, whole_bucket: bool = False) -> Iterator[None]:
+        self._silence.begin()
         try:
             yield
         except StoreProblem:
@@ -244,6 +247,8 @@ class Bucket:
             if self._lacking and problem.reason == "denied":
                 problem = StoreProblem("denied", problem.place, f"{problem.said}; {self._lacking}")
             raise problem from None
+        finally:
+            self._silence.end()
 
 
 def part_size(size: int) -> int:
@@ -253,10 +258,18 @@ def part_size(size: int) -> int:
     return max(PART, -(-needed // step) * step)
 
 
-def open_bucket(access: Access, name: str, *, patience: float = 20.0, shown: str = "") -> Bucket:
+def open_bucket(
+    access: Access,
+    name: str,
+    *,
+    patience: float = 20.0,
+    shown: str = "",
+    tell: Tell | None = None,
+) -> Bucket:
     """A bucket of the store. `patience`: seconds for which a store that does not answer, or
     answers 5xx, is asked again; `shown`: its address for people, where the store has a name of
-    its own. StoreProblem where this kind cannot be worked with."""
+    its own; `tell` is told where the store's first answer is late. StoreProblem where this kind
+    cannot be worked with."""
     kind = registry.kind(access.kind)
     if kind is None:
         raise StoreProblem("not-possible", access.kind, "there is no such kind of store")
@@ -272,16 +285,17 @@ def open_bucket(access: Access, name: str, *, patience: float = 20.0, shown: str
         engine, config = kind.obstore(access, name)
     except ValueError as error:
         raise StoreProblem("not-possible", shown, str(error)) from None
+    silence = Silence(tell, shown, patience)
     if engine == "http":
         from moorage.data.objects.hub import open_repository
 
-        return open_repository(access, name, config, patience, shown)
+        return open_repository(access, name, config, patience, shown, silence)
     make = partial(_store, engine, config, _Keys(declared, access), patience)
     try:
         reads = make(writing=False)
     except _engine_errors() as error:
         raise problem_of(error, shown) from None
-    return Bucket(reads, partial(make, writing=True), shown, access, name, lacking)
+    return Bucket(reads, partial(make, writing=True), shown, access, name, lacking, silence)
 
 
 def _store(
@@ -298,7 +312,7 @@ def _store(
         return stores.LocalStore(config["prefix"])
     settings: Any = dict(config)  # obstore declares one type a store, of which none is a str
     client: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
-    client |= {"timeout": _LONGEST} if writing else {"read_timeout": _SILENCE}
+    client |= {"timeout": _LONGEST} if writing else {"read_timeout": timedelta(seconds=LONGEST)}
     settings.pop("allow_http", None)
     client["allow_http"] = True  # https addresses stay https; who declared http means it
     retry = retries(patience)

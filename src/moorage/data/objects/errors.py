@@ -29,7 +29,7 @@ _DENIED_CODES = (
 )  # fmt: skip
 _AWAY = (
     "error sending request", "connect error", "dns error", "operation timed out", "timed out",
-    "connection refused", "connection closed", "certificate",
+    "connection refused", "connection closed", "certificate", "name or service", "name resolution",
 )  # fmt: skip
 
 
@@ -69,21 +69,24 @@ def problem_of(error: Exception, place: str, *, whole_bucket: bool = False) -> S
     if name == "NotSupportedError" or "NotImplemented" in text:
         return StoreProblem("not-possible", place, "the store cannot do that")
     if name == "InvalidPathError" or "Could not parse path" in text:
-        why = "its key has an empty part, '.', '..' or a control character"
-        return StoreProblem("not-possible", place, why, "rename it in the store")
+        said = "its key has an empty part, '.', '..' or a control character"
+        return StoreProblem("not-possible", place, said, "rename it in the store")
     lowered = text.lower()
     if "missing credentials" in lowered or "credential" in lowered or "169.254" in text:
         said = "no credentials were found"
         return StoreProblem("denied", place, said, "moorage store check says where they may be")
     if any(word in lowered for word in _AWAY):
-        return StoreProblem("unreachable", place, f"the store does not answer{_why(lowered)}")
+        return StoreProblem("unreachable", place, f"the store does not answer{why(lowered)}")
     return StoreProblem("failed", place, _brief(text, code))
 
 
-def _why(lowered: str) -> str:
+def why(lowered: str) -> str:
+    """Of an error in lower case, from whatever library: why nothing answers, in brackets."""
     for sign, word in (
         ("connection refused", "connection refused"),
         ("dns error", "its name is not known"),
+        ("name or service", "its name is not known"),
+        ("name resolution", "its name is not known"),
         ("certificate", "its certificate is not trusted"),
         ("timed out", "no answer in time"),
     ):

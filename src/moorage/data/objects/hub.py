@@ -22,8 +22,9 @@ from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from moorage.data.objects.bucket import Bucket, Found
-from moorage.data.objects.errors import StoreProblem
+from moorage.data.objects.errors import StoreProblem, why
 from moorage.data.objects.retrying import retries
+from moorage.data.objects.silence import Silence
 from moorage.data.stopping import breaking
 from moorage.specs.stores.record import Access
 
@@ -88,7 +89,7 @@ class Site:
                     raise self._problem(error.code, error.headers) from None
             except (OSError, HTTPException) as error:
                 if time.monotonic() + pause > deadline:
-                    said = f"the site does not answer{_why(error)}"
+                    said = f"the site does not answer{why(str(error).lower())}"
                     raise StoreProblem("unreachable", self._shown, said) from None
             _rest(pause)
             pause *= 2
@@ -188,7 +189,12 @@ class Commit:
 
 
 def open_repository(
-    access: Access, name: str, config: Mapping[str, str], patience: float, shown: str
+    access: Access,
+    name: str,
+    config: Mapping[str, str],
+    patience: float,
+    shown: str,
+    silence: Silence,
 ) -> Repository:
     """See `open_bucket`; one request. StoreProblem also where there is no such repository."""
     from datetime import timedelta
@@ -197,7 +203,11 @@ def open_repository(
 
     token = access.secrets.get("token", "")
     site = Site(token, patience, shown)
-    told, _ = site.json(f"{config['api']}/revision/{config['revision']}")
+    silence.begin()
+    try:
+        told, _ = site.json(f"{config['api']}/revision/{config['revision']}")
+    finally:
+        silence.end()
     sha = told.get("sha") if isinstance(told, dict) else None
     if not isinstance(sha, str) or not re.fullmatch(r"[0-9a-f]{7,64}", sha):
         fix = "check HF_ENDPOINT"
@@ -218,7 +228,7 @@ def open_repository(
 
 def check(access: Access) -> None:
     """StoreProblem where the site does not answer, or does not take the token."""
-    site = access.endpoint or _SITE
+    site = (access.endpoint or _SITE).rstrip("/")
     token = access.secrets.get("token", "")
     asked = Site(token, 5.0, site)
     try:
@@ -259,17 +269,3 @@ def _seconds(text: str) -> float:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except ValueError:
         return 0.0
-
-
-def _why(error: Exception) -> str:
-    text = str(error).lower()
-    for sign, word in (
-        ("refused", "connection refused"),
-        ("name or service", "its name is not known"),
-        ("name resolution", "its name is not known"),
-        ("certificate", "its certificate is not trusted"),
-        ("timed out", "no answer in time"),
-    ):
-        if sign in text:
-            return f" ({word})"
-    return ""
