@@ -17,7 +17,7 @@ from moorage.units import format_duration, format_size
 if TYPE_CHECKING:
     from moorage.data.transfer.compare import Options, Plan
     from moorage.data.transfer.engine import Report
-    from moorage.data.transfer.places import Place
+    from moorage.data.transfer.places import Place, Remote
 
 
 class Moved(Struct, frozen=True):
@@ -166,14 +166,20 @@ def _require_apart(here: Place, there: Place) -> None:
 
     if not isinstance(here, Remote) or not isinstance(there, Remote):
         return
-    if (here.bucket.shown, here.bucket.access.endpoint) != (
-        there.bucket.shown, there.bucket.access.endpoint
-    ):  # fmt: skip
+    if _which(here) != _which(there):
         return
     one, other = (f"{place.path}/" if place.path else "" for place in (here, there))
     if one == other or one.startswith(other) or other.startswith(one):
         reason = f"{here.shown} and {there.shown} lie in each other"
         raise InvalidInput(Problem(reason, "choose a place beside the other"))
+
+
+def _which(place: Remote) -> tuple[str, ...]:
+    """The bucket, whatever name its store has here."""
+    access, name = place.bucket.access, place.bucket.name
+    if access.endpoint:
+        return access.endpoint.rstrip("/"), access.account, name
+    return access.kind, access.region, access.account, name
 
 
 def _itself(place: Place) -> Place:
