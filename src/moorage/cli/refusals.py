@@ -49,4 +49,5 @@ class Refusals:
         if self._told[why] <= SHOWN:
             say(printable(f"node {event.node} refuses {self._run.name}: {why}; trying others"))
         elif self._told[why] == SHOWN + 1:
-            say(f"more nodes refuse {self._run.name} for the same reason: moorage show")
+            more = f"moorage events --run {self._run.name}"
+            say(f"more nodes refuse {self._run.name} for the same reason; all of them: {more}")

@@ -23,7 +23,11 @@ def create(name: str, store: str, as_json: bool) -> None:
       moorage storage create training-set
       moorage storage cp ./data training-set/v1
     """
-    request = StorageRequest(name, store)
+    give_name(StorageRequest(name, store), as_json)
+
+
+def give_name(request: StorageRequest, as_json: bool) -> None:
+    """Ask the server, and say where the bucket is."""
     with connect() as client:
         view = client.transport.call("POST", "/v1/storages", StorageView, body=request, again=True)
     if as_json:

@@ -42,7 +42,7 @@ def delete(
     if everything == bool(names):
         raise InvalidInput(Problem("write either names or --all", field="NAME"))
     with connect() as client:
-        for name in _expanded(client, ("*",) if everything else names):
+        for name in _expanded(client, names, everything):
             try:
                 if yes or not asks() or _wanted(client, name):
                     gone.append(_delete(client, name, 0.0 if detach else POLL))
@@ -57,14 +57,19 @@ def delete(
     return report(errors) or (1 if waits else 0)
 
 
-def _expanded(client: Client, names: Sequence[str]) -> list[str]:
+def _expanded(client: Client, names: Sequence[str], everything: bool) -> list[str]:
     """Every name once; patterns as what they match. NotFound where one matches nothing."""
-    if not any(_is_pattern(name) for name in names):
+    if not everything and not any(_is_pattern(name) for name in names):
         return list(dict.fromkeys(names))
     page = client.transport.call("GET", "/v1/storages", StoragePage)
+    known = [one.name for one in page.storages]
+    if everything:
+        if not known:
+            say("no bucket has a name")
+        return known
     found: dict[str, None] = {}
     for name in names:
-        fitting = [one.name for one in page.storages if fnmatchcase(one.name, name)]
+        fitting = [one for one in known if fnmatchcase(one, name)]
         if _is_pattern(name) and not fitting:
             raise NotFound(f"no storage is called {name}; see moorage storage ls")
         found |= dict.fromkeys(fitting if _is_pattern(name) else [name])

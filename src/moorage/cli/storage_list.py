@@ -9,6 +9,7 @@ import click
 
 from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_fields, print_json, print_lines
+from moorage.cli.storage_create import give_name
 from moorage.cli.transport import segment
 from moorage.errors import InvalidInput, Problem
 from moorage.protocol.stores import StoragePage, StorageRequest, StorageView
@@ -130,13 +131,7 @@ def adopt(name: str, store: str, as_json: bool) -> None:
     """
     if "://" in name:
         name, store = _of_address(name, store)
-    request = StorageRequest(name, store, adopt=True)
-    with connect() as client:
-        view = client.transport.call("POST", "/v1/storages", StorageView, body=request, again=True)
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(printable(f"storage {view.name} is {view.uri}"))
+    give_name(StorageRequest(name, store, adopt=True), as_json)
 
 
 def _of_address(text: str, store: str) -> tuple[str, str]:

@@ -123,5 +123,7 @@ def test_the_page(moorage: Command, seaweed: StoreServer, tmp_path: Path) -> Non
     assert {name for name, state in states.items() if state == "ready"} >= made
     assert "my-sky-sharedfs" not in states, "it was not to stay"
     assert moorage("storage", "delete", "--all", "-y").code == 0
+    again = moorage("storage", "delete", "--all", "-y")
+    assert (again.code, again.err) == (0, "moorage: no bucket has a name\n")
     left = {name for name in seaweed.buckets() if name.endswith(MARK)}
     assert left == {f"enriched-topical-chat-{MARK}"}
