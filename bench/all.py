@@ -1,4 +1,4 @@
-"""Run every benchmark in turn."""
+"""Run the usual benchmarks in turn; the others are asked for by name."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import seaweed
 from mountengines import SKYPILOT, Mounted, rclone, rclone_variables
-from table import MOORAGE, fresh_server, show
+from table import fresh_server, show
 
 from moorage import Client
 from moorage.data.objects.bucket import open_bucket
@@ -141,7 +141,7 @@ def on_disk(plan: Plan, directory: Path) -> Took:
 
 def by_job(client: Client, access: Access, name: str, plan: Plan) -> Took:
     """A job of moorage's, through server, agent and keeper."""
-    mount = Bucket("/tmp/checkpoints", store="bench", bucket=name, mode="cached")
+    mount = Bucket("/tmp/checkpoints", store=seaweed.STORE, bucket=name, mode="cached")
     task = Task(commands=[shlex.join(plan.words("/tmp/checkpoints"))], mounts=[mount])
 
     def work() -> Wrote:
@@ -181,7 +181,7 @@ def rounds(plan: Plan) -> dict[str, list[Took]]:
         fresh_server() as environment,
         Client(home=environment["MOORAGE_HOME"]) as client,
     ):
-        declare(access, environment)
+        seaweed.declare(access, environment)
         directory = Path(environment["MOORAGE_HOME"]).parent
         for number in range(ROUNDS):
             for kind in order:
@@ -195,17 +195,6 @@ def rounds(plan: Plan) -> dict[str, list[Took]]:
                 took[kind].append(one)
             order = [*order[1:], order[0]]
     return took
-
-
-def declare(access: Access, environment: dict[str, str]) -> None:
-    """Tell the server of the store."""
-    words = [
-        *MOORAGE, "store", "add", "bench", "--type", "s3", "--endpoint", access.endpoint,
-        "--path-style", "--region", access.region, "--access-key-id", seaweed.KEY,
-        "--secret-from", "BENCH_SECRET",
-    ]  # fmt: skip
-    variables = {**environment, "BENCH_SECRET": seaweed.SECRET}
-    subprocess.run(words, env=variables, check=True, stdout=subprocess.DEVNULL)
 
 
 def report(plan: Plan, took: dict[str, list[Took]]) -> None:

@@ -30,7 +30,6 @@ ROUNDS = 3
 BUCKET = "bench"
 MIB = 2**20
 OURS, COMMAND = "moorage", "storage cp"
-STORE = "bench"
 PEERS = ("s5cmd", "rclone")
 RCLONE = ("--transfers=32", "--checkers=32", "--s3-upload-concurrency=8", "--s3-chunk-size=16M",
           "--multi-thread-streams=8", "--buffer-size=0", "--s3-no-check-bucket", "--fast-list",
@@ -82,8 +81,8 @@ def command(program: str, source: str, target: str) -> list[str]:
     if program == OURS:
         return [sys.executable, str(Path(__file__).with_name("moves.py")), source, target]
     if program == COMMAND:
-        return [*MOORAGE, "storage", "cp",
-                *(text.replace("s3://", f"{STORE}://") for text in (source, target))]  # fmt: skip
+        places = (text.replace("s3://", f"{seaweed.STORE}://") for text in (source, target))
+        return [*MOORAGE, "storage", "cp", *places]
     if program == "s5cmd":
         wild = "/*" if source.startswith("s3://") else "/"
         return [found("s5cmd"), "--log=error", "cp", f"{source}{wild}", f"{target}/"]
@@ -197,16 +196,6 @@ def main(quick: bool = False) -> None:
         report(sample, measured(sample))
 
 
-def declare(access: Access, variables: Mapping[str, str]) -> None:
-    """Tell the server of the store."""
-    words = ["store", "add", STORE, "--type", "s3", "--endpoint", access.endpoint, "--path-style",
-             "--region", access.region, "--access-key-id", seaweed.KEY]  # fmt: skip
-    subprocess.run(
-        [*MOORAGE, *words], env=variables, check=True, input=seaweed.SECRET.encode(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
 def measured(sample: Sample) -> dict[tuple[str, str], list[Took]]:
     """All times, by way and program, with a store of its own."""
     times: dict[tuple[str, str], list[Took]] = {}
@@ -226,7 +215,7 @@ def measured(sample: Sample) -> dict[tuple[str, str], list[Took]]:
         )
         variables = environment(access, home)
         subprocess.run(words, env=variables, check=True, stdout=subprocess.DEVNULL)
-        declare(access, variables)
+        seaweed.declare(access, variables)
         measure(sample, Path(name), access, variables, note)
     return times
 

@@ -292,7 +292,7 @@ def lacking() -> str:
     return seaweed.lacking() or program.why_not()
 
 
-def main(quick: bool = False, only: str = "", rounds: int = ROUNDS) -> None:
+def main(quick: bool = False, only: str = "") -> None:
     """Measure what can be measured here."""
     if reason := lacking():
         print(f"mounts: not measured, because {reason}")

@@ -10,12 +10,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from table import MOORAGE
 
 from moorage.specs.stores.record import Access
 
 KEY, SECRET = "benchmark-key", "benchmark-secret"
+STORE = "bench"
+"""What a server calls it, once it was declared there."""
 _PORTS = (
     "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port",
     "volume.port.grpc", "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc",
@@ -60,6 +64,16 @@ def serving() -> Iterator[Access]:
         finally:
             process.kill()
             process.wait()
+
+
+def declare(access: Access, environment: Mapping[str, str]) -> None:
+    """Tell the server of the store."""
+    words = ["store", "add", STORE, "--type", "s3", "--endpoint", access.endpoint, "--path-style",
+             "--region", access.region, "--access-key-id", KEY]  # fmt: skip
+    subprocess.run(
+        [*MOORAGE, *words], env=environment, check=True, input=SECRET.encode(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def place() -> str | None:
