@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from moorage.cli.client import Client
-from moorage.cli.places import access_of, late, shown_as
+from moorage.cli.places import access_of, interruptible, late, shown_as
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer.sources import Sending, compare_sources, send
@@ -81,7 +81,7 @@ def _content(client: Client, prepared: Prepared, mount: Bucket, store: str) -> B
     access = access_of(client, store, _address(mount))
     shown = shown_as(store, mount.bucket)
     bucket = open_bucket(access, mount.bucket, patience=PATIENCE, shown=shown, tell=late)
-    sending = compare_sources(mount, prepared.base, bucket)
+    sending = interruptible(lambda: compare_sources(mount, prepared.base, bucket))
     return BucketContent(mount, bucket.at(mount.path), sending)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from moorage.cli.client import Client
 from moorage.cli.render import printable, say
@@ -23,6 +24,7 @@ from moorage.specs.stores.record import Access, Address
 if TYPE_CHECKING:
     from moorage.data.transfer.counting import Tell
 
+T = TypeVar("T")
 _STORAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}(/.*)?", re.DOTALL)
 
 
@@ -64,6 +66,25 @@ def _remote(client: Client, store: str, address: Address) -> Remote:
 def late(said: str) -> None:
     """A store does not answer."""
     say(printable(said))
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Ask stores on a thread: obstore sees no Ctrl-C before it has an answer or gives up."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="asking", daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
 
 
 def shown_as(store: str, bucket: str) -> str:

@@ -116,17 +116,19 @@ def run(
     cp: bool = False,
 ) -> int:
     """Compare, move, and tell; the exit code."""
-    from moorage.cli.places import place_of, shown_progress
+    from functools import partial
+
+    from moorage.cli.places import interruptible, place_of, shown_progress
     from moorage.data.transfer.compare import compare
     from moorage.data.transfer.engine import carry_out
 
     here, there = place_of(client, source, "SRC"), place_of(client, target, "DST")
     _require_remote(client, here, there, (source, target))
     if cp:
-        here, there = _itself(here), _named(here, there, target)
+        here, there = _itself(here), interruptible(partial(_named, here, there, target))
     _require_writable(there)
     _require_apart(here, there)
-    plan = compare(here, there, options)
+    plan = interruptible(partial(compare, here, there, options))
     if dry_run:
         _tell_plan(plan, as_json)
         return 1 if plan.problems else 0

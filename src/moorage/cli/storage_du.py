@@ -47,7 +47,7 @@ def usage(place: str, as_json: bool) -> None:
       moorage storage du s3://bucket/data
       moorage storage du my-outputs
     """
-    from moorage.cli.places import name_hint, place_of
+    from moorage.cli.places import interruptible, name_hint, place_of
     from moorage.data.transfer.listing import listing
     from moorage.data.transfer.places import Local, Remote
 
@@ -56,7 +56,7 @@ def usage(place: str, as_json: bool) -> None:
         gone = isinstance(where, Local) and not Path(where.path).exists()
         if gone and (hint := name_hint(client, place)):
             raise NotFound(f"{hint}; nor is it a path here")
-    found = listing(where)
+    found = interruptible(lambda: listing(where))
     counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for entry in found.entries.values():
         first, slash, _ = entry.name.partition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,8 +112,10 @@ def test_a_store_that_does_not_answer_is_said_while_it_is_waited_for(moorage: Co
     assert moorage("store", "add", "away", *away).code == 0
     with moorage.on_terminal("storage", "cp", "away://bucket/x", ".") as terminal:
         terminal.expect("away://bucket does not answer; it is tried for 20s, or 60s where")
+        began = time.monotonic()
         terminal.interrupt()
         assert terminal.end() != 0
+    assert time.monotonic() - began < 10, "Ctrl-C waits for the store"
     assert moorage("store", "delete", "away", "-y").code == 0
 
 
