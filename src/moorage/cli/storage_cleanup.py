@@ -55,8 +55,8 @@ def cleanup(place: str, older_than: str, dry_run: bool, as_json: bool) -> None:
     if not uploads.known:
         said = "its unfinished uploads cannot be listed; the store removes them by its own rule"
         raise Unavailable(f"{where.shown}: {said}")
-    now = time.time()
     found = uploads.below(where.path)
+    now = time.time()
     old = [one for one in found if one.began <= now - age_least]
     for one in old:
         if not dry_run:

@@ -148,7 +148,8 @@ class Uploads:
 
 def _read(text: str, ahead: float) -> Unfinished:
     began = datetime.fromisoformat(_word(text, "Initiated")).timestamp() - ahead
-    return Unfinished(_word(text, "Key"), _word(text, "UploadId"), began)
+    # Stores tell whole seconds, so that one of just now may seem to begin later.
+    return Unfinished(_word(text, "Key"), _word(text, "UploadId"), min(began, time.time()))
 
 
 def _word(text: str, name: str) -> str:

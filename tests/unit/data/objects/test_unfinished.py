@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from moorage.data.objects.bucket import open_bucket
+from moorage.data.objects.unfinished import _read
 from moorage.specs.stores.record import Access
 
 
@@ -53,3 +56,10 @@ def test_requests_are_signed_for_the_region_of_the_store(
     [asked] = Noting.asked
     scope = parse_qs(urlsplit(asked).query)["X-Amz-Credential"][0]
     assert scope.split("/")[2] == signed
+
+
+def test_none_begins_in_the_future() -> None:
+    """A store's clock is known to the second only, and what is older than nothing is all."""
+    began = datetime.now(UTC).isoformat()
+    one = _read(f"<Key>k</Key><UploadId>1</UploadId><Initiated>{began}</Initiated>", -0.9)
+    assert time.time() - 1 < one.began <= time.time()
