@@ -60,9 +60,12 @@ class Clerk:
 
     def _called(self, events: int) -> None:
         """The first call: a job that never makes one needs nobody."""
-        self._unwatch()
+        if events & (select.EPOLLIN | select.EPOLLHUP):  # else a signal came while it was asked
+            self._unwatch()
         if events & select.EPOLLIN:
             self._start()
+        elif events & select.EPOLLHUP:
+            self._close()
 
     def _unwatch(self) -> None:
         if self._watched >= 0:
@@ -89,9 +92,13 @@ class Clerk:
     def died(self) -> None:
         """Its process is dead."""
         del self._known[self._pid]
-        if self._given:
-            self._loop.later(_PAUSE if self._deaths else 0.0, self._start)
-            self._deaths += 1
+        if not self._given:
+            return
+        if _deserted(self._given[1]):
+            self._close()
+            return
+        self._loop.later(_PAUSE if self._deaths else 0.0, self._start)
+        self._deaths += 1
 
     def beside(self, work: Callable[[], Any]) -> Any:
         """Do the work, in a thread, and have the calls of what it starts answered as the job's,
@@ -111,7 +118,8 @@ class Clerk:
         thread.start()
         thread.join()
         if "listener" in done:
-            self._beside.append(Clerk(self._loop, done["listener"], self._mounts, self._known))
+            other = Clerk(self._loop, done["listener"], self._mounts, self._known)
+            self._beside = [*(one for one in self._beside if one._given), other]
         if "error" in done:
             raise done["error"]
         return done["result"]
@@ -121,11 +129,22 @@ class Clerk:
         if self._given:
             self._unwatch()
             os.write(self._teller, b"x")
-            for descriptor in (self._teller, *self._given):
-                os.close(descriptor)
-            self._given = []
+            self._close()
         for other in self._beside:
             other.end()
+
+    def _close(self) -> None:
+        """There is nobody left to be answered."""
+        for descriptor in (self._teller, *self._given):
+            os.close(descriptor)
+        self._given = []
+
+
+def _deserted(listener: int) -> bool:
+    """Whether all whose calls are told there have ended (before Linux 5.9 nobody says so)."""
+    poller = select.poll()
+    poller.register(listener, 0)
+    return any(events & select.POLLHUP for _, events in poller.poll(0))
 
 
 def _above(descriptor: int) -> int:

@@ -24,6 +24,13 @@ with open(sys.argv[1], "w") as file:
     for _ in range(int(sys.argv[2])):
         os.fsync(file)
 """
+EACH = """
+import os, sys
+with open(sys.argv[1], "w") as file:
+    for line in sys.stdin:
+        os.fsync(file)
+        print("synced", flush=True)
+"""
 
 
 class Keeper:
@@ -39,8 +46,9 @@ class Keeper:
 
     def _job(self) -> subprocess.Popen[bytes]:
         handed = Handover()
-        words = [sys.executable, "-c", f"input(){FSYNC}", str(self.place), "3"]
-        job = subprocess.Popen(words, stdin=subprocess.PIPE, preexec_fn=handed.hold)
+        words = [sys.executable, "-c", EACH, str(self.place)]
+        pipe = subprocess.PIPE
+        job = subprocess.Popen(words, stdin=pipe, stdout=pipe, preexec_fn=handed.hold)
         self.clerk = Clerk(self.loop, handed.received(), [], self.known)
         return job
 
@@ -48,7 +56,16 @@ class Keeper:
         """The clerk that has ended."""
         pid, _ = os.waitpid(next(iter(self.known)), 0)
         self.loop.post(self.known[pid].died)
+        self.rounds()
         return pid
+
+    def rounds(self) -> None:
+        """Of the loop, in which it sees all that has happened until now."""
+        for _ in range(3):
+            seen = threading.Event()
+            self.loop.later(0, seen.set)
+            self.loop.post(lambda: None)
+            assert seen.wait(10)
 
     def close(self) -> None:
         self.job.kill()
@@ -72,7 +89,7 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
 
 def test_it_starts_with_the_first_call(keeper: Keeper) -> None:
     assert not keeper.known
-    keeper.job.communicate(b"go\n", timeout=30)
+    keeper.job.communicate(b"1\n2\n3\n", timeout=30)
     assert keeper.job.returncode == 0
     assert len(keeper.known) == 1
 
@@ -88,18 +105,39 @@ def test_what_is_started_beside_is_answered_too(keeper: Keeper) -> None:
         keeper.clerk.beside(_fail)
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def _fail() -> None:
     raise OSError("no such program")
 
 
 def test_one_that_dies_is_started_again(keeper: Keeper) -> None:
     assert keeper.job.stdin is not None
-    keeper.job.stdin.write(b"go\n")
+    assert keeper.job.stdout is not None
+    keeper.job.stdin.write(b"1\n")
     keeper.job.stdin.flush()
-    assert keeper.job.wait(30) == 0
+    assert keeper.job.stdout.readline() == b"synced\n"
     os.kill(next(iter(keeper.known)), signal.SIGKILL)
     before = keeper.reap()
-    again = threading.Event()
-    keeper.loop.later(0.05, again.set)
-    assert again.wait(10)
+    assert keeper.job.communicate(b"2\n3\n", timeout=30) == (b"synced\nsynced\n", None)
+    assert keeper.job.returncode == 0
+    assert keeper.known
     assert before not in keeper.known
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_of_what_was_started_beside_nothing_is_left(keeper: Keeper, times: int) -> None:
+    """A job may be looked into as often as one likes."""
+    words = [sys.executable, "-c", FSYNC, str(keeper.place), str(times)]
+    environment = {"PATH": os.environ["PATH"]}
+    before = descriptors()
+    for _ in range(2):
+        pid = keeper.clerk.beside(lambda: spawning.spawn(words, environment, [0, 1, 2], ()))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        if times:
+            keeper.reap()
+        keeper.rounds()
+        assert not keeper.known
+        assert descriptors() == before
