@@ -134,24 +134,28 @@ class Clerk:
             self._listener.proceed(call.id)
             return
         place = self._journal.keep(call)
-        work = (call, mount, place)
-        threading.Thread(target=self._carry_out, args=work, daemon=True).start()
+        work = (call, mount, device, place)
+        try:
+            threading.Thread(target=self._carry_out, args=work, daemon=True).start()
+        except RuntimeError:  # too many at once; a clerk that died of it would die again
+            self._listener.answer(call.id, errno.EIO)
+            self._journal.release(place)
 
-    def _carry_out(self, call: Call, mount: Mounted, place: int) -> None:
+    def _carry_out(self, call: Call, mount: Mounted, device: int, place: int) -> None:
         error = errno.EIO
         try:
-            error = self._store(call, mount)
+            error = self._store(call, mount, device)
         except Exception:  # the caller must be answered
             traceback.print_exc()
         finally:
             self._listener.answer(call.id, error)
             self._journal.release(place)
 
-    def _store(self, call: Call, mount: Mounted) -> int:
+    def _store(self, call: Call, mount: Mounted, device: int) -> int:
         """The error of the call; 0: it is in the bucket."""
         path = f"/proc/{call.pid}/fd/{_number(call)}"
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = _open(path, device)
         except OSError as error:
             removed = error.errno == errno.ENOENT and _removed(path)
             return 0 if removed else error.errno or errno.EIO
@@ -166,6 +170,19 @@ class Clerk:
             return errno.EIO
         finally:
             os.close(descriptor)
+
+
+def _open(path: str, device: int) -> int:
+    """To read it, unless it is on another device by now: the job may have put anything there
+    since, and whoever answers may open more than the job may. OSError."""
+    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        again = f"/proc/self/fd/{found}"
+        if _device(again) != device:
+            raise OSError(errno.EIO, "it is another file by now")
+        return os.open(again, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def _removed(path: str) -> bool:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FAILURES = "fsyncs"
 """In a mount's directory: a line for each that failed."""
+_ROOM = 1 << 18
+"""Bytes of it: a job may try again for as long as it lives."""
 _LINK = ".rclonelink"
 """What rclone adds to the name of an object that is a symbolic link."""
 _TRIES = 20
@@ -80,20 +82,17 @@ class Mounted:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             file = os.open(f"{self.directory}/{FAILURES}", flags, 0o600)
             try:
-                os.write(file, f"{line}\n".encode(errors="replace"))
+                if os.fstat(file).st_size < _ROOM:
+                    os.write(file, f"{line}\n".encode(errors="replace"))
             finally:
                 os.close(file)
 
     def _below(self, top: str, deep: bool) -> None:
         """What is not in the bucket yet of a directory."""
         _, notes = self._remote.cache()
-        for directory, _, names in os.walk(f"{notes}/{top}"):
-            for name in names:
-                path = os.path.relpath(f"{directory}/{name}", notes)
-                if not _stored(f"{notes}/{path}"):
-                    self._one_below(path)
-            if not deep:
-                return
+        for path in noted(notes, top, deep):
+            if not _stored(f"{notes}/{path}"):
+                self._one_below(path)
 
     def _one_below(self, path: str) -> None:
         if path.endswith(_LINK):  # it never changes
@@ -199,6 +198,21 @@ class Mounted:
         finally:
             with self._lock:
                 file.users -= 1
+
+
+def noted(notes: str, top: str, deep: bool) -> Iterator[str]:
+    """What rclone has notes of in the directory `top`; `deep`: and in all below it. OSError: what
+    cannot be looked at may hold something that is not in the bucket."""
+    for directory, _, names in os.walk(f"{notes}/{top}", onerror=_unless_gone):
+        for name in names:
+            yield os.path.relpath(f"{directory}/{name}", notes)
+        if not deep:
+            return
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _stored(note: str) -> bool:
