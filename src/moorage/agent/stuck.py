@@ -6,20 +6,12 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import DecodeError, Struct
-
-from moorage.agent.keeper import family
-from moorage.agent.keeper.job import SPAWNED
+from moorage.agent import mainprocess
 from moorage.agent.keeper.stuck import STUCK
-from moorage.decoding import from_json
 
 _KILL = 1 << 8
 """SIGKILL in a mask of signals."""
-
-
-class _Spawned(Struct, frozen=True):
-    pid: int | None = None
-    start_time: int = 0
+_MASKS = ("SigPnd", "ShdPnd")
 
 
 def doomed(directory: Path) -> bool:
@@ -29,14 +21,8 @@ def doomed(directory: Path) -> bool:
 
 
 def _killed(directory: Path) -> bool:
-    try:
-        spawned = from_json((directory / SPAWNED).read_bytes(), _Spawned)
-    except (OSError, DecodeError):
-        return False
-    pid = spawned.pid
-    if not pid or family.start_time(pid) != spawned.start_time:
-        return False
-    return any(_KILL & pending for pending in _pending(pid))
+    pid = mainprocess.living(directory)
+    return bool(pid) and any(_KILL & pending for pending in _pending(pid))
 
 
 def _pending(pid: int) -> list[int]:
@@ -47,6 +33,3 @@ def _pending(pid: int) -> list[int]:
             lines = (thread / "status").read_text().splitlines()
             found += [int(line.split()[1], 16) for line in lines if line[:6] in _MASKS]
     return found
-
-
-_MASKS = ("SigPnd", "ShdPnd")

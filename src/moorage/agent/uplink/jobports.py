@@ -10,11 +10,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
-from moorage.agent.keeper.job import SPAWNED
+from moorage.agent import mainprocess
 from moorage.agent.sandbox import mounting
-from moorage.decoding import from_json
 from moorage.errors import Conflict
 
 PIECE = 131_072
@@ -24,10 +21,6 @@ _CLONE_NEWNET = 0x40000000
 _PATIENCE = 10.0
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class _Spawned(msgspec.Struct):
-    pid: int | None = None
 
 
 async def connect(directory: Path, port: int, own: bool) -> Ends:
@@ -46,11 +39,13 @@ async def connect(directory: Path, port: int, own: bool) -> Ends:
 
 
 def _network(directory: Path) -> int:
-    try:
-        pid = from_json((directory / SPAWNED).read_bytes(), _Spawned).pid
-        return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, msgspec.MsgspecError):
-        raise Conflict("the job's process has ended") from None
+    pid = mainprocess.living(directory)
+    with suppress(OSError):
+        network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if mainprocess.living(directory) == pid:
+            return network
+        os.close(network)  # of whoever has that number now
+    raise Conflict("the job's process has ended")
 
 
 def _dial(network: int, address: tuple[str, int], family: socket.AddressFamily) -> socket.socket:
