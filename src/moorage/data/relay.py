@@ -52,7 +52,7 @@ class Relay:
         if self._server is not None:
             self._server.close()
         for near in list(self._open):
-            near.close()
+            near.abort()  # one that reads nothing would be waited for
         await self.idle.wait()
 
     def came(self, near: _Near) -> None:
@@ -119,6 +119,9 @@ class _Near(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         if self._early is not None:
             self._early.append(data)
+            assert self._transport is not None
+            self._transport.resume_reading()  # else it takes itself for paused, and reads on
+            self._transport.pause_reading()
         else:
             self._far.send(data)
 
@@ -142,6 +145,11 @@ class _Near(asyncio.Protocol):
         """Hang up on both sides."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """The same, whatever has not been read yet."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""

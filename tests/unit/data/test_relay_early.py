@@ -12,11 +12,14 @@ from moorage.data.relay import Relay
 class Silent(asyncio.Transport):
     """One that reads although it was paused, as Python before 3.11.3 does at first."""
 
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
     def pause_reading(self) -> None:
-        pass
+        self.told.append("pause")
 
     def resume_reading(self) -> None:
-        pass
+        self.told.append("resume")
 
     def is_closing(self) -> bool:
         return False
@@ -39,9 +42,11 @@ def test_they_are_sent_first(monkeypatch: Any) -> None:
         monkeypatch.setattr(relay.Frames, "begin", lambda self, transport: None)
         monkeypatch.setattr(relay.Frames, "send", lambda self, data: sent.append(data))
         near = relay._Near(Relay(dial))
-        near.connection_made(Silent())
+        silent = Silent()
+        near.connection_made(silent)
         near.data_received(b"first")
         assert sent == []
+        assert silent.told == ["pause", "resume", "pause"]  # it reads no more of it
         opened.set()
         assert near._opening is not None
         await near._opening

@@ -140,6 +140,30 @@ def test_who_does_not_read_keeps_the_other_from_sending(upward: bool) -> None:
     relayed(server_side, work)
 
 
+def test_one_that_reads_nothing_does_not_keep_a_relay_from_ending() -> None:
+    stands = asyncio.Event()
+
+    async def pours(server: ServerConnection) -> None:
+        await server.recv()
+        try:
+            while True:
+                await asyncio.wait_for(server.send(bytes(65_536)), 0.3)
+        except TimeoutError:
+            stands.set()
+            await server.wait_closed()
+
+    async def work(port: int, relay: Relay) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"go on")
+        await reader.readexactly(10)
+        await stands.wait()
+        await relay.close()
+        assert relay.idle.is_set()
+        writer.close()
+
+    relayed(pours, work)
+
+
 def test_heads_that_come_in_pieces() -> None:
     here, there = socket.socketpair()
 
