@@ -88,6 +88,7 @@ def test_of_two_for_one_key_none_is_removed(bucket: Bucket) -> None:
 def test_stores_of_another_kind_are_not_asked(tmp_path: Any) -> None:
     (tmp_path / "b").mkdir()
     bucket = open_bucket(Access("file", str(tmp_path)), "b")
+    assert not uploads_of(bucket).kept
     assert not uploads_of(bucket).known
     (tmp_path / "in").write_bytes(bytes(PART + 1))
     transfer(Local(str(tmp_path / "in")), Remote(bucket, "out")).require_all()

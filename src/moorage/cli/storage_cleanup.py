@@ -53,7 +53,8 @@ def cleanup(place: str, older_than: str, dry_run: bool, as_json: bool) -> None:
         raise InvalidInput(Problem(f"{place} is no bucket", "write s3://BUCKET/PATH or a name"))
     uploads = where.bucket.uploads
     if not uploads.known:
-        said = "its unfinished uploads cannot be listed; the store removes them by its own rule"
+        keyless = "no access key is at hand; declare the store with one, or give the bucket a rule"
+        said = keyless if uploads.kept else "this store removes unfinished uploads by itself"
         raise Unavailable(f"{where.shown}: {said}")
     found = uploads.below(where.path)
     now = time.time()

@@ -84,12 +84,12 @@ def add(
     )
     with connect() as client:
         view = client.transport.call("POST", "/v1/stores", StoreView, body=request, again=True)
-        checked = check_of(client, name)
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(f"store {view.name} is declared; {reached(view)}")
-    tell_default(view)
+        if as_json:
+            print_json(view)
+        else:
+            click.echo(f"store {view.name} is declared; {reached(view)}")
+        tell_default(view)
+        checked = check_of(client, name)  # which takes some seconds where it does not answer
     if checked.problem:
         say(f"warning: {printable(checked.problem)}; {checked.fix}".removesuffix("; "))
 

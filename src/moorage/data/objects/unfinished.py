@@ -47,12 +47,15 @@ class Uploads:
         self._name, self._shown = name, shown
 
     @property
-    def known(self) -> bool:
-        """Whether this store can be asked for them, with keys that are at hand."""
+    def kept(self) -> bool:
+        """Whether this store keeps them until somebody removes them."""
         kind = registry.kind(self._access.kind)
-        if kind is None or "secret_access_key" not in self._access.secrets:
-            return False
-        return kind.obstore(self._access, self._name)[0] == "s3"
+        return kind is not None and kind.obstore(self._access, self._name)[0] == "s3"
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be asked for them, with keys that are at hand."""
+        return "secret_access_key" in self._access.secrets and self.kept
 
     def listed(self, prefix: str = "") -> list[Unfinished]:
         """All whose keys begin so. StoreProblem."""

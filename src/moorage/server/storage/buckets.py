@@ -41,7 +41,11 @@ _SIGNS: tuple[tuple[str, Reason], ...] = (
         r"|failed to sign request|NoCredentialProviders|get identity: get credentials",
         "denied",
     ),
-    (r"connection refused|no such host|i/o timeout|deadline exceeded|dial tcp|EOF", "unreachable"),
+    (
+        r"connection refused|no such host|i/o timeout|deadline exceeded|dial tcp|EOF"
+        r"|https response error StatusCode: 0",  # Amazon's library, of what sends nothing
+        "unreachable",
+    ),
 )
 _TAKEN = re.compile(r"BucketAlreadyExists|Error 409|ContainerAlreadyExists")
 

@@ -45,16 +45,18 @@ class Storages:
     async def look(self, access: Access, bucket: str, path: str = "", shown: str = "") -> Look:
         """StoreProblem, soon, where it cannot be said. `shown`: its address for people."""
         call = partial(look, access, bucket, path, shown)
-        return await self.ask(access, bucket, LOOK_WITHIN, call)
+        return await self.ask(access, bucket, LOOK_WITHIN, call, shown)
 
-    async def ask(self, access: Access, bucket: str, within: float, call: Callable[[], T]) -> T:
-        """What a call in a thread returns; StoreProblem where that takes too long. The thread is
-        left to its own end."""
+    async def ask(
+        self, access: Access, bucket: str, within: float, call: Callable[[], T], shown: str = ""
+    ) -> T:
+        """What a call in a thread returns; StoreProblem where that takes too long, at `shown`. The
+        thread is left to its own end."""
         try:
             async with self._slots, asyncio.timeout(within):
                 return await in_thread(call)
         except TimeoutError:
-            place = buckets.shown_at(access, bucket)
+            place = shown or buckets.shown_at(access, bucket)
             said = f"the store does not answer (within {within:g} s)"
             raise StoreProblem("unreachable", place, said) from None
 

@@ -63,3 +63,8 @@ def test_none_begins_in_the_future() -> None:
     began = datetime.now(UTC).isoformat()
     one = _read(f"<Key>k</Key><UploadId>1</UploadId><Initiated>{began}</Initiated>", -0.9)
     assert time.time() - 1 < one.began <= time.time()
+
+
+def test_without_keys_nobody_can_ask_what_is_kept_all_the_same() -> None:
+    uploads = open_bucket(Access("s3", "http://127.0.0.1:9", anonymous=True), "bucket").uploads
+    assert (uploads.kept, uploads.known) == (True, False)
