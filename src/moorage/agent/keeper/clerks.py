@@ -107,7 +107,7 @@ class Clerk:
 
         def run() -> None:
             try:
-                done["listener"] = hold()
+                done["listener"] = holder()()
                 done["result"] = work()
             except NotHeld as error:
                 done["error"] = OSError(0, f"its fsync cannot be held: {error}")
@@ -154,14 +154,18 @@ def _above(descriptor: int) -> int:
         os.close(descriptor)
 
 
-def hold() -> int:
-    """See `fsyncs.calls.hold`, which is loaded only where it is needed. NotHeld."""
+def holder() -> Callable[[], int]:
+    """`fsyncs.calls.hold`, which is loaded only where it is needed, and now: whoever calls it may
+    have the job's root by then. It raises NotHeld."""
     from moorage.agent.fsyncs import calls
 
-    try:
-        return calls.hold()
-    except OSError as error:
-        raise NotHeld(error.strerror) from error
+    def hold() -> int:
+        try:
+            return calls.hold()
+        except OSError as error:
+            raise NotHeld(error.strerror) from error
+
+    return hold
 
 
 class Handover:
@@ -169,17 +173,12 @@ class Handover:
     have another root by then."""
 
     def __init__(self) -> None:
-        from moorage.agent.fsyncs import calls
-
-        self._call = calls.hold
+        self._call = holder()
         self._here, self._there = socket.socketpair()
 
     def hold(self) -> None:
         """In the fork. NotHeld."""
-        try:
-            listener = self._call()
-        except OSError as error:
-            raise NotHeld(error.strerror) from error
+        listener = self._call()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _RIGHTS.pack(listener))]
         self._there.sendmsg([b"x"], rights)
         os.close(listener)

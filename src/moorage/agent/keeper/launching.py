@@ -20,6 +20,7 @@ from moorage.agent.sandbox.roots import Root, Roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from moorage.agent.keeper.clerks import Handover
@@ -81,6 +82,7 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
     root = None
     try:
         mounting.unshare(mounting.CLONE_FS)
+        hold = clerks.holder() if request.get("fsyncs") else None
         output = _open_output(request["output"])  # before a mount can hide it
         try:
             if request["mounts"] is not None:
@@ -91,7 +93,7 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
             try:
                 _change_directory(request["cwd"])
                 called = time.monotonic()
-                listener = _hold() if request.get("fsyncs") else -1
+                listener = -1 if hold is None else _held(hold)
                 started = _spawn_held(request, group, output, listener)
                 started.root, started.called = root, called
                 return started
@@ -109,10 +111,10 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
         return Started(error=LaunchError(text, "exec"), root=root)
 
 
-def _hold() -> int:
+def _held(hold: Callable[[], int]) -> int:
     """This thread must end soon: its own calls are held too."""
     try:
-        return clerks.hold()
+        return hold()
     except clerks.NotHeld as error:
         raise LaunchError(_NOT_HELD.format(error), "hold") from error
 

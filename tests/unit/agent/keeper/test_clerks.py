@@ -141,3 +141,22 @@ def test_of_what_was_started_beside_nothing_is_left(keeper: Keeper, times: int) 
         keeper.rounds()
         assert not keeper.known
         assert descriptors() == before
+
+
+VIEW = """
+import sys
+from moorage.agent.keeper import launching
+def view(*_):
+    print("moorage.agent.fsyncs.calls" in sys.modules)
+    raise launching.LaunchError("enough", "mount")
+launching._own_view = view
+launching.start({"fsyncs": ["/x"], "mounts": [], "output": "/dev/null"}, None, None)
+"""
+
+
+def test_nothing_is_loaded_from_what_the_job_sees() -> None:
+    """There a mount may hide the program, or be in its place."""
+    source = str(Path(calls.__file__).parents[3])
+    words = ["-I", "-S", "-c", f"import sys; sys.path.insert(0, {source!r})\n{VIEW}"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
