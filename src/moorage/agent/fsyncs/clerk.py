@@ -61,7 +61,7 @@ class Mounts:
         return self._devices.get(device)
 
     def end(self) -> None:
-        """Break off all uploads."""
+        """Returns when no upload goes on."""
         for mount in self._mounts.values():
             mount.end()
 
@@ -101,7 +101,7 @@ class Clerk:
                     return
 
     def end(self) -> None:
-        """Break off what nobody waits for any more."""
+        """Returns when nothing is uploaded that nobody waits for any more."""
         self._mounts.end()
 
     def _take_over(self) -> None:

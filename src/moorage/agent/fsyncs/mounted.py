@@ -60,7 +60,7 @@ class Mounted:
         self._files: dict[int, _File] = {}
 
     def end(self) -> None:
-        """Break off what is under way; returns when nothing of it goes on."""
+        """Returns when nothing goes on that was begun here or by a process before this one."""
         self._remote.end()
 
     def stored(self, descriptor: int, root: str, everything: bool = False) -> None:

@@ -8,14 +8,17 @@ import json
 import os
 import socket
 import threading
+import time
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _GROUP = "fsync"
-_PATIENCE = 10.0  # seconds for an answer that moves no data
-_SETTLES, _PAUSE = 10.0, 0.01  # seconds
+_PATIENCE = 10.0  # seconds for an answer: none of them moves data
+_FINISHES, _SETTLES = 2.0, 10.0  # seconds for uploads that nobody waits for: to end, to break off
+_PAUSE, _LONGEST = 0.005, 0.05  # seconds between two questions
 
 
 class Failed(Exception):
@@ -27,9 +30,9 @@ class Remote:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._lock = threading.Lock()
-        self._uploads: set[_Connection] = set()
-        self._ended = False
+        self._first = threading.Lock()
+        self._settled = False
+        self._never = threading.Event()
 
     def cache(self) -> tuple[str, str]:
         """Where it keeps the files' contents, and where its notes about them. Failed."""
@@ -40,28 +43,27 @@ class Remote:
             raise Failed("rclone has no cache") from None
 
     def upload(self, cache: str, target: str, name: str) -> None:
-        """Store the file `name` of the cache in the bucket as it is, whatever is there. Failed."""
-        connection = _Connection(self._directory, None)
-        with self._lock:
-            if self._ended:
-                raise Failed("the job has ended")
-            connection.begin()
-            self._uploads.add(connection)
-        try:
-            self._ask(
-                connection,
-                "operations/copyfile",
-                # It may grow meanwhile: what was there when it began is what counts.
-                srcFs=f":local,no_check_updated=true:{cache}",
-                srcRemote=name,
-                dstFs=target,
-                dstRemote=name,
-                _group=_GROUP,
-                _config={"IgnoreTimes": True, "NoCheckDest": True},
-            )
-        finally:
-            with self._lock:
-                self._uploads.discard(connection)
+        """Store the file `name` of the cache in the bucket as it is, whatever is there. Failed.
+
+        rclone goes on with it if this process is killed: a request that is broken off may still
+        be carried out by the store, after a later one, so that older content would win."""
+        with self._first:
+            if not self._settled:
+                self._settle()
+                self._settled = True
+        begun = self._call(
+            "operations/copyfile",
+            # It may change meanwhile: what was there when it began is what counts, and a content
+            # that turns out to be another must not make rclone remove the object.
+            srcFs=f":local,no_check_updated=true:{cache}",
+            srcRemote=name,
+            dstFs=target,
+            dstRemote=name,
+            _async=True,
+            _group=_GROUP,
+            _config={"IgnoreTimes": True, "NoCheckDest": True, "IgnoreChecksum": True},
+        )
+        self._finish(begun["jobid"])
 
     def delete(self, target: str, name: str) -> None:
         """Remove an object. Failed."""
@@ -72,25 +74,39 @@ class Remote:
         self._call("vfs/forget", file=name)
 
     def end(self) -> None:
-        """Break off all uploads, and return when nothing of them goes on."""
-        with self._lock:
-            self._ended = True
-            uploads = list(self._uploads)
-        for connection in uploads:
-            connection.break_off()
-        never = threading.Event()
-        for _ in range(int(_SETTLES / _PAUSE) if uploads else 0):
-            try:
-                if not self._call("core/stats", group=_GROUP).get("transferring"):
-                    return
-            except Failed:
-                return
-            never.wait(_PAUSE)
+        """Return when no upload goes on. What takes long is broken off: nobody waits for it."""
+        with suppress(Failed):
+            if not self._rests(_FINISHES):
+                self._call("job/stopgroup", group=_GROUP)
+                self._rests(_SETTLES)
+
+    def _rests(self, patience: float) -> bool:
+        """Whether within that time there is a moment without uploads. Failed."""
+        ending = time.monotonic() + patience
+        while self._call("core/stats", group=_GROUP).get("transferring"):
+            if time.monotonic() > ending:
+                return False
+            self._never.wait(_PAUSE)
+        return True
+
+    def _settle(self) -> None:
+        """Wait for what was begun by a process that was killed. Failed."""
+        for job in self._call("job/list").get("jobids") or ():
+            with suppress(Failed):
+                if self._call("job/status", jobid=job).get("group") == _GROUP:
+                    self._finish(job)
+
+    def _finish(self, job: int) -> None:
+        """Wait for an upload: rclone can only be asked again and again. Failed."""
+        pause = _PAUSE
+        while not (told := self._call("job/status", jobid=job))["finished"]:
+            self._never.wait(pause)
+            pause = min(pause * 1.2, _LONGEST)
+        if not told["success"]:
+            raise Failed(str(told["error"]))
 
     def _call(self, what: str, **fields: Any) -> dict[str, Any]:
-        return self._ask(_Connection(self._directory, _PATIENCE), what, **fields)
-
-    def _ask(self, connection: _Connection, what: str, **fields: Any) -> dict[str, Any]:
+        connection = _Connection(self._directory)
         try:
             headers = {"Content-Type": "application/json"}
             connection.request("POST", f"/{what}", json.dumps(fields).encode(), headers)
@@ -106,8 +122,8 @@ class Remote:
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, directory: str, patience: float | None) -> None:
-        super().__init__("localhost", timeout=patience)
+    def __init__(self, directory: str) -> None:
+        super().__init__("localhost", timeout=_PATIENCE)
         self._directory = directory
 
     def connect(self) -> None:
@@ -119,17 +135,3 @@ class _Connection(http.client.HTTPConnection):
             self.sock.connect(f"/proc/self/fd/{directory}/rc")
         finally:
             os.close(directory)
-
-    def begin(self) -> None:
-        """Connect now. Failed."""
-        try:
-            self.connect()
-        except OSError as error:
-            raise Failed(f"rclone does not answer: {error.strerror}") from None
-
-    def break_off(self) -> None:
-        """From another thread."""
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except (OSError, AttributeError):  # it has ended
-            pass
