@@ -156,6 +156,24 @@ def test_what_is_written_is_noted_before_it_is_closed(nodes: tuple[Node, Node]) 
 
 
 @pytest.mark.root
+def test_what_was_written_outlives_a_torn_note(nodes: tuple[Node, Node]) -> None:
+    """rclone by itself throws the file away."""
+    node, _ = nodes
+    bucket = node.store.make_bucket()
+    place = node.mount(bucket, "cached")
+    (place / "f").write_bytes(b"acknowledged")
+    mount = RcloneMount(node.made[0][1].directory / "mounts" / "0")
+    mount.kill()
+    [note] = [
+        path for path in (mount.directory / "cache" / "vfsMeta").rglob("f") if path.is_file()
+    ]
+    note.write_bytes(b"")
+    mount.start()
+    node.flush()
+    assert node.store.rclone("cat", f"X:{bucket}/f") == b"acknowledged"
+
+
+@pytest.mark.root
 def test_its_process_knows_no_secret_but_its_own(
     nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:

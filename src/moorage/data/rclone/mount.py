@@ -28,7 +28,7 @@ import msgspec
 from msgspec import Struct
 
 from moorage.data.base import SourceError
-from moorage.data.rclone import environment, fuse, options, program
+from moorage.data.rclone import environment, fuse, notes, options, program
 from moorage.data.rclone.rc import PROBE, Control, Unreachable
 from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
@@ -109,6 +109,7 @@ class RcloneMount:
     def _mount(self, how: How, wake: int) -> None:
         fuse.unmount(self._raw)
         (self.directory / options.SOCKET).unlink(missing_ok=True)
+        notes.mend(self.directory / options.CACHE)
         said = self._log_size()
         pid = self._spawn(how)
         with self._held(pid) as pidfd:
