@@ -2,8 +2,8 @@
 
 msgspec looks at a type when it is first asked for it, and keeps what it saw on the type itself.
 A second thread that asks meanwhile finds this half filled, and the process dies of a segmentation
-fault (seen with 0.22 in one of eight runs of three threads). So types are looked at here only, one
-thread at a time; reading needs no lock. ruff keeps other modules from calling msgspec for it.
+fault (0.22; tests/unit/test_decoding.py has how). So types are looked at here only, one thread at
+a time; reading needs no lock. ruff keeps other modules from calling msgspec for it.
 """
 
 from __future__ import annotations
