@@ -61,7 +61,7 @@ def _word(known: Mapping[str, str], shown: str, value: Value) -> str:
     text = value.text()
     found = known.get(text.upper().replace("-", "_"))
     if found is None:
-        near = suggestion(text, [*known])
+        near = suggestion(text, shown.split(", "))
         value.reject(f"'{value.shown}' is not one of {shown}{near}")
     return found
 
