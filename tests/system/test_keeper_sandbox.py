@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -71,6 +72,21 @@ def test_temporary_directories_are_private(tmp_path: Path, isolation: Isolation)
         assert not Path("/workflow").exists()
 
     play(tmp_path / "agent", isolation, scenario)
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm"])
+def test_the_output_of_jobs_that_start_together_is_the_nodes(
+    place: str, isolation: Isolation
+) -> None:
+    """A thread that starts one after the other does not look for it in the last job's /tmp."""
+    numbers = range(1, 41)
+
+    async def scenario(house: House) -> None:
+        ran = await asyncio.gather(*(house.run(number, f"echo {number}") for number in numbers))
+        assert [output for _, output in ran] == [f"{number}\n" for number in numbers]
+
+    with tempfile.TemporaryDirectory(dir=place) as home:
+        play(Path(home, "agent"), isolation, scenario)
 
 
 def test_volumes_appear_where_they_were_asked_for(

@@ -82,6 +82,8 @@ def start(request: dict[str, Any], group: Group | None, roots: Roots | None) -> 
     root = None
     try:
         mounting.unshare(mounting.CLONE_FS)
+        if roots is not None:
+            roots.leave()  # the last job's view, in which the output may have another place
         hold = clerks.holder() if request.get("fsyncs") else None
         output = _open_output(request["output"])  # before a mount can hide it
         try:
