@@ -28,7 +28,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 UID = 4242
 SUBORDINATE = "200000:65536"
 HIDDEN = ("/root", "/home", "/etc/ssh", "/var/tmp", "/var/lib/moorage")
-PYTHONS = ("/usr/bin", "/usr/local/bin")
+PYTHONS = ("/usr/bin", "/usr/local/bin", "/opt/python/bin")
+"""Where one may be besides the places on the test's own PATH, which `Host.inside` passes on."""
 # The key exchange is the one that needs least time: a login takes half as long as with sshd's own.
 SSHD = """\
 PidFile none
@@ -170,8 +171,12 @@ class Disk:
             (wanted.parent / masked).symlink_to("/dev/null")
 
     def _remove_pythons(self) -> None:
-        for directory in PYTHONS:
-            for path in Path(directory).glob("python*"):
+        places = {Path(name).resolve() for name in (*PYTHONS, *os.get_exec_path())}
+        hidden = [Path(name) for name in (*HIDDEN, str(CHECKOUT))]
+        for directory in places:
+            if any(directory.is_relative_to(path) for path in hidden):
+                continue
+            for path in directory.glob("python*"):
                 removed = self._parent(path) / path.name
                 os.mknod(removed, stat.S_IFCHR)  # with number 0:0, as the overlay marks it
 
