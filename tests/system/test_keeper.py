@@ -201,6 +201,21 @@ def test_the_time_of_who_saves_can_be_shortened(
     play(tmp_path / "agent", isolation, scenario)
 
 
+def test_who_saves_is_told_once(tmp_path: Path, isolation: Isolation) -> None:
+    """Servers that come back say it again, and a busy machine is slow to end shells."""
+
+    async def scenario(house: House) -> None:
+        await house.spawn(1, "trap : TERM", SAVES.format(0.3))
+        await house.line(1, "ready")
+        assert await house.keeper.stop("1.1.0", 1000)
+        await house.line(1, "saving")
+        assert await house.keeper.stop("1.1.0", 500)
+        assert (await house.end(1)).cause == "stopped"
+        assert house.output(1).read_text() == "ready\nsaving\nsaved\n"
+
+    play(tmp_path / "agent", isolation, scenario)
+
+
 def test_an_abort_shortens_a_stop(tmp_path: Path, isolation: Isolation) -> None:
     async def scenario(house: House) -> None:
         await house.spawn(1, f"trap '' TERM; echo ready; {LONG}; {LONG}")

@@ -224,19 +224,24 @@ class Tender:
     def _stop(self, job: Job, grace: float | None, cause: str) -> None:
         if job.state != "running":
             return
-        if job.cause is None or cause in ("aborted", "fenced"):
+        asked = job.cause is not None
+        if not asked or cause in ("aborted", "fenced"):
             job.cause = cause
         if grace is not None and grace <= 0:
             self._kill(job)
             return
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid in self._members(job) if job.engine is None else self._contained(job):
-                send(pid, number)
+        if not asked:  # who is told twice begins to save twice, or takes it for an abort
+            self._ask(job)
         if grace is not None:
             due = time.monotonic() + grace
             if job.killer is None or job.killer.when > due:
                 job.forget_killer()
                 job.killer = self._loop.later(grace, lambda: self._kill(job))
+
+    def _ask(self, job: Job) -> None:
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            for pid in self._members(job) if job.engine is None else self._contained(job):
+                send(pid, number)
 
     def _kill(self, job: Job) -> None:
         if job.state == "running":
