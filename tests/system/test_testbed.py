@@ -35,8 +35,9 @@ def bed() -> Iterator[Bed]:
     with bed_of(
         [
             Shape(),
-            Shape(user=ACCOUNT, sudo=True, memory=64 * MIB, cpus=0.5, pids=200),
-            Shape(user=ACCOUNT, python=False, disk=64 * MIB, free=2 * MIB, checkout=True),
+            # Not the one without Python: the checkout is shown with its interpreter.
+            Shape(ACCOUNT, sudo=True, checkout=True, memory=64 * MIB, cpus=0.5, pids=200),
+            Shape(user=ACCOUNT, python=False, disk=64 * MIB, free=2 * MIB),
         ]
     ) as made:
         yield made
@@ -124,13 +125,14 @@ def test_a_configuration_for_ssh(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_the_developers_tree_is_hidden_unless_asked_for(bed: Bed) -> None:
-    first, _, third = bed.hosts
+    first, second, third = bed.hosts
+    assert third.inside("ls", "-A", str(TESTS.parent)).stdout == ""
     assert first.inside("ls", "-A", str(TESTS.parent)).stdout == ""
     assert first.inside("ls", "-A", "/root").stdout == ".ssh\n"
     package = "import moorage; print(moorage.__path__[0])"
-    shown = third.inside(sys.executable, "-c", package).stdout
+    shown = second.inside(sys.executable, "-c", package).stdout
     assert shown.strip() == str(TESTS.parent / "src" / "moorage")
-    write = third.inside("touch", str(TESTS / "x"), check=False)
+    write = second.inside("touch", str(TESTS / "x"), check=False)
     assert "Read-only" in write.stderr
 
 
