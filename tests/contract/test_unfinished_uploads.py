@@ -54,7 +54,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(seaweed: StoreServer) -> None
     assert half.wait(20)
     assert [one.key for one in uploads.listed("d/")] == [KEY]
     assert uploads.listed("other") == []
-    bucket.give_up()
+    bucket.sending.give_up()
     assert uploads.listed() == []
     go_on.set()
     thread.join()
@@ -92,4 +92,4 @@ def test_stores_of_another_kind_are_not_asked(tmp_path: Any) -> None:
     assert not uploads_of(bucket).known
     (tmp_path / "in").write_bytes(bytes(PART + 1))
     transfer(Local(str(tmp_path / "in")), Remote(bucket, "out")).require_all()
-    bucket.give_up()
+    bucket.sending.give_up()

@@ -66,9 +66,10 @@ def _upload(client: Client, considered: Considered) -> None:
             send(client.transport, considered.contents, lambda p: bar.show(p.bytes, p.bytes_total))
     if considered.into_buckets:
         from moorage.cli.bucketuploads import send_buckets
+        from moorage.cli.ending import ended_by_signals
         from moorage.cli.places import shown_progress
 
-        with shown_progress("uploading") as tell:
+        with ended_by_signals(), shown_progress("uploading") as tell:
             send_buckets(client, considered.into_buckets, tell)
 
 

@@ -10,11 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from moorage.cli.ending import Ended
 from moorage.errors import InvalidInput, MoorageError
 
 if TYPE_CHECKING:
@@ -159,6 +161,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except Ended as error:
+        with suppress(OSError):  # its terminal may be gone
+            _complain(str(error))
+        return error.exit_code
     except BrokenPipeError:
         raise
     except MoorageError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import IO
 
@@ -57,8 +58,9 @@ class Bar:
         return ", ".join(parts)
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"\r\x1b[K{text}")
-        self._stream.flush()
+        with suppress(OSError):  # who has closed the terminal may still want the work done
+            self._stream.write(f"\r\x1b[K{text}")
+            self._stream.flush()
 
     def __enter__(self) -> Bar:
         return self

@@ -9,6 +9,7 @@ import click
 from msgspec import Struct
 
 from moorage.cli.client import Client
+from moorage.cli.ending import ended_by_signals
 from moorage.cli.render import printable, say
 from moorage.cli.session import connect, json_option, print_json
 from moorage.errors import InvalidInput, Problem
@@ -72,7 +73,7 @@ def copy(
     from moorage.data.transfer.compare import Options
 
     options = Options(checksum=checksum, everything=force, ignoring=not no_ignore)
-    with connect() as client:
+    with ended_by_signals(), connect() as client:
         return run(client, source, target, options, dry_run=dry_run, as_json=as_json, cp=True)
 
 
@@ -101,7 +102,7 @@ def sync(
     from moorage.data.transfer.compare import Options
 
     options = Options(checksum=checksum, delete=delete, ignoring=not no_ignore)
-    with connect() as client:
+    with ended_by_signals(), connect() as client:
         return run(client, source, target, options, dry_run=dry_run, as_json=as_json)
 
 
@@ -132,10 +133,22 @@ def run(
     if dry_run:
         _tell_plan(plan, as_json)
         return 1 if plan.problems else 0
-    with shown_progress("copying" if cp else "syncing") as tell:
-        report = carry_out(plan, tell)
+    try:
+        with shown_progress("copying" if cp else "syncing") as tell:
+            report = carry_out(plan, tell)
+    finally:
+        _tell_left(there)
     _tell(plan, report, as_json)
     return 1 if report.problems else 0
+
+
+def _tell_left(there: Place) -> None:
+    """Of what was begun and could not be removed again: it costs money, and nobody sees it."""
+    from moorage.data.transfer.places import Remote
+
+    if isinstance(there, Remote) and there.bucket.sending.left:
+        place = there.bucket.shown
+        say(f"parts of what was sent may be left in {place}; moorage storage cleanup {place}")
 
 
 def _require_remote(client: Client, here: Place, there: Place, written: tuple[str, str]) -> None:

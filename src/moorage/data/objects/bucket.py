@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from moorage.data.objects.errors import StoreProblem, problem_of
 from moorage.data.objects.retrying import retries
+from moorage.data.objects.sending import Sending
 from moorage.data.objects.silence import LONGEST, Silence, Tell
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access, Address, Engine
@@ -71,7 +72,8 @@ class Bucket:
         self._make_writes = writes
         self._made: ObjectStore | None = None
         self._making = threading.Lock()
-        self._sending: dict[str, float] = {}
+        self.sending = Sending(lambda: self.uploads)
+        """What it sends in parts."""
         self.shown = shown
         self.access = access
         self.name = name
@@ -173,28 +175,16 @@ class Bucket:
         import obstore
 
         part = part_size(size)
-        since = self._sending[key] = time.time()
-        try:
-            with self._problems(key):
-                done = obstore.put(
-                    self._writes,
-                    key,
-                    content,
-                    use_multipart=True,
-                    chunk_size=part,
-                    max_concurrency=max(2, min(_PARALLEL, _MEMORY // part)),
-                )
-        except BaseException:
-            self._drop(key, since)
-            raise
-        finally:
-            self._sending.pop(key, None)
+        with self.sending.upload(key), self._problems(key):
+            done = obstore.put(
+                self._writes,
+                key,
+                content,
+                use_multipart=True,
+                chunk_size=part,
+                max_concurrency=max(2, min(_PARALLEL, _MEMORY // part)),
+            )
         return done["e_tag"] or ""
-
-    def give_up(self) -> None:
-        """Remove what the uploads in parts that are under way have sent; they fail by that."""
-        for key, since in list(self._sending.items()):
-            self._drop(key, since)
 
     @property
     def uploads(self) -> Uploads:
@@ -202,12 +192,6 @@ class Bucket:
         from moorage.data.objects.unfinished import Uploads
 
         return Uploads(self._writes, self.access, self.name, self.shown)
-
-    def _drop(self, key: str, since: float) -> None:
-        uploads = self.uploads
-        if uploads.known:
-            with suppress(StoreProblem):  # then its parts stay until the store's own rule for them
-                uploads.abort_own(key, since)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; those that are not there already are no error."""

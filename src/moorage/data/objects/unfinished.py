@@ -81,14 +81,13 @@ class Uploads:
         self._asked("DELETE", one.key, {"uploadId": one.number})
 
     def abort_own(self, key: str, since: float) -> bool:
-        """Remove the one for `key` that was begun since that Unix time; where there are several,
-        some are others', and none is removed. StoreProblem."""
+        """Remove the one for `key` that was begun since that Unix time; False where there are
+        several: some are others', and none is removed. StoreProblem."""
         found = [one for one in self.listed(key) if one.key == key]
         found = [one for one in found if one.began >= since - _EARLIER]
-        if len(found) != 1:
-            return False
-        self.abort(found[0])
-        return True
+        if len(found) == 1:
+            self.abort(found[0])
+        return len(found) < 2
 
     def _asked(self, method: str, key: str, query: Mapping[str, str]) -> tuple[str, float]:
         """The answer's text, and how many seconds the store's clock is ahead of ours."""

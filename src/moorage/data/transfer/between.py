@@ -47,7 +47,8 @@ class Between:
             if some:
                 pool = self._make_pool(min(count, len(some)))
                 pool.run(
-                    (partial(self._one, entry) for entry in some), self._target.bucket.give_up
+                    (partial(self._one, entry) for entry in some),
+                    self._target.bucket.sending.give_up,
                 )
 
     def _one(self, entry: Entry) -> None:

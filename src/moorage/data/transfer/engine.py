@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from msgspec import Struct
 
@@ -71,7 +72,9 @@ def carry_out(plan: Plan, tell: Tell | None = None) -> Report:
                 report.problems += one.problems
             report.files, report.bytes = counter.files, counter.bytes
     if plan.deletions and not report.problems:
-        report.deleted = _delete(plan)
+        one = pool(1)  # Ctrl-C ends no request of the main thread's
+        one.run([partial(_delete, plan, report)])
+        report.problems += one.problems
     report.seconds = time.monotonic() - began
     return report
 
@@ -85,18 +88,21 @@ def _move(plan: Plan, pool: Callable[[int], Pool], counter: Counter) -> None:
 
         one = pool(min(threads or download.THREADS, max(1, plan.size // 2**20 + len(plan.moves))))
         download.Download(source, target.path, one, counter).run(plan.moves)
-    elif isinstance(source, Local):
+        return
+    if isinstance(source, Local):
         from moorage.data.transfer import upload
 
         sending = upload.Upload(source, target, pool, counter)
         sending.run(plan.moves, threads or upload.THREADS)
-        _verify(plan, sending.sent, pool(1))
+        sent = sending.sent
     else:
         from moorage.data.transfer import between
 
         copying = between.Between(source, target, pool, counter)
         copying.run(plan.moves, threads or between.THREADS)
-        _verify(plan, copying.sent, pool(1))
+        sent = copying.sent
+    one = pool(1)
+    one.run([partial(_verify, plan, sent, one)])
 
 
 def _verify(plan: Plan, sent: Mapping[str, tuple[int, str]], pool: Pool) -> None:
@@ -114,11 +120,12 @@ def _verify(plan: Plan, sent: Mapping[str, tuple[int, str]], pool: Pool) -> None
             pool.problem(place, "somebody else wrote it meanwhile", "try again")
 
 
-def _delete(plan: Plan) -> int:
+def _delete(plan: Plan, report: Report) -> None:
     target = plan.target
     if isinstance(target, Remote):
         target.bucket.delete([target.at(name) for name in plan.deletions])
-        return len(plan.deletions)
+        report.deleted = len(plan.deletions)
+        return
     for name in plan.deletions:
         path = target.at(name)
         with suppress(FileNotFoundError):
@@ -130,4 +137,4 @@ def _delete(plan: Plan) -> int:
             except OSError:
                 break
             parent = os.path.dirname(parent)
-    return len(plan.deletions)
+    report.deleted = len(plan.deletions)

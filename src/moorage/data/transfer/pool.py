@@ -56,6 +56,8 @@ class Pool:
                 deadline = time.monotonic() + _PATIENCE
                 for thread in threads:
                     thread.join(max(0.0, deadline - time.monotonic()))
+                if any(thread.is_alive() for thread in threads):
+                    broken()  # what had only been begun the first time
                 raise
         if self._failure is not None:
             raise self._failure

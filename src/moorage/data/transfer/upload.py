@@ -44,7 +44,7 @@ class Upload:
             if some:
                 pool = self._make_pool(min(count, len(some)))
                 tasks = (partial(self._one, pool, entry, send) for entry in some)
-                pool.run(tasks, self._bucket.give_up)
+                pool.run(tasks, self._bucket.sending.give_up)
 
     def _one(self, pool: Pool, entry: Entry, send: Callable[[Entry, str], bool]) -> None:
         path = self._source.at(entry.name)
