@@ -139,6 +139,7 @@ class Mounted:
         if how is None:
             raise SourceError(f"{directory} does not say what is to be uploaded where")
         variables = options.variables(bucket, _options(access, bucket))
+        mount.kill()  # that of an agent which was killed meanwhile
         mount.set_up(How(how.words, variables, bucket))
         try:
             mount.start()

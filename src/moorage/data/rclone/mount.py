@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -28,7 +27,7 @@ import msgspec
 from msgspec import Struct
 
 from moorage.data.base import SourceError
-from moorage.data.rclone import environment, fuse, notes, options, program
+from moorage.data.rclone import adoption, environment, fuse, notes, options, program
 from moorage.data.rclone.rc import PROBE, Control, Unreachable
 from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
@@ -96,7 +95,7 @@ class RcloneMount:
             raise SourceError(f"{self.directory} does not say how its bucket is mounted")
         fuse.ensure_control()
         self._mount(how, wake)
-        if how.cached and self._adopt_cache():
+        if how.cached and self._to_adopt():
             self.kill()
             self._mount(how, wake)
         if self._raw != self.place:
@@ -109,6 +108,7 @@ class RcloneMount:
     def _mount(self, how: How, wake: int) -> None:
         fuse.unmount(self._raw)
         (self.directory / options.SOCKET).unlink(missing_ok=True)
+        adoption.finish(self.directory)
         notes.mend(self.directory / options.CACHE)
         said = self._log_size()
         pid = self._spawn(how)
@@ -136,21 +136,17 @@ class RcloneMount:
         )
         return int(started.stdout or 0)
 
-    def _adopt_cache(self) -> bool:
-        """Give what an rclone with other secrets left in the cache the name that this one looks
-        for; whether there was any."""
+    def _to_adopt(self) -> bool:
+        """Whether an rclone with other secrets left something in the cache. SourceError: it
+        cannot be said."""
         try:
             own = self.control.name().partition(":")[0]
-        except Unreachable:
-            return False
-        found = False
-        for kind in ("vfs", "vfsMeta"):
-            top = self.directory / options.CACHE / kind
-            for other in [path for path in top.glob("*") if path.name != own]:
-                shutil.rmtree(top / own, ignore_errors=True)
-                other.rename(top / own)
-                found = True
-        return found
+        except Unreachable as error:
+            if not self.dirty(1):
+                return False
+            self.kill()
+            raise SourceError(str(error)) from None
+        return adoption.begin(self.directory, own)
 
     def find(self) -> int | None:
         """The process, if it lives."""

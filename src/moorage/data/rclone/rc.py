@@ -135,7 +135,10 @@ class Control:
     def name(self) -> str:
         """What it calls its bucket: part of the name are the options, secrets included, as a
         digest, and its cache is below a directory of that name."""
-        return (self._call("vfs/list", _List).vfses or [""])[0]
+        found = self._call("vfs/list", _List).vfses
+        if not found:
+            raise Unreachable("rclone does not say what it has mounted")
+        return found[0]
 
     def _call(self, what: str, kind: type[_T], patience: float = _PATIENCE, **fields: Any) -> _T:
         connection = _Connection(self._directory, patience)
