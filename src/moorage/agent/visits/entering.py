@@ -86,7 +86,7 @@ def enter(job: Job) -> None:
         limit = _data_limit(job.pid)
         for directory in job.groups:
             _write(f"{directory}/cgroup.procs", "0")
-        mapped = _join(job.pid)
+        mapped = _join(job)
         _change_directory(job.cwd)
         resource.setrlimit(resource.RLIMIT_DATA, limit)
         _bound(int(status["CapBnd"][0], 16))
@@ -138,18 +138,20 @@ def complain(text: str) -> None:
         pass
 
 
-def _join(pid: int) -> bool:
-    """Enter the namespaces that are not ours; whether one of users is among them."""
+def _join(job: Job) -> bool:
+    """Enter the namespaces that are not ours; whether one of users is among them. NotEntered."""
     mapped = False
     held = []
-    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+    root = os.open(f"/proc/{job.pid}/root", os.O_PATH | os.O_CLOEXEC)
     for name, flag in _SPACES.items():
-        path = f"/proc/{pid}/ns/{name}"
+        path = f"/proc/{job.pid}/ns/{name}"
         if not os.path.exists(f"/proc/self/ns/{name}"):  # a kernel may have been built without
             continue
         if os.stat(path).st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
             held.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag))
             mapped = mapped or flag == _NEWUSER
+    if family.start_time(job.pid) != job.start:  # else these may be of whoever has its number
+        raise NotEntered("the job's process has ended")
     for descriptor, flag in held:
         if _libc.setns(descriptor, flag) != 0:
             number = ctypes.get_errno()
