@@ -10,6 +10,25 @@ from msgspec import Struct
 from moorage.cli.render import age, printable, say
 from moorage.cli.session import connect, json_option, print_json, seconds
 from moorage.errors import InvalidInput, Problem, Unavailable
+from moorage.protocol.stores import Unfinished
+from moorage.units import format_size, parse_duration
+
+LEFT = "1d"
+"""Time for which one that was begun may still be under way."""
+
+
+def unfinished(found: Unfinished | None, place: str, now: float) -> str:
+    """What to say of such uploads; empty where there are none."""
+    if found is None:
+        return ""
+    many = "1 unfinished upload" if found.uploads == 1 else f"{found.uploads} unfinished uploads"
+    size = "" if found.bytes is None else f", {format_size(found.bytes)}"
+    oldest = f"begun {age(found.oldest, now)}"
+    oldest = oldest if found.uploads == 1 else f"the oldest {oldest}"
+    command = f"moorage storage cleanup {place}"
+    if now - found.oldest < parse_duration(LEFT):
+        return f"{many}{size}, {oldest}, perhaps under way; {command} --older-than TIME"
+    return f"{many}{size}, {oldest}; {command}"
 
 
 class Cleaned(Struct, frozen=True):
@@ -26,7 +45,7 @@ class Cleaned(Struct, frozen=True):
 @click.command("cleanup")
 @click.argument("place", metavar="PLACE")
 @click.option(
-    "--older-than", metavar="TIME", default="1d", show_default=True,
+    "--older-than", metavar="TIME", default=LEFT, show_default=True,
     help="Leave what was begun later: it may be under way, also by others.",
 )  # fmt: skip
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")

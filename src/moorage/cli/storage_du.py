@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
 
 from moorage.cli.render import printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
+from moorage.cli.storage_cleanup import unfinished
 from moorage.errors import NotFound
+from moorage.protocol.stores import Unfinished
 from moorage.units import format_size
-
-if TYPE_CHECKING:
-    from moorage.data.transfer.places import Remote
 
 
 class Amount(Struct, frozen=True):
@@ -27,13 +26,15 @@ class Amount(Struct, frozen=True):
     bytes: int
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, omit_defaults=True):
     """The result for programs."""
 
     place: str
     objects: int
     bytes: int
     parts: list[Amount]
+    unfinished: Unfinished | None = None
+    """Uploads in parts, which are no objects."""
 
 
 @click.command("du")
@@ -48,6 +49,7 @@ def usage(place: str, as_json: bool) -> None:
       moorage storage du my-outputs
     """
     from moorage.cli.places import interruptible, name_hint, place_of
+    from moorage.data.objects.leftovers import leftovers
     from moorage.data.transfer.listing import listing
     from moorage.data.transfer.places import Local, Remote
 
@@ -64,8 +66,9 @@ def usage(place: str, as_json: bool) -> None:
         amount[0] += 1
         amount[1] += entry.size
     parts = [Amount(name, *numbers) for name, numbers in sorted(counted.items())]
+    left = leftovers(where.bucket.uploads, where.path) if isinstance(where, Remote) else None
     if as_json:
-        print_json(Usage(where.shown, len(found.entries), found.size, parts))
+        print_json(Usage(where.shown, len(found.entries), found.size, parts, left))
         return
     rows = [
         (printable(part.name or where.shown), str(part.objects), format_size(part.bytes))
@@ -73,17 +76,5 @@ def usage(place: str, as_json: bool) -> None:
     ]
     rows.append(("total", str(len(found.entries)), format_size(found.size)))
     print_lines(table(("NAME", "OBJECTS", "SIZE"), rows, style_of(sys.stdout)))
-    if isinstance(where, Remote) and (more := _unfinished(where)):
-        many = "1 upload was" if more == 1 else f"{more} uploads were"
-        say(f"{many} never finished; what came takes room; moorage storage cleanup {place}")
-
-
-def _unfinished(where: Remote) -> int:
-    """How many uploads in parts no listing shows; 0 also where the store does not tell."""
-    from moorage.data.objects.errors import StoreProblem
-
-    uploads = where.bucket.uploads
-    try:
-        return len(uploads.below(where.path)) if uploads.known else 0
-    except StoreProblem:
-        return 0
+    if left is not None:
+        say(printable(unfinished(left, place, time.time())))

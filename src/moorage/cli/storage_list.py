@@ -9,6 +9,7 @@ import click
 
 from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_fields, print_json, print_lines
+from moorage.cli.storage_cleanup import unfinished
 from moorage.cli.storage_create import give_name
 from moorage.cli.transport import segment
 from moorage.errors import InvalidInput, Problem
@@ -30,6 +31,7 @@ def list_storages(check: bool, as_json: bool) -> None:
 
     With --check the stores themselves are asked: `ready` and counted, `missing` (deleted, and not
     by moorage), or `foreign` (there, and not made by moorage; also those without a name here).
+    Uploads that nobody finished are told of: they take room, and are no objects.
 
     \b
     Examples:
@@ -54,6 +56,8 @@ def list_storages(check: bool, as_json: bool) -> None:
     for view in page.storages:
         if view.message:
             say(printable(f"{view.name}: {view.message}"))
+        if view.unfinished is not None:
+            say(printable(f"{view.name}: {unfinished(view.unfinished, view.name, now)}"))
 
 
 def _row(view: StorageView, now: float) -> tuple[str, ...]:
@@ -80,13 +84,15 @@ def _users(view: StorageView) -> str:
 def show(name: str, as_json: bool) -> None:
     """Show a bucket that has a name: where it is, whose, and who uses it.
 
+    Its store is asked for uploads that nobody finished, which no listing shows.
+
     \b
     Example:
       moorage storage show checkpoints
     """
     with connect() as client:
         path = f"/v1/storages/{segment(name)}"
-        view = client.transport.call("GET", path, StorageView)
+        view = client.transport.call("GET", path, StorageView, query={"check": True})
     if as_json:
         print_json(view)
         return
@@ -105,6 +111,7 @@ def show(name: str, as_json: bool) -> None:
         "made": made if view.made else f"not by moorage: never deleted; known since {since}",
         "stays": "yes" if view.persistent else "until the last run that uses it has ended",
         "holds": counted,
+        "begun": unfinished(view.unfinished, view.name, now),
         "used": age(view.last_used, now),
         "used by": _users(view),
         "unflushed": ", ".join(view.unflushed),

@@ -98,6 +98,17 @@ class StorageRequest(Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     persistent: bool = True
 
 
+class Unfinished(Struct, frozen=True, omit_defaults=True):
+    """Uploads in parts that have not been finished, or not yet. They take room that no count of
+    objects shows."""
+
+    uploads: int
+    oldest: float
+    """When it was begun."""
+    bytes: int | None = None
+    """Of the parts that came; None: they were not counted."""
+
+
 class StorageView(Struct, frozen=True, omit_defaults=True):
     """A bucket that has a name, or, of kind `foreign` in a list, one without."""
 
@@ -123,6 +134,8 @@ class StorageView(Struct, frozen=True, omit_defaults=True):
     bytes: int | None = None
     looked_at: float | None = None
     """When objects were counted."""
+    unfinished: Unfinished | None = None
+    """None: there are none, the store does not tell, or it was not asked."""
 
 
 class StoragePage(Struct, frozen=True, omit_defaults=True):

@@ -159,10 +159,17 @@ def test_uploads_that_nobody_finished(moorage: Command, seaweed: StoreServer) ->
     place, uploads = f"{STORE}://{name}", open_bucket(seaweed.access, name).uploads
     for key in ("a/one", "ab"):
         uploads._asked("POST", key, {"uploads": ""})
-    told = moorage("storage", "du", place)
-    assert (
-        "2 uploads were never finished; what came takes room; moorage storage cleanup" in told.err
-    )
+    assert moorage("storage", "adopt", place).code == 0
+    for *words, shown in (("du", place), ("show", name), ("ls", "--check")):
+        told = moorage("storage", *words, shown)
+        assert "2 unfinished uploads, 0 B, the oldest begun " in told.out + told.err
+        where = name if shown == "--check" else shown
+        assert f"perhaps under way; moorage storage cleanup {where} " in told.out + told.err
+        document = json.loads(moorage("storage", *words, shown, "--json").out)
+        views = document.get("storages", [document])
+        assert next(one["unfinished"]["uploads"] for one in views if "unfinished" in one) == 2
+    plain = moorage("storage", "ls")
+    assert "unfinished" not in plain.err
     kept = moorage("storage", "cleanup", place)
     assert "0 unfinished uploads removed, 2 begun later stay" in kept.err
     now = ("--older-than", "0s")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ _VALID = 300
 _EARLIER = 2.0
 """Seconds by which a store's clock may seem to be before ours: its answers tell whole seconds."""
 _UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
+_PART = re.compile(r"<Part>(.*?)</Part>", re.DOTALL)
 _UNRESERVED = "-_.~"
 
 
@@ -64,17 +66,32 @@ class Uploads:
         while True:
             text, ahead = self._asked("GET", "", query)
             found += [_read(one, ahead) for one in _UPLOAD.findall(text)]
-            if _word(text, "IsTruncated") != "true" or not _word(text, "NextKeyMarker"):
-                return found
-            query |= {
+            after = {
                 "key-marker": _word(text, "NextKeyMarker"),
                 "upload-id-marker": _word(text, "NextUploadIdMarker"),
             }
+            done = _word(text, "IsTruncated") != "true" or not after["key-marker"]
+            if done or after.items() <= query.items():  # it would begin anew
+                return found
+            query |= after
 
     def below(self, path: str) -> list[Unfinished]:
         """Those to a path, and to all below it. StoreProblem."""
         found = self.listed(path)
         return [one for one in found if not path or f"{one.key}/".startswith(f"{path}/")]
+
+    def size(self, one: Unfinished) -> int:
+        """Bytes of its parts. StoreProblem."""
+        total, query = 0, {"uploadId": one.number}
+        while True:
+            text, _ = self._asked("GET", one.key, query)
+            sizes = (_word(part, "Size") for part in _PART.findall(text))
+            total += sum(int(size) for size in sizes if size.isdecimal())
+            after = _word(text, "NextPartNumberMarker")
+            truncated = _word(text, "IsTruncated") == "true"
+            if not truncated or after in ("", query.get("part-number-marker")):
+                return total
+            query["part-number-marker"] = after
 
     def abort(self, one: Unfinished) -> None:
         """Remove its parts; that it has gone is no error. StoreProblem."""
@@ -149,9 +166,11 @@ class Uploads:
 
 
 def _read(text: str, ahead: float) -> Unfinished:
-    began = datetime.fromisoformat(_word(text, "Initiated")).timestamp() - ahead
+    began = now = time.time()
+    with suppress(ValueError):  # where it is not told, it is taken for one that is under way
+        began = datetime.fromisoformat(_word(text, "Initiated")).timestamp() - ahead
     # Stores tell whole seconds, so that one of just now may seem to begin later.
-    return Unfinished(_word(text, "Key"), _word(text, "UploadId"), min(began, time.time()))
+    return Unfinished(_word(text, "Key"), _word(text, "UploadId"), min(began, now))
 
 
 def _word(text: str, name: str) -> str:

@@ -23,7 +23,7 @@ from moorage.server.parameters import Flag, Ref
 from moorage.server.routes.runs import view as run_view
 from moorage.server.storage import buckets
 from moorage.server.storage.flushing import LEFT
-from moorage.server.storage.listing import checked, uri_of, view
+from moorage.server.storage.listing import checked, looked_at, uri_of, view
 from moorage.server.storage.storages import Storages
 from moorage.server.table import AnyRoute, Call, NoBody, NoParams, Route
 from moorage.specs.stores.record import Access
@@ -44,6 +44,13 @@ class StoragePath(Struct, frozen=True, forbid_unknown_fields=True):
     """Names a bucket."""
 
     name: Name
+
+
+class ShowParams(Struct, frozen=True, forbid_unknown_fields=True):
+    """Names a bucket, and whether to ask its store."""
+
+    name: Name
+    check: Annotated[Flag, Meta(description="1: ask the store for unfinished uploads")] = 0
 
 
 class GoneParams(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,10 +83,11 @@ async def list_storages(call: Call[ListParams, NoBody]) -> StoragePage:
     return StoragePage([view(storages, known[name]) for name in sorted(known)])
 
 
-async def show_storage(call: Call[StoragePath, NoBody]) -> StorageView:
+async def show_storage(call: Call[ShowParams, NoBody]) -> StorageView:
     """One, as it is recorded."""
     storages = call.services.storages
-    return view(storages, _named(storages, call.params.name))
+    found = _named(storages, call.params.name)
+    return await looked_at(storages, found) if call.params.check else view(storages, found)
 
 
 async def make_storage(call: Call[NoParams, StorageRequest]) -> StorageView:
@@ -225,7 +233,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         path="/v1/storages/{name}",
         summary="Show a bucket",
         handler=show_storage,
-        params=StoragePath,
+        params=ShowParams,
         body=NoBody,
         reply=StorageView,
         errors=(404,),

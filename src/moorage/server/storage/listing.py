@@ -9,13 +9,15 @@ from msgspec.structs import replace
 
 from moorage.core import reactor
 from moorage.core.storage import LiveStorage
+from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem
+from moorage.data.objects.leftovers import leftovers
 from moorage.errors import MoorageError
 from moorage.protocol.api import RunRef
-from moorage.protocol.stores import EMBEDDED, StoragePage, StorageView
+from moorage.protocol.stores import EMBEDDED, StoragePage, StorageView, Unfinished
 from moorage.server.storage import buckets
-from moorage.server.storage.look import look
-from moorage.server.storage.storages import Storages
+from moorage.server.storage.look import PATIENCE, look
+from moorage.server.storage.storages import LOOK_WITHIN, Storages
 from moorage.specs.stores.record import Access, Address
 
 COUNT_WITHIN = 20.0
@@ -69,6 +71,28 @@ async def checked(storages: Storages) -> StoragePage:
     return StoragePage(sorted(views, key=lambda one: (not one.created_at, one.name)), problems)
 
 
+async def looked_at(storages: Storages, storage: LiveStorage) -> StorageView:
+    """One, with what its store tells of uploads that were never finished, if it answers soon."""
+    try:
+        access = await storages.stores.access(storage.store)
+    except MoorageError:
+        return view(storages, storage)
+    found = await _unfinished(storages, access, storage)
+    return replace(view(storages, storage), unfinished=found)
+
+
+async def _unfinished(
+    storages: Storages, access: Access, storage: LiveStorage
+) -> Unfinished | None:
+    if storage.state != "ready":
+        return None
+    try:
+        call = partial(_left, access, storage.bucket)
+        return await storages.ask(access, storage.bucket, LOOK_WITHIN, call)
+    except StoreProblem:
+        return None
+
+
 async def _of_store(storages: Storages, store: str) -> tuple[list[StorageView], str]:
     known = [one for one in storages.engine.cluster.storages.values() if one.store == store]
     try:
@@ -78,8 +102,14 @@ async def _of_store(storages: Storages, store: str) -> tuple[list[StorageView], 
         return [view(storages, one) for one in known], f"store {store}: {error}"
     foreign = [one for one in known if _is_other(one, there)]
     mine = [one for one in known if one not in foreign]
-    await asyncio.gather(*(_count(storages, access, one, there) for one in mine))
-    views = [view(storages, one) for one in mine]
+    left, _ = await asyncio.gather(
+        asyncio.gather(*(_unfinished(storages, access, one) for one in mine)),
+        asyncio.gather(*(_count(storages, access, one, there) for one in mine)),
+    )
+    views = [
+        replace(view(storages, one), unfinished=found)
+        for one, found in zip(mine, left, strict=True)
+    ]
     told = "somebody else made it anew"
     views += [
         replace(
@@ -141,6 +171,10 @@ async def _count(
     )
     if storages.find(storage.name) is storage:
         await storages.perform(seen)
+
+
+def _left(access: Access, bucket: str) -> Unfinished | None:
+    return leftovers(open_bucket(access, bucket, patience=PATIENCE).uploads)
 
 
 def _counted(access: Access, bucket: str) -> tuple[int, int]:
