@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from moorage.data.rclone import options
+from moorage.data.rclone import lending, options
 
 KEPT = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL"}
@@ -40,4 +40,5 @@ def _chain(variables: Mapping[str, str]) -> tuple[str, ...]:
     def option(name: str) -> str:
         return variables.get(f"RCLONE_CONFIG_{options.REMOTE.upper()}_{name}", "")
 
-    return CHAINS.get(option("TYPE"), ()) if option("ENV_AUTH") == "true" else ()
+    own = option("ENV_AUTH") == "true" and not option(lending.PROFILE.upper())
+    return CHAINS.get(option("TYPE"), ()) if own else ()

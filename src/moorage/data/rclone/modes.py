@@ -14,7 +14,7 @@ import msgspec
 from moorage.data import scratch
 from moorage.data.base import Bind, Handle, NotHere, SourceError
 from moorage.data.buckets import Moved, Use, kept_place, note_kept
-from moorage.data.rclone import environment, options, program
+from moorage.data.rclone import environment, lending, options, program
 from moorage.data.rclone.flushing import Flush
 from moorage.data.rclone.mount import How, RcloneMount
 from moorage.data.rclone.watching import Tell, Watch
@@ -34,6 +34,7 @@ class Mounted:
         self._unflushed = unflushed
         self._lock = threading.Lock()
         self._watches: dict[Path, Watch] = {}
+        self._renewals: dict[Path, lending.Renewal] = {}
 
     def problems(self, bucket: Bucket) -> tuple[list[str], list[str]]:
         """See `buckets.Mode`."""
@@ -48,6 +49,7 @@ class Mounted:
         mount = RcloneMount(use.directory)
         try:
             name = self._set_up(mount, bucket, use.access())
+            self._renew(use)
             self._start(mount)
         except SourceError as error:
             raise type(error)(f"{bucket.target}: {error}") from None
@@ -66,7 +68,7 @@ class Mounted:
 
     def _set_up(self, mount: RcloneMount, bucket: Bucket, access: Access) -> str:
         """The object's name where it is one."""
-        variables = options.variables(bucket, _options(access, bucket))
+        variables = _variables(access, bucket, mount.directory)
         path, name = bucket.path, ""
         if _is_object(bucket, variables):
             path, _, name = path.rpartition("/")
@@ -74,8 +76,15 @@ class Mounted:
         mount.set_up(How(words, variables, bucket))
         return name
 
+    def _renew(self, use: Use) -> None:
+        """Its keys, where they do not last."""
+        with self._lock:
+            if use.directory not in self._renewals and lending.ends(use.directory) is not None:
+                self._renewals[use.directory] = lending.Renewal(use.directory, use.access)
+
     def attend(self, use: Use, tell: Tell, doomed: Callable[[], bool]) -> None:
         """See `buckets.Mode`."""
+        self._renew(use)
         watch = self._watch(RcloneMount(use.directory))
         if watch is not None:
             watch.tell, watch.doomed = tell, doomed
@@ -110,8 +119,10 @@ class Mounted:
         bucket is kept. SourceError."""
         with self._lock:
             watch = self._watches.pop(directory, None)
-        if watch is not None:
-            watch.stop()
+            renewal = self._renewals.pop(directory, None)
+        for one in (watch, renewal):
+            if one is not None:
+                one.stop()
         if not directory.is_dir():
             return
         mount = RcloneMount(directory)
@@ -122,6 +133,7 @@ class Mounted:
     def _keep(self, mount: RcloneMount, place: Path) -> None:
         if (how := mount.how()) is not None:
             mount.set_up(How(how.words, {}, how.bucket))  # without its secrets
+            lending.forget(mount.directory)
             note_kept(mount.directory, how.bucket)
         mount.directory.rename(place)
 
@@ -138,7 +150,7 @@ class Mounted:
         how = mount.how()
         if how is None:
             raise SourceError(f"{directory} does not say what is to be uploaded where")
-        variables = options.variables(bucket, _options(access, bucket))
+        variables = _variables(access, bucket, directory)
         mount.kill()  # that of an agent which was killed meanwhile
         mount.set_up(How(how.words, variables, bucket))
         try:
@@ -147,7 +159,13 @@ class Mounted:
         finally:
             mount.end()
             mount.set_up(How(how.words, {}, bucket))
+            lending.forget(directory)
         scratch.remove(directory)
+
+
+def _variables(access: Access, bucket: Bucket, directory: Path) -> dict[str, str]:
+    found = lending.lent(_options(access, bucket), access, directory)
+    return options.variables(bucket, found)
 
 
 def _options(access: Access, bucket: Bucket) -> dict[str, str]:
