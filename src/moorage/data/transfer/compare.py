@@ -71,7 +71,7 @@ def compare(source: Place, target: Place, options: Options | None = None) -> Pla
         raise InvalidInput(Problem("it is a file, and the source a directory", file=target.shown))
     plan = Plan(source, target, options, links=here.links, others=here.others)
     plan.problems += here.problems
-    for entry in _possible(plan, here, there):
+    for entry in _possible(plan, here):
         old = there.entries.get(entry.name)
         if old is not None and not options.everything and _same(plan, entry, old):
             plan.unchanged += 1
@@ -95,7 +95,7 @@ def _one(target: Place) -> Listing:
     return found if found.single else Listing()
 
 
-def _possible(plan: Plan, here: Listing, there: Listing) -> list[Entry]:
+def _possible(plan: Plan, here: Listing) -> list[Entry]:
     """The entries that can be at the target; the others become problems."""
     if isinstance(plan.target, Remote):
         return [entry for entry in here.entries.values() if _may_be_key(plan, entry)]

@@ -40,11 +40,6 @@ class Listing(Struct):
         return sum(entry.size for entry in self.entries.values())
 
 
-def is_part(name: str) -> bool:
-    """Is it a file on its way?"""
-    return name.endswith(PART_NAME[1]) and name.rpartition("/")[2].startswith(PART_NAME[0])
-
-
 def listing(place: Place, *, ignoring: bool = False, missing_ok: bool = False) -> Listing:
     """Everything at a place. `ignoring`: without what the ignore files of a local directory leave
     out. NotFound where nothing is there, unless that is allowed; StoreProblem; InvalidInput."""
@@ -162,9 +157,7 @@ class _Walk:
             self.found.links += 1
         elif not child.is_file(follow_symlinks=False):
             self.found.others += 1
-        elif not (
-            name.rpartition("/")[2].startswith(PART_NAME[0]) and name.endswith(PART_NAME[1])
-        ):
+        elif not _is_part(name):
             self._add_file(name, child)
         return ""
 
@@ -191,3 +184,8 @@ class _Walk:
 def _entry(name: str, status: os.stat_result) -> Entry:
     changed = max(status.st_mtime, status.st_ctime)
     return Entry(name, status.st_size, changed, identity=identity(status))
+
+
+def _is_part(name: str) -> bool:
+    """Is it a file on its way?"""
+    return name.endswith(PART_NAME[1]) and name.rpartition("/")[2].startswith(PART_NAME[0])

@@ -40,12 +40,6 @@ class ListParams(Struct, frozen=True, forbid_unknown_fields=True):
     check: Annotated[Flag, Meta(description="1: look at the stores themselves")] = 0
 
 
-class StoragePath(Struct, frozen=True, forbid_unknown_fields=True):
-    """Names a bucket."""
-
-    name: Name
-
-
 class ShowParams(Struct, frozen=True, forbid_unknown_fields=True):
     """Names a bucket, and whether to ask its store."""
 

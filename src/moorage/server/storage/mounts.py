@@ -52,9 +52,6 @@ class _Seen:
     sure: bool = True
 
 
-_Asked = tuple[str, str, str, str, str, bool]
-
-
 class Mounts:
     """Called on the engine's loop."""
 
@@ -180,7 +177,7 @@ class Mounts:
     def _judge(self, bucket: Bucket, seen: _Seen, report: Report) -> None:
         uri = self._uri(bucket)
         storage = self._storages.find(bucket.bucket) if bucket.managed else None
-        if storage is not None and (wrong := _mismatch(bucket, storage, uri)):
+        if storage is not None and (wrong := _mismatch(bucket, storage)):
             report.problems.append(wrong)
         elif seen.trouble is not None:
             self._troubled(bucket, seen, report, uri)
@@ -283,7 +280,7 @@ def _writes(bucket: Bucket) -> bool:
     return not bucket.read_only and (bucket.mode != "copy" or bucket.sync_back)
 
 
-def _mismatch(bucket: Bucket, storage: LiveStorage, uri: str) -> Problem | None:
+def _mismatch(bucket: Bucket, storage: LiveStorage) -> Problem | None:
     if storage.store != bucket.store:
         told = f"storage {storage.name} is in store {storage.store}, not in {bucket.store}"
         return Problem(told, f"write `store: {storage.store}`, or choose another name")
