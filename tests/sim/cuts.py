@@ -129,6 +129,10 @@ class Cuts(ABC):
         node.lacks = lacks
         return True
 
+    def do_answer(self) -> bool:
+        """What nodes lacked when they were asked arrives at the server."""
+        return self.leader.alive and self.leader.answer()
+
     def do_full(self, name: str, full: bool) -> bool:
         node = self.nodes.get(name)
         if node is None or node.full == full:

@@ -17,6 +17,7 @@ import msgspec
 
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Effect, Emit, Send, Write
+from moorage.core.inquiries import FRESH, stored
 from moorage.core.job import TRANSITIONS, Live, Prefilled, Queued, ranks_of
 from moorage.core.node import Node
 from moorage.core.reactor.ranks import unfinished
@@ -49,6 +50,8 @@ class Promises:
         self.feed: dict[int, str] = {}
         """The state of each job, as the committed feed tells it."""
         self.deletable: set[int] = set()
+        self.said: dict[tuple[int, int], float] = {}
+        """When a node said that it would refuse a run's jobs."""
         self._states: dict[int, str] = {}
         """Live runs by state, as the rows tell it."""
         self._counts: Counter[str] = Counter()
@@ -196,9 +199,12 @@ class Promises:
         return found
 
     def _refused_by_all(self, effect: Emit) -> None:
-        """What only some nodes cannot do is no failure of a job."""
+        """What only some nodes cannot do is no failure of a job. Who was asked a moment ago need
+        not be tried."""
         shapes = shapes_of(self._task(effect.job))
         refused = self._refusals(effect.job, effect.data["attempt"] + 1)
+        lately = self.world.leader.now - FRESH
+        refused |= {n for (run, n), at in self.said.items() if run == effect.run and at >= lately}
         nodes = self.world.leader.cluster.nodes.values()
         left = [n.id for n in nodes if n.id not in refused and n.fits_empty(shapes[0])]
         require(len(left) < len(shapes), "a refused job tries all nodes", (effect, left))
@@ -222,7 +228,8 @@ class Promises:
         jobs = {job: cluster.jobs.get(job) for found in live.values() for job in found.live}
         promise = "the rows rebuild the same cluster"
         require(rebuilt.runs == live, promise, (rebuilt.runs, live))
-        require(rebuilt.jobs == jobs, promise, (rebuilt.jobs, jobs))
+        told = {number: job and stored(cluster, job) for number, job in jobs.items()}
+        require(rebuilt.jobs == told, promise, (rebuilt.jobs, told))
         for number, job in jobs.items():
             places = sum(number in node.claims for node in cluster.nodes.values())
             wanted = (len(job.gang) or 1) if isinstance(job.state, Live) else 0
@@ -286,6 +293,8 @@ class Promises:
     def everything(self) -> None:
         world, cluster = self.world, self.world.leader.cluster
         rebuilt, own = essence(world.ahead.cluster()), essence(cluster)
+        if any(job.lacking for job in cluster.jobs.values()):
+            del own["lines"]  # of which they have none
         for part, value in own.items():
             require(rebuilt[part] == value, "the rows rebuild the same cluster", part)
         for node in cluster.nodes.values():
@@ -327,7 +336,7 @@ def essence(cluster: Cluster) -> dict[str, object]:
     return {
         "next": (cluster.next_run, cluster.next_job, cluster.next_node),
         "runs": cluster.runs,
-        "jobs": cluster.jobs,
+        "jobs": {number: stored(cluster, job) for number, job in cluster.jobs.items()},
         "nodes": {n: replace(node, up=False) for n, node in cluster.nodes.items()},
         "names": (cluster.names, cluster.node_names),
         "queue": {job for job in cluster.jobs if job in cluster.queue},

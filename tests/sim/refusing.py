@@ -22,7 +22,7 @@ def refusals_fail_jobs(patch: Patch) -> None:
 
 def refusals_do_not_matter(patch: Patch) -> None:
     """Back to the queue, and to the same node."""
-    patch.setattr(ends, "shapes_beside", lambda _, run, __: shapes_of(run.task))
+    patch.setattr(ends, "shapes_beside", lambda _, run, *__: shapes_of(run.task))
 
 
 def refusals_are_forgotten_at_the_start(patch: Patch) -> None:

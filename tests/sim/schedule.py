@@ -170,6 +170,9 @@ class Schedule:
         due = at - EPOCH_BEGINS - self.world.server_clock - self.time
         self.once(min(max(due, 0.0) + 0.001, 60.0), "ring")
 
+    def on_answers(self) -> None:
+        self.push(self.latency(), "answer")
+
     def on_arrive(self, name: str) -> None:
         self.push(self.latency(), "arrive", name)
 

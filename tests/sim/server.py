@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from moorage.core import reactor
 from moorage.core.boot import timers
-from moorage.core.effects import Arm, Effect, Emit, Send, Timer, Wake, Write
+from moorage.core.effects import Arm, Effect, Emit, Inquire, Send, Timer, Wake, Write
 from moorage.errors import Conflict, InvalidInput, NotFound
 from moorage.ids import NodeId, RunId
 from moorage.protocol.agent import Beat, Beaten, Dropped, Hello, Report, ToServer, Welcome
 from moorage.protocol.api import RunRequest
 from sim.leased import LEASE
-from sim.node import Connection
+from sim.node import LACKING, Connection
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -57,6 +57,8 @@ class Server:
         """The latest connection of each node from which a Hello was taken."""
         self.heard = dict.fromkeys(self.cluster.nodes, world.now)
         """When it heard of each node: what began has heard of nobody, and waits for all."""
+        self.answers: deque[tuple[Inquire, list[NodeId]]] = deque()
+        """Of nodes that were asked, on their way."""
         self.submitting: set[str] = set()
         """Requests that are decided and not yet answered."""
         self.alarms: dict[Timer, float] = {}
@@ -117,6 +119,25 @@ class Server:
                 if link is not None and link.open and not link.closed:
                     link.to_agent.append(effect.message)
                     self.world.sent(self, link, effect.message)
+            elif isinstance(effect, Inquire):
+                self._ask(effect)
+
+    def _ask(self, asked: Inquire) -> None:
+        links = {node: self.links.get(node) for node in asked.nodes}
+        lack = [node for node, link in links.items() if link is not None and link.node.lacks]
+        if asked.why == LACKING.message:
+            self.answers.append((asked, lack))
+            self.world.notice("answers")
+
+    def answer(self) -> bool:
+        """What nodes lacked when they were asked."""
+        if not self.answers:
+            return False
+        asked, lack = self.answers.popleft()
+        said = dict.fromkeys(((asked.run, node) for node in lack), self.now)
+        self.world.promises.said.update(said)
+        self.decide(reactor.on_answers(self.cluster, asked.run, asked.why, lack, self.now))
+        return True
 
     def run_pass(self) -> bool:
         if not self.awake:

@@ -47,7 +47,8 @@ class Refusals:
         why = event.data.get("message", "")
         self._told[why] += 1
         if self._told[why] <= SHOWN:
-            say(printable(f"node {event.node} refuses {self._run.name}: {why}; trying others"))
+            then = event.data.get("then", "trying others")
+            say(printable(f"node {event.node} refuses {self._run.name}: {why}; {then}"))
         elif self._told[why] == SHOWN + 1:
             more = f"moorage events --run {self._run.name}"
             say(f"more nodes refuse {self._run.name} for the same reason; all of them: {more}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from moorage.ids import JobId, NodeId, RunId
-from moorage.protocol.agent import ToAgent
+from moorage.protocol.agent import Launch, ToAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +79,15 @@ class Tidy:
     again: bool = False
 
 
-Effect = Write | Emit | Send | Arm | Wake | Stir | Tidy
+@dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask these nodes whether they too would refuse `launch`, of a job of `run`, because of `why`;
+    `on_answers` is told. It may stay undone: then they are tried one by one."""
+
+    run: RunId
+    why: str
+    nodes: tuple[NodeId, ...]
+    launch: Launch
+
+
+Effect = Write | Emit | Send | Arm | Wake | Stir | Tidy | Inquire

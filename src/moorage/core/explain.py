@@ -57,7 +57,9 @@ def explain(cluster: Cluster, job: Job, now: float, *, brief: bool = False) -> s
         return f"its next try, in {format_duration(state.not_before - now)}"
     ahead = None if brief else cluster.queue.ahead(job.order)
     text = _waits(cluster, job.gang or (job.shape,), ahead)
-    return f"{text}; refused by {told(cluster, job.refusals)}" if job.refusals else text
+    if not job.refusals:
+        return text
+    return f"{text}; refused by {told(cluster, {**job.lacking, **job.refusals})}"
 
 
 def broken_gpus(cluster: Cluster, job: Job) -> str:

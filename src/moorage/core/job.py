@@ -229,6 +229,9 @@ class Job:
     """What each rank asks for, where there are several; each is on a node of its own."""
     refusals: dict[NodeId, str] = field(default_factory=dict)
     """Nodes that could not run it, and why: its shape leaves them out."""
+    lacking: Mapping[NodeId, str] = field(default_factory=dict)
+    """Nodes that it has not tried, which said that they would refuse it too. Its shape leaves them
+    out as well, unless none were left; a server that starts does not know them."""
 
     @property
     def order(self) -> tuple[int, JobId]:

@@ -53,6 +53,37 @@ def build_launch(run: Run, job: Job, claim: Reservation, team: Team | None = Non
     )
 
 
+def sketch(task: Task, user: str, name: str = "plan") -> Launch:
+    """The launch of a task as a node can be asked about it, where there is no attempt."""
+    return Launch(
+        run=0,
+        run_name=task.name or name,
+        user=user,
+        job=0,
+        index=0,
+        attempt=1,
+        commands=task.commands,
+        container=container_of(task),
+        shell=task.shell,
+        python=task.python,
+        working_dir=task.working_dir,
+        env=task.env,
+        compat=list(task.compat),
+        mounts=task.mounts,
+        limits=limits_of(task.resources),
+        max_duration=task.max_duration,
+        stop_duration=task.stop_duration,
+    )
+
+
+def sketch_of(run: Run, job: Job, rank: int) -> Launch:
+    """The same, of one rank of a job's present attempt."""
+    ranks = len(job.gang) or 1
+    team = Team(rank, ("",) * ranks, (0,) * ranks)
+    task = interpolate_spec(run.task, _values(run, job, team))
+    return sketch(task, run.user, run.name)
+
+
 def limits_of(resources: Resources, gpus: Sequence[int] = ()) -> Limits:
     """The upper bounds: what the kernel is to enforce."""
     return Limits(

@@ -112,7 +112,7 @@ def _which(where: Where | None) -> str:
     if where is None or where == Where():
         return "a node"
     if where.without:
-        return _which(replace(where, without=())).replace("a node", "another node", 1)
+        return _which(replace(where, without=frozenset())).replace("a node", "another node", 1)
     if names := [*where.nodes, *where.hostnames]:
         return f"node {' or '.join(names)}"
     what = "a node that can run containers" if where.contained else "a node"

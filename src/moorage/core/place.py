@@ -131,7 +131,7 @@ class Places:
             groups: dict[object, list[Node]] = {}
             # A node that refused a job is like no other: else there are as many as such jobs.
             alone = {name for where in self._wheres for name in where.without}
-            wheres = {replace(where, without=()) for where in self._wheres}
+            wheres = {replace(where, without=frozenset()) for where in self._wheres}
             for node in sorted(self._nodes.values(), key=lambda node: -node.id):
                 key = node.room
                 if wheres:

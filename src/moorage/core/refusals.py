@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from moorage.core.cluster import Cluster
 from moorage.core.gang import room_for
-from moorage.core.named import admitted, is_awaited
+from moorage.core.named import admitted, is_awaited, why_none
 from moorage.core.run import Run
 from moorage.core.shape import Shape, Where, shapes_of
 from moorage.ids import NodeId
@@ -23,7 +24,9 @@ Refusals = Mapping[NodeId, str]
 """Why, by node."""
 
 _OWN = frozenset({"exited", "signaled", "out-of-memory", "timeout", "phase-failed", "not-flushed"})
+_NONE: Refusals = MappingProxyType({})
 _SHOWN = 8
+_REASONS = 8
 
 
 def refused(before: Refusals, ranks: Iterable[tuple[NodeId, Outcome | None]]) -> dict[NodeId, str]:
@@ -37,24 +40,39 @@ def refused(before: Refusals, ranks: Iterable[tuple[NodeId, Outcome | None]]) ->
     return dict(before)
 
 
-def shapes_beside(cluster: Cluster, run: Run, refusals: Refusals) -> tuple[Shape, ...]:
-    """What each rank asks for, where these nodes will not do."""
+def shapes_beside(
+    cluster: Cluster, run: Run, refusals: Refusals, lacking: Refusals = _NONE
+) -> tuple[Shape, ...]:
+    """What each rank asks for, where these nodes will not do; of `lacking` that is hearsay."""
     shapes = shapes_of(run.task)
     if not refusals:
         return shapes
-    names = tuple(sorted(cluster.nodes[node].name for node in refusals))
+    names = frozenset(cluster.nodes[node].name for node in refusals.keys() | lacking.keys())
+    hearsay = len(names) > len(refusals)
     beside = {
-        shape: replace(shape, where=replace(shape.where or Where(), without=names))
+        shape: replace(
+            shape, where=replace(shape.where or Where(), without=names, hearsay=hearsay)
+        )
         for shape in shapes
     }
     return tuple(beside[shape] for shape in shapes)
 
 
-def any_left(cluster: Cluster, run: Run, refusals: Refusals) -> bool:
+def any_left(cluster: Cluster, run: Run, refusals: Refusals, lacking: Refusals = _NONE) -> bool:
     """Could it ever run on nodes that have not refused it, connected or not?"""
-    shapes = shapes_beside(cluster, run, refusals)
+    shapes = shapes_beside(cluster, run, refusals, lacking)
     where = shapes[0].where
     return room_for(admitted(cluster, where), shapes) or is_awaited(cluster, where)
+
+
+def others(cluster: Cluster, run: Run, refusals: Refusals, lacking: Refusals) -> str:
+    """What follows where there are any left."""
+    shapes = shapes_beside(cluster, run, refusals, lacking)
+    where = shapes[0].where
+    if room_for((node for node in admitted(cluster, where) if node.open), shapes):
+        return "trying others"
+    able = [node for node in admitted(cluster, where) if node.fits_empty(shapes[0])]
+    return f"waiting for {why_none(able, where)}"
 
 
 def told(cluster: Cluster, refusals: Refusals) -> str:
@@ -62,7 +80,9 @@ def told(cluster: Cluster, refusals: Refusals) -> str:
     groups: dict[str, list[str]] = {}
     for node, why in refusals.items():
         groups.setdefault(why, []).append(cluster.nodes[node].name)
-    return "; ".join(f"{_nodes(sorted(names))}: {why}" for why, names in groups.items())
+    lines = [f"{_nodes(sorted(names))}: {why}" for why, names in groups.items()]
+    more = [f"{len(lines) - _REASONS} more reasons"] if len(lines) > _REASONS else []
+    return "; ".join([*lines[:_REASONS], *more])
 
 
 def _nodes(names: Sequence[str]) -> str:

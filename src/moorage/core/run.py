@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moorage.core.job import Ending, ShownState, Stopping
-from moorage.ids import JobId, RunId
+from moorage.ids import JobId, NodeId, RunId
 from moorage.protocol.api import RunState
 from moorage.specs.task import Task
 
 _BUSIEST: tuple[ShownState, ...] = ("running", "finishing", "starting", "queued")
 _WORST: tuple[ShownState, ...] = ("failed", "cancelled")
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """Nodes were asked whether they too refuse the run's jobs, for one reason."""
+
+    at: float
+    asked: int
+    refusing: Mapping[NodeId, str] = field(default_factory=dict)
+    """Those that would, with the reason; empty until all have answered."""
 
 
 @dataclass(slots=True)
@@ -38,6 +49,8 @@ class Run:
     node: str = ""
     """The node, and the attempt there, that changed last."""
     attempt: int = 0
+    inquiries: dict[str, Inquiry] = field(default_factory=dict, compare=False)
+    """By reason, the latest last. Only here: a server that starts asks again."""
 
     @property
     def state(self) -> RunState:

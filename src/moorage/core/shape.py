@@ -79,8 +79,10 @@ class Where:
     """Only those that give a job a Docker daemon of its own."""
     durable: bool = False
     """Only those on which `fsync` can wait for uploads."""
-    without: tuple[str, ...] = field(default=(), repr=False)
+    without: frozenset[str] = field(default=frozenset(), repr=False)
     """Names of nodes that will not do."""
+    hearsay: bool = field(default=False, repr=False)
+    """Some of these only said so: only this process knows that."""
 
     def admits(self, fleet: str, node: str, hostname: str) -> bool:
         """Is a node of this fleet, with this name, on this host, among them?"""
@@ -94,7 +96,7 @@ class Where:
     @property
     def digest(self) -> str:
         """Short, and the same in every process."""
-        text = f"{self!r}{self.without or ''}"
+        text = f"{self!r}{tuple(sorted(self.without)) or ''}"
         return blake2s(text.encode(), digest_size=6).hexdigest()
 
 
@@ -128,9 +130,11 @@ class Shape:
     @property
     def line(self) -> str:
         """The name of the line in which jobs of this shape wait on a full node; empty for those
-        that never do: which GPUs a successor gets is the server's to choose, and what wants a node
-        alone follows nobody."""
+        that never do: which GPUs a successor gets is the server's to choose, what wants a node
+        alone follows nobody, and another server would not know the line of what is hearsay."""
         if self.gpu is not None or self.exclusive:
+            return ""
+        if self.where is not None and self.where.hearsay:
             return ""
         name = f"{self.millicpus}-{self.memory}-{self.disk}-{self.arch or 'any'}"
         return name if self.where is None else f"{name}-{self.where.digest}"

@@ -12,13 +12,17 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from types import TracebackType
 
 import msgspec
 
+from moorage.engine.reading import Reading
 from moorage.errors import MoorageError
 from moorage.ids import RunId
 from moorage.protocol.api import Event
+from moorage.store.base import Store
+from moorage.store.history import History
 
 Reader = Callable[[int, RunId | None, int], Awaitable[list[Event]]]
 """Up to so many events after a number, of one run or of all, from the store."""
@@ -86,6 +90,21 @@ class Feed:
     async def follow(self, since: int | None, run: RunId | None = None) -> Follower:
         """A follower of all events, or of one run, after number `since`; None: from now on."""
         return Follower(self, run, await self._newest() if since is None else since)
+
+    @classmethod
+    def of(cls, store: Store, view: Reading) -> Feed:
+        """One that reads a store."""
+        history = History(store)
+
+        async def read(since: int, run: RunId | None, limit: int) -> list[Event]:
+            find = partial(history.events, since=since, run=run, limit=limit)
+            return (await view(find)).events
+
+        async def newest() -> int:
+            number: int = (await view(partial(store.read, "max_seq")))[0]["seq"]
+            return number
+
+        return cls(read, newest)
 
     def add(self, follower: Follower) -> None:
         """Wake this follower from now on."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -19,10 +19,11 @@ from typing import TypeVar
 
 from moorage.core import reactor
 from moorage.core.cluster import Cluster
-from moorage.core.effects import Effect, Send, Stir, Tidy, Timer, Wake
+from moorage.core.effects import Effect, Inquire, Send, Stir, Tidy, Timer, Wake
 from moorage.decoding import from_json
 from moorage.engine.batches import Batch, call_all, refuse, retrieve
 from moorage.engine.feed import Feed
+from moorage.engine.inquiries import Inquiries
 from moorage.engine.leases import LEASE, Leases
 from moorage.engine.links import Link, Links
 from moorage.engine.reading import Reading
@@ -33,7 +34,7 @@ from moorage.errors import MoorageError
 from moorage.ids import NodeId, RunId
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Beaten, Hello, Report, Welcome
-from moorage.protocol.api import Event, RunRef, RunRequest
+from moorage.protocol.api import RunRef, RunRequest
 from moorage.protocol.health import Health
 from moorage.store.base import Store, StoreBroken
 from moorage.store.history import History
@@ -88,6 +89,7 @@ class Engine:
         self.clock = clock
         self._timers = Timers(clock, self._ring)
         self.leases = Leases(lease, self._quiet, self._lost)
+        self._inquiries = Inquiries(self.links, self._answered)
         self._batches: deque[Batch] = deque()
         self._draining = False
         self._awake = False
@@ -102,7 +104,7 @@ class Engine:
         """Rung when hosts of fleets may be other than they should be."""
         self.untidy = Stirred()
         """Rung when there may be buckets that should go."""
-        self.feed = Feed(self._read_events, self._newest_event)
+        self.feed = Feed.of(self.store, self.view)
 
     # What users ask for
 
@@ -283,6 +285,7 @@ class Engine:
     def close(self) -> None:
         """Let go of agents and followers; the caller closes writer and store after this."""
         self._timers.close()
+        self._inquiries.close()
         self.leases.close()
         self.feed.close()
         self.links.close("the server is stopping")
@@ -297,8 +300,16 @@ class Engine:
                 self._decide(partial(reactor.on_timer, self.cluster, timer, self.clock()))
             )
 
-    def _stir(self, effect: Stir | Tidy) -> None:
-        (self.stirred if isinstance(effect, Stir) else self.untidy).stir(effect.again)
+    def _stir(self, effect: Stir | Tidy | Inquire) -> None:
+        if isinstance(effect, Inquire):
+            self._inquiries.begin(effect)
+        else:
+            (self.stirred if isinstance(effect, Stir) else self.untidy).stir(effect.again)
+
+    def _answered(self, asked: Inquire, refusing: Collection[NodeId]) -> None:
+        if self.failure is None:
+            told = partial(reactor.on_answers, self.cluster, asked.run, asked.why, refusing)
+            self.perform(lambda: told(self.clock()))
 
     def _wake(self) -> None:
         if not self._awake:
@@ -387,11 +398,3 @@ class Engine:
             self.failure = error
             self.stopped.set()
             self.close()
-
-    async def _read_events(self, since: int, run: RunId | None, limit: int) -> list[Event]:
-        find = partial(self.history.events, since=since, run=run, limit=limit)
-        return (await self.view(find)).events
-
-    async def _newest_event(self) -> int:
-        newest: int = (await self.view(partial(self.store.read, "max_seq")))[0]["seq"]
-        return newest

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from moorage.core.effects import Arm, Effect, Emit, Send, Stir, Tidy, Wake, Write
+from moorage.core.effects import Arm, Effect, Emit, Inquire, Send, Stir, Tidy, Wake, Write
 from moorage.ids import NodeId, RunId
 from moorage.protocol.agent import ToAgent
 from moorage.store.base import Statement
@@ -21,7 +21,7 @@ class Wanted:
     """Of one decision, or of several that are one batch."""
 
     send: Callable[[NodeId, ToAgent], None]
-    stir: Callable[[Stir | Tidy], None]
+    stir: Callable[[Stir | Tidy | Inquire], None]
     statements: list[Statement] = field(default_factory=list)
     runs: set[RunId | None] = field(default_factory=set)
     """Of which there are events; None for an event of no run."""
@@ -43,7 +43,7 @@ class Wanted:
                     self.after.append(partial(self.send, node, message))
                 case Arm():
                     self.timers.append(effect)
-                case Stir() | Tidy():
+                case Stir() | Tidy() | Inquire():
                     self.after.append(partial(self.stir, effect))
                 case Wake():
                     self.wake = True

@@ -236,7 +236,7 @@ class Event(Struct, frozen=True, omit_defaults=True):
     """`run.submitted`, `run.stopping`, `run.skipped`, `run.ended`, `run.deleted`, `run.trimmed`
     (jobs with an index below `data.before` went), `run.exec` and `run.ssh` (`data` says by whom);
     `job.queued`, `job.retracted` (out of the line
-    on a node), `job.refused` (by a node that lacks what it needs: others are tried),
+    on a node), `job.refused` (by a node that lacks what it needs: `data.then` says what follows),
     `job.starting`, `job.running`, `job.finishing`, `job.ended`; of jobs on several nodes
     `rank.ended`, and `rank.unknown` of one that a server that started has no row of; of mounted
     buckets `mount.restarted`, `mount.stalled`, `mount.back`, `mount.fsync-failed` (`data.target`

@@ -66,7 +66,8 @@ def test_another_node_is_tried_at_once(two, say):
         "-> 1 forget 1.1.0",
     ]
     told = next(e for e in effects if isinstance(e, Emit) and e.kind == "job.refused")
-    assert (told.node, told.data) == (1, {"attempt": 1, "message": WHY})
+    said = {"attempt": 1, "message": WHY, "then": "trying others"}
+    assert (told.node, told.data) == (1, said)
     assert job.state == Queued(2, None, job.state.last)
     assert job.state.last.message == f"node h1: {WHY}; trying others"
     assert (job.failed_at, job.refusals) == (None, {1: WHY})
@@ -87,6 +88,16 @@ def test_it_keeps_away_while_others_may_come(two, say):
     two.report(say.running("1.2.0"), node=2)
     assert isinstance(job.state, Running)
     assert job.refusals == {1: WHY}
+
+
+def test_nobody_is_promised_a_node_that_is_not_there(two):
+    two.down(2)
+    job = placed(two)
+    effects = refuse(two, job)
+    waits = "waiting for another node: none is connected (down: h2)"
+    assert job.state.last.message == f"node h1: {WHY}; {waits}"
+    (told,) = [e for e in effects if isinstance(e, Emit) and e.kind == "job.refused"]
+    assert told.data["then"] == waits
 
 
 def test_it_fails_when_none_is_left_and_says_why_each(two):
@@ -161,7 +172,7 @@ def test_an_agent_that_died_changes_nothing(two, say):
     two.schedule()
     two.report(say.unrun("1.2.0", "unstarted"), node=2)
     assert job.refusals == {1: WHY}
-    assert job.shape.where == Where(without=("h1",))
+    assert job.shape.where == Where(without=frozenset({"h1"}))
 
 
 def test_a_node_that_is_too_small_is_no_hope(desk):

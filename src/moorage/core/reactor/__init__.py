@@ -5,6 +5,7 @@ order, and lets nothing leave the process (replies, messages) before all writes 
 earlier decision are durable.
 """
 
+from moorage.core.reactor.answers import on_answers
 from moorage.core.reactor.cancel import on_cancel
 from moorage.core.reactor.delete import on_delete, on_dropped, on_expire, on_expire_jobs
 from moorage.core.reactor.drain import on_drain, on_resume
@@ -36,6 +37,7 @@ from moorage.core.reactor.timers import on_timer
 __all__ = [
     "Submitted",
     "on_add_store",
+    "on_answers",
     "on_apply_fleet",
     "on_boot",
     "on_cancel",

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from msgspec import structs
 
-from moorage.core import rows
+from moorage.core import inquiries, rows
 from moorage.core.cluster import Cluster
 from moorage.core.effects import Arm, Effect, Emit, Timer, Wake
 from moorage.core.job import (
@@ -25,7 +25,7 @@ from moorage.core.job import (
 from moorage.core.progress import outcome_of
 from moorage.core.reactor.feed import job_event, settle
 from moorage.core.reasons import Verdict, judge
-from moorage.core.refusals import any_left, refused, shapes_beside, told
+from moorage.core.refusals import Refusals, any_left, others, refused, shapes_beside, told
 from moorage.core.run import Run
 from moorage.ids import NodeId
 from moorage.protocol.agent import Outcome
@@ -51,7 +51,8 @@ def end(
     met = _met(job, node, outcome)
     refusals = refused(job.refusals, met)
     new = {node: why for node, why in refusals.items() if node not in job.refusals}
-    spent = bool(new) and not any_left(cluster, run, refusals)
+    lacking = inquiries.lacking(run, refusals, now)
+    spent = bool(new) and not any_left(cluster, run, refusals, lacking)
     verdict = judge(outcome, job.stopping)
     if outcome.here and new and not spent and not job.stopping:
         return _elsewhere(cluster, run, job, verdict.ending, refusals, new, now)
@@ -60,7 +61,9 @@ def end(
         if outcome.kind == "phase-failed" and not where:  # what is missing, is missing there
             where = f"on {cluster.nodes[node].name}"
         if spent and outcome.here and len(refusals) > 1:
-            text = f"no node can run it; {told(cluster, refusals)}"
+            text = f"no node can run it; {told(cluster, {**lacking, **refusals})}"
+            if asked := len(lacking.keys() - refusals.keys()):
+                text = f"{text} ({len(refusals)} tried it, {asked} said so when asked)"
         elif where:
             text = f"{where}: {text}"
         verdict = replace(verdict, ending=replace(verdict.ending, message=text))
@@ -71,7 +74,7 @@ def end(
     at = now + _delay(job) if free else _next_try(run, job, verdict, now)
     if at is None or not isinstance(job.state, Live):
         return _finally(cluster, run, job, verdict, node, now)
-    effects = _forgotten(job, met) if spent else []
+    effects = _forgotten(run, job, refusals, met) if spent else []
     _requeue(cluster, run, job, Queued(0, at, verdict.ending), {} if spent else refusals, now)
     effects += [rows.update_job(job), *settle(cluster, run, now), job_event(job)]
     return [*effects, Arm(Timer("retry", job.id), at), Wake()]
@@ -92,7 +95,7 @@ def _requeue(
     run: Run,
     job: Job,
     state: Queued,
-    refusals: Mapping[NodeId, str],
+    refusals: Refusals,
     now: float,
 ) -> None:
     """Back to its place in the queue, for its next attempt."""
@@ -101,7 +104,8 @@ def _requeue(
     cluster.move(job, Event.RETRY, replace(state, attempt=cluster.next_attempt(job)))
     if refusals != job.refusals:
         job.refusals = dict(refusals)
-        cluster.reshape(job, shapes_beside(cluster, run, refusals))
+        job.lacking = inquiries.lacking(run, refusals, now)
+        cluster.reshape(job, shapes_beside(cluster, run, refusals, job.lacking))
 
 
 def _met(job: Job, node: NodeId, outcome: Outcome) -> list[tuple[NodeId, Outcome | None]]:
@@ -117,24 +121,34 @@ def _elsewhere(
     run: Run,
     job: Job,
     ending: Ending,
-    refusals: Mapping[NodeId, str],
-    new: Mapping[NodeId, str],
+    refusals: Refusals,
+    new: Refusals,
     now: float,
 ) -> list[Effect]:
     """Try other nodes, at once: that is no retry of the user's."""
     attempt = job.state.attempt
-    last = replace(ending, message=f"{told(cluster, new)}; trying others")
+    rank = job.rank_on(next(iter(new)))
+    asks = inquiries.inquire(cluster, run, job, refusals, now, rank=rank)
+    then = others(cluster, run, refusals, inquiries.lacking(run, refusals, now))
+    last = replace(ending, message=f"{told(cluster, new)}; {then}")
     run.note(last)
     _requeue(cluster, run, job, Queued(0, last=last), refusals, now)
     events = [
-        Emit("job.refused", run.id, job.id, node, {"attempt": attempt, "message": why})
+        Emit(
+            "job.refused", run.id, job.id, node, {"attempt": attempt, "message": why, "then": then}
+        )
         for node, why in new.items()
     ]
-    return [rows.update_job(job), *settle(cluster, run, now), *events, job_event(job), Wake()]
+    changed = [rows.update_job(job), *settle(cluster, run, now), *events, job_event(job)]
+    return [*changed, *asks, Wake()]
 
 
-def _forgotten(job: Job, met: Sequence[tuple[NodeId, Outcome | None]]) -> list[Effect]:
+def _forgotten(
+    run: Run, job: Job, refusals: Refusals, met: Sequence[tuple[NodeId, Outcome | None]]
+) -> list[Effect]:
     """No node is left: it counts as a failure of the job, of which a retry begins with all."""
+    for why in refusals.values():
+        run.inquiries.pop(why, None)
     return [
         rows.judge_attempt(job, job.state.attempt, rank, structs.replace(outcome, here=False))
         for rank, (_, outcome) in enumerate(met)

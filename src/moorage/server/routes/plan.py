@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from moorage.core.explain import fits_ever, waits_for
-from moorage.core.launch import check_references, container_of, limits_of
+from moorage.core.launch import check_references, sketch
 from moorage.core.named import by_name, kind_of, some
 from moorage.core.node import Node
 from moorage.core.reactor.submit import name_in_use
 from moorage.core.shape import shapes_of, where_of
 from moorage.errors import InvalidInput
 from moorage.ids import NodeId
-from moorage.protocol.agent import Launch, ProbeResult
+from moorage.protocol.agent import ProbeResult
 from moorage.protocol.api import RunRequest
 from moorage.protocol.plans import PlanNode, PlanReply, PlanRequest, RunPlan
 from moorage.server.checks import missing, problems_of
@@ -52,7 +52,7 @@ async def _plan(services: Services, run: RunRequest, user: str) -> RunPlan:
     able = by_name(cluster, where_of(task))
     up = [node for node in able if node.up]
     asked = [node.id for node in up]
-    answers = await services.engine.links.probe(_launch(task, user), PATIENCE, asked)
+    answers = await services.engine.links.probe(sketch(task, user), PATIENCE, asked)
     nodes = [_node(node, task, answers) for node in up]
     warnings = list(report.warnings)
     if not nodes and not never:
@@ -112,29 +112,6 @@ def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> Plan
         free_now=node.open and node.fits(shape),
         problems=problems,
         notes=notes,
-    )
-
-
-def _launch(task: Task, user: str) -> Launch:
-    """The launch as a node would get it, as far as it is known before the run exists."""
-    return Launch(
-        run=0,
-        run_name=task.name or "plan",
-        user=user,
-        job=0,
-        index=0,
-        attempt=1,
-        commands=task.commands,
-        container=container_of(task),
-        shell=task.shell,
-        python=task.python,
-        working_dir=task.working_dir,
-        env=task.env,
-        compat=list(task.compat),
-        mounts=task.mounts,
-        limits=limits_of(task.resources),
-        max_duration=task.max_duration,
-        stop_duration=task.stop_duration,
     )
 
 
