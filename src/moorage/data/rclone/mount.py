@@ -7,6 +7,7 @@
                 rc     the socket of its remote control
                 log    what it had to say
                 restarts   a line for each time it had to be started anew
+                keys   secrets that do not last, and keys.ini: how it asks for them (0600)
                 lost   names of files that were being streamed when the wait for that was ended
 
 rclone works in this directory, and by that it is found again: no file can name a wrong process.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import time
@@ -27,20 +29,21 @@ import msgspec
 from msgspec import Struct
 
 from moorage.data.base import SourceError
-from moorage.data.rclone import adoption, environment, fuse, notes, options, program
+from moorage.data.rclone import adoption, environment, fuse, heirs, notes, options, program
 from moorage.data.rclone.rc import PROBE, Control, Unreachable
 from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
 
 READY_WITHIN = 60.0
 """Seconds from start to mount: a good part of a second even on a busy machine."""
+_EACH = 0.05  # seconds for each file that was not uploaded
+_FORGETS = 1.0  # seconds for which the kernel believes the size that it was told last
 _LAST_WORDS = 3.0  # seconds that each way of ending it gets
 _SPAWN = f'"$@" </dev/null >>{options.LOG} 2>&1 & echo $!'
 """A shell in between, so that it is nobody's child: whichever agent lives, none must reap it."""
 
 _ERROR = re.compile(r"\b(ERROR|CRITICAL|EMERGENCY)\b")
 _HELPER = re.compile(r"mount helper error: (.*)")
-_DIRTY = re.compile(rb'"Dirty":\s*true')
 
 
 class How(Struct, frozen=True):
@@ -94,10 +97,12 @@ class RcloneMount:
         if how is None:
             raise SourceError(f"{self.directory} does not say how its bucket is mounted")
         fuse.ensure_control()
-        self._mount(how, wake)
+        left = self._mount(how, wake)
         if how.cached and self._to_adopt():
             self.kill()
-            self._mount(how, wake)
+            left = self._mount(how, wake)
+        if left:
+            self._inherit(left, wake)
         if self._raw != self.place:
             try:
                 fuse.show(self._raw, self.place)
@@ -105,20 +110,44 @@ class RcloneMount:
                 self.kill()
                 raise SourceError(f"the mount cannot be shown: {error.strerror}") from None
 
-    def _mount(self, how: How, wake: int) -> None:
+    def _mount(self, how: How, wake: int) -> list[heirs.Left]:
+        """What of its cache was not in the bucket then."""
         fuse.unmount(self._raw)
         (self.directory / options.SOCKET).unlink(missing_ok=True)
         adoption.finish(self.directory)
         notes.mend(self.directory / options.CACHE)
+        left = list(self._left())
         said = self._log_size()
         pid = self._spawn(how)
         with self._held(pid) as pidfd:
             deadline = time.monotonic() + READY_WITHIN
             if pidfd >= 0 and fuse.wait_mounted(self._raw, (pidfd, wake), deadline):
-                return
+                return left
         self.kill()
         why = self._helpers_words(said) or self.last_line(said) or "it said nothing"
         raise SourceError(f"the bucket cannot be mounted: {why}")
+
+    def _inherit(self, left: list[heirs.Left], wake: int) -> None:
+        try:
+            with self._held(self.find() or 0) as pidfd:
+                patience = READY_WITHIN + len(left) * _EACH
+                unlisted = heirs.inherit(self._raw, left, (pidfd, wake), patience, self.kill)
+                if unlisted:
+                    self.control.list_again(unlisted)
+                    select.select([end for end in (pidfd, wake) if end >= 0], [], [], _FORGETS)
+        except (SourceError, Unreachable) as error:
+            self.kill()
+            raise SourceError(f"what is not uploaded cannot be looked at: {error}") from None
+
+    def _left(self) -> Iterator[heirs.Left]:
+        cache, depth = self.directory / options.CACHE, len(self._remote().parts)
+        for note in _files(cache / "vfsMeta"):
+            path = note.relative_to(cache / "vfsMeta")
+            content = cache / "vfs" / path
+            with suppress(FileNotFoundError):
+                if notes.may_be_dirty(note):
+                    found, name = content.stat(), str(Path(*path.parts[depth:]))
+                    yield heirs.Left(name, note, content, found.st_size, found.st_mtime_ns)
 
     def _spawn(self, how: How) -> int:
         rclone = program.find()
@@ -286,7 +315,7 @@ class RcloneMount:
         depth = len(self._remote().parts)
         found = []
         for path in _files(top):
-            if _may_be_dirty(path):
+            if notes.may_be_dirty(path):
                 found.append(str(Path(*path.relative_to(top).parts[depth:])))
                 if len(found) == most:
                     break
@@ -296,18 +325,6 @@ class RcloneMount:
         """Where the cache of the bucket lies: remote, bucket and path."""
         how = self.how()
         return Path(how.words[1].replace(":", "/", 1)) if how is not None else Path("remote")
-
-
-def _may_be_dirty(note: Path) -> bool:
-    """Whether a note fails to say that its file is in the bucket. rclone writes notes anew in
-    place, so that one is empty for a moment."""
-    try:
-        text = note.read_bytes()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return bool(_DIRTY.search(text)) or b'"Dirty"' not in text
 
 
 def _files(top: Path) -> Iterator[Path]:

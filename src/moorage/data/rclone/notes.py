@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
+
+_DIRTY = re.compile(rb'"Dirty":\s*true')
 
 
 def mend(cache: Path) -> None:
@@ -23,6 +26,18 @@ def mend(cache: Path) -> None:
             content = cache / "vfs" / note.relative_to(top)
             if not _readable(note) and _whole(content):
                 _write(note, content.stat())
+
+
+def may_be_dirty(note: Path) -> bool:
+    """Whether a note fails to say that its file is in the bucket. rclone writes notes anew in
+    place, so that one is empty for a moment."""
+    try:
+        text = note.read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return bool(_DIRTY.search(text)) or b'"Dirty"' not in text
 
 
 def _readable(note: Path) -> bool:

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +104,12 @@ class Control:
     def hurry(self, item: Queued) -> None:
         """Upload it now, however long it should wait."""
         self._call("vfs/queue-set-expiry", msgspec.Raw, id=item.id, expiry=-1e6)
+
+    def list_again(self, paths: Iterable[str]) -> None:
+        """Have it list the directories of these anew, however new what it knows."""
+        for parent in {os.path.dirname(path) for path in paths}:
+            where = {"dir": parent} if parent else {}
+            self._call("vfs/refresh", msgspec.Raw, _PATIENCE, **where)
 
     def transfers(self, patience: float = _PATIENCE) -> list[Transfer]:
         """What moves at present, in either direction."""

@@ -1,0 +1,104 @@
+"""MOUNT_CACHED whose rclone is killed and started again: what a job finds of what it wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from moorage.data.base import Place
+from moorage.data.rclone import program
+from moorage.data.rclone.mount import RcloneMount
+from moorage.data.sources import Sources
+from moorage.specs.mounts import Bucket, CacheOptions
+from testbed.stores import StoreServer
+
+pytestmark = pytest.mark.root
+
+
+class Mortal:
+    """A mount of a fresh bucket."""
+
+    def __init__(self, home: Path, store: StoreServer) -> None:
+        self.store, self.name = store, store.make_bucket()
+        self.sources = Sources(home, lambda digests: iter(()), access=lambda *_: store.access)
+        directory = home / "attempts" / "1.1.0"
+        directory.mkdir(parents=True)
+        self.place = Place(directory, directory / "work", home)
+        self.mount = RcloneMount(directory / "mounts" / "0")
+        self.bucket = Bucket("/data", store="s3", bucket=self.name, mode="cached")
+
+    def begin(self, write_back: float | None = None) -> Path:
+        cache = CacheOptions(write_back=write_back)
+        self.bucket = structs.replace(self.bucket, cache=cache)
+        return self.sources.buckets.prepare(self.bucket, self.place, 0).binds[0].source
+
+    def flush(self) -> None:
+        self.sources.buckets.flush(self.bucket, self.place, 0, lambda moved: None, 30.0)
+
+    def stored(self, key: str) -> bytes:
+        return self.store.rclone("cat", f"X:{self.name}/{key}")
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, seaweed: StoreServer) -> Iterator[Mortal]:
+    if why := program.why_not():
+        pytest.skip(why)
+    made = Mortal(tmp_path, seaweed)
+    yield made
+    made.sources.buckets.release(made.bucket, made.place, 0)
+
+
+def test_what_was_written_is_itself_after_its_upload(mortal: Mortal) -> None:
+    """rclone by itself shows a file that it took over as empty once it is uploaded, lets what is
+    appended replace it, and leaves the object of one that is removed or renamed."""
+    place = mortal.begin()
+    for name in ("read", "appended", "removed", "renamed"):
+        (place / name).write_bytes(b"acknowledged")
+    (place / "deep").mkdir()
+    (place / "deep" / "read").write_bytes(b"too")
+    (place / "lock").touch()
+    (place / "link").symlink_to("read")
+    os.utime(place / "read", (1_000_000_000, 1_000_000_000))
+    mortal.mount.kill()
+    mortal.mount.start()
+    assert {path.name for path in place.iterdir()} > {"appended", "deep", "link", "lock", "read"}
+    mortal.flush()
+    assert (place / "read").read_bytes() == b"acknowledged"
+    assert (place / "read").stat().st_mtime == 1_000_000_000
+    assert (place / "link").read_bytes() == b"acknowledged"
+    assert (place / "deep" / "read").read_bytes() == b"too"
+    with open(place / "appended", "ab") as file:
+        file.write(b", too")
+    (place / "removed").unlink()
+    (place / "lock").unlink()
+    (place / "renamed").rename(place / "other")
+    assert (place / "other").read_bytes() == b"acknowledged"
+    mortal.flush()
+    assert mortal.store.listing(mortal.name) == {
+        "appended": 17, "deep/read": 3, "link.rclonelink": 4, "other": 12, "read": 12,
+    }  # fmt: skip
+    assert mortal.stored("appended") == b"acknowledged, too"
+
+
+def test_what_is_uploaded_while_it_is_taken_over_is_itself(mortal: Mortal, tmp_path: Path) -> None:
+    count, old = 30, tmp_path / "old"
+    old.mkdir()
+    for number in range(0, count, 2):
+        (old / f"{number}").write_bytes(b"an older and longer one")
+    mortal.store.rclone("copy", str(old), f"X:{mortal.name}")
+    place = mortal.begin(write_back=0.05)
+    for number in range(count):
+        (place / f"{number}").write_bytes(b"acknowledged %d" % number)
+    mortal.mount.kill()
+    mortal.mount.start()
+    for number in range(count):
+        with open(place / f"{number}", "ab") as file:
+            file.write(b".")
+    mortal.flush()
+    for number in range(count):
+        assert (place / f"{number}").read_bytes() == b"acknowledged %d." % number
+    assert mortal.stored("7") == b"acknowledged 7."
