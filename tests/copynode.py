@@ -47,7 +47,7 @@ class MemoryShelf:
         self.fetching.set()
         for found, path in wanted:
             if self.gate is not None:
-                assert self.gate.wait(10)
+                assert self.gate.wait(30)
             if self.find(found.key) != found:
                 raise ObjectChanged(found.key)
             self.fetched.append(found.key)

@@ -43,7 +43,7 @@ from moorage.specs.stores.record import Access
 
 STORES = "/v1/node/stores/"
 TOKEN = "node-token-for-tests"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def launch(*commands: str, job: int = 1, **more: Any) -> Launch:

@@ -89,13 +89,13 @@ class Server:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(30)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(30)
 
     @property
     def node_token(self) -> str:

@@ -287,7 +287,7 @@ def test_every_client_hears_of_an_end(tmp_path: Path, isolation: Isolation) -> N
         second = Keeper(house.home, lambda key, record: heard.set_result((key, record)))
         await second.connect()
         await house.run(1, "exit 4")
-        key, record = await asyncio.wait_for(heard, 10)
+        key, record = await asyncio.wait_for(heard, 30)
         assert (key, record.exit_code) == ("1.1.0", 4)
         assert (await second.ended())["1.1.0"] == record
         await second.close()
@@ -357,7 +357,7 @@ def test_what_a_dead_keeper_leaves_is_buried(tmp_path: Path, isolation: Isolatio
         await grows(output, lambda text: text.endswith("\n"))
         stray = int(output.read_text())
         os.kill(keeper_pid(house.home), signal.SIGKILL)
-        await asyncio.wait_for(house.lost.wait(), 10)
+        await asyncio.wait_for(house.lost.wait(), 30)
         await house.keeper.connect()
         assert await house.keeper.running() == {}
         await house.keeper.bury("1.1.0", house.directory(1))
@@ -407,7 +407,7 @@ def test_an_idle_keeper_that_is_killed_leaves_no_control_group(
 ) -> None:
     async def scenario(house: House) -> None:
         os.kill(keeper_pid(house.home), signal.SIGKILL)
-        await asyncio.wait_for(house.lost.wait(), 10)
+        await asyncio.wait_for(house.lost.wait(), 30)
         assert not list(Path("/sys/fs/cgroup").glob(f"*/moorage/{group_name(str(house.home))}"))
         await house.keeper.connect()
 

@@ -123,7 +123,7 @@ def test_interrupt_stops_it_too(tmp_path: Path) -> None:
     server.start()
     assert server.process is not None
     os.kill(server.process.pid, signal.SIGINT)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_disk_that_fails_ends_the_server_and_loses_nothing_acknowledged(tmp_pa
     body = {"request_id": "after", "runs": [{"spec": {"type": "task", "commands": ["true"]}}]}
     refused = server.call("POST", "/v1/runs", body)
     assert refused.status == 503, refused.body
-    assert server.process.wait(20) == 1
+    assert server.process.wait(30) == 1
     with serving(tmp_path) as restarted:
         assert restarted.call("GET", "/v1/runs/before").json["summary"]["id"] == first
         assert restarted.call("GET", "/v1/runs").json["total"] == 1

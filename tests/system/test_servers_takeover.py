@@ -17,7 +17,7 @@ from system.fleet import LEASE, Fleet, Member, Users, fleet
 
 ROUNDS = 4 * int(os.environ.get("MOORAGE_TEST_ROUNDS", "1"))
 SEED = int(os.environ.get("MOORAGE_TEST_SEED", "0")) or random.SystemRandom().randrange(10**6)
-WITHIN = 5.0
+WITHIN = 30.0
 """Seconds in which another server leads, once the lock is free."""
 
 

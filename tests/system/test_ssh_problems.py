@@ -268,7 +268,7 @@ async def refused_tunnel(way: HostConfig, directory: Path) -> None:
     async with reaching(way, directory) as host:
         facts = await host.check()
         task = asyncio.create_task(host.tunnel(facts, ("127.0.0.1", 1), said.put_nowait))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             assert "lets nobody forward ports; set AllowTcpForwarding" in await said.get()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 _PERIOD = 100_000
 _NOT_CONTROLLERS = {"rw", "ro", "none", "xattr", "clone_children", "cpuset_v2_mode"}
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True)

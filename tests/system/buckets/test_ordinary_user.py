@@ -45,7 +45,7 @@ def tell(health):
 sources.buckets.attend(bucket, place, 0, tell, lambda: False)
 (bind.source / "a").write_text("before\\n")
 os.kill(RcloneMount(directory / "mounts" / "0").find(), signal.SIGKILL)
-assert again.wait(20)
+assert again.wait(30)
 (bind.source / "b").write_text("after\\n")
 sources.buckets.flush(bucket, place, 0, lambda moved: None, 20.0)
 sources.buckets.release(bucket, place, 0)

@@ -63,7 +63,7 @@ class Births:
         self.news.clear()
         loop.add_reader(self.descriptor, self.news.set)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await self.news.wait()
         finally:
             loop.remove_reader(self.descriptor)
@@ -83,7 +83,7 @@ async def ended(pid: int) -> None:
     gone = asyncio.Event()
     loop.add_reader(descriptor, gone.set)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await gone.wait()
     finally:
         loop.remove_reader(descriptor)
@@ -133,7 +133,7 @@ def test_a_running_agent_is_adopted_and_another_address_replaces_it(tmp_path: Pa
 
         same = Watched(tmp_path, COMMAND)
         task = asyncio.create_task(same.run("http://127.0.0.1:1"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await same.watching.wait()
         assert same._process is not None
         assert same._process.pid == first
@@ -159,7 +159,7 @@ def test_an_agent_that_cannot_start_is_no_exception(
     async def scenario(_: Births) -> None:
         backend = Watched(tmp_path, ["/nonexistent/agent"])
         task = asyncio.create_task(backend.run("http://127.0.0.1:1"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await backend.again.wait()
         assert "cannot be started" in caplog.text
         await cancelled(task)

@@ -295,7 +295,7 @@ def test_who_waited_for_a_failed_fetch_tries_itself(
 
     thread = threading.Thread(target=lay)
     thread.start()
-    assert began.wait(10)
+    assert began.wait(30)
     other = threading.Thread(target=cache.materialize, args=(sent, tmp_path / "two"))
     other.start()
     go_on.set()

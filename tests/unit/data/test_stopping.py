@@ -26,7 +26,7 @@ def test_a_thread_is_stopped_with_all_that_its_program_started() -> None:
         await asyncio.sleep(0)
         stopper.stop()
         stopper.stop()
-        return (await asyncio.wait_for(running, 10)).returncode
+        return (await asyncio.wait_for(running, 30)).returncode
 
     assert asyncio.run(main()) == -15
 

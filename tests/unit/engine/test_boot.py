@@ -21,7 +21,7 @@ def life(path: Path, lease: float, *, outlive: bool = False) -> float:
         assert (noted is not None) == outlive
         if noted is not None:
             engine.leases.outlived = lambda: over.set_result(noted())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 written = await over
                 assert isinstance(written, asyncio.Future)
                 await written

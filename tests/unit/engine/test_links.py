@@ -132,7 +132,7 @@ def test_one_can_wait_for_a_node() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         opened(links)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await waiting
 
     asyncio.run(scenario())

@@ -46,7 +46,7 @@ def run(path: Path, scenario: Scenario) -> None:
     async def life() -> None:
         engine = boot.start(store, writer, "test")
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await scenario(engine)
         finally:
             engine.close()
@@ -347,7 +347,7 @@ def test_a_broken_store_stops_the_engine(tmp_path: Path) -> None:
         agent = FakeAgent(engine)
         await agent.connect()
         store.bad = True
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             with pytest.raises(StoreBroken, match="disk is full"):
                 await submit(engine)
             await engine.stopped.wait()

@@ -99,7 +99,7 @@ async def ask(
         "query_string": b"a=1",
         "headers": [(b"host", b"localhost"), (b"authorization", b"T"), *length, *headers],
     }
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await application(scope, receive, send)
     return sent
 

@@ -128,7 +128,7 @@ def test_a_client_that_leaves_ends_the_thread(progress: bool) -> None:
         assert progress or isinstance(asking.exception(), Gone)
         assert not held.locked()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
 def test_what_cannot_be_ended_is_waited_for() -> None:
@@ -147,4 +147,4 @@ def test_what_cannot_be_ended_is_waited_for() -> None:
         assert task.cancelled()
         assert over.is_set()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 30))

@@ -88,7 +88,7 @@ def test_slow_handshakes_give_way(authority, monkeypatch):
         async with listening(Own(authority, [HERE])) as port:
             slow = [await asyncio.open_connection(HERE, port) for _ in range(12)]
             assert b"over https" in await ask(port, context(certificate_of(authority)))
-            assert await asyncio.wait_for(slow[0][0].read(), 5) == b"", "the oldest gave way"
+            assert await asyncio.wait_for(slow[0][0].read(), 30) == b"", "the oldest gave way"
             for _, writer in slow:
                 writer.close()
                 await writer.wait_closed()
@@ -105,7 +105,7 @@ def test_whoever_sends_no_request_is_left(authority, monkeypatch):
             reader, writer = await asyncio.open_connection(HERE, port, ssl=trusted)
             writer.write(REQUEST[:9])
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                await asyncio.wait_for(reader.readexactly(1), 5)
+                await asyncio.wait_for(reader.readexactly(1), 30)
             writer.close()
 
     asyncio.run(main())

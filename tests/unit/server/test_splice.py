@@ -29,7 +29,7 @@ class Far:
         self.said.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
     async def hears(self) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             message = await self.heard.get()
         return message.get("bytes", message["type"])
 

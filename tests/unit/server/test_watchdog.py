@@ -18,14 +18,14 @@ watchdog.PERIOD = 0.05
 async def main():
     with watchdog.Watchdog(0.1):
         if sys.argv[1] == "hang":
-            threading.Event().wait(20)
+            threading.Event().wait(60)
         print("beats", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     print("over", flush=True)
 
 asyncio.run(main())
 """
-PATIENCE = 20
+PATIENCE = 30
 
 
 def _start(how: str) -> subprocess.Popen[str]:

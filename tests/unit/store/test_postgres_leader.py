@@ -29,7 +29,7 @@ from moorage.store.postgres_leader import PostgresLeadership
 from moorage.store.postgres_store import PostgresStore
 from postgres import Postgres
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 LEASE = 10.0
 
 

@@ -65,7 +65,7 @@ class Keeper:
             seen = threading.Event()
             self.loop.later(0, seen.set)
             self.loop.post(lambda: None)
-            assert seen.wait(10)
+            assert seen.wait(30)
 
     def close(self) -> None:
         self.job.kill()

@@ -33,7 +33,7 @@ def test_a_start_that_hangs_does_not_stop_the_others(monkeypatch: pytest.MonkeyP
 
     def start(asked: dict[str, Any], *_: object) -> Started:
         if asked["pid"] == 1:
-            assert gate.wait(20)
+            assert gate.wait(30)
         return Started(asked["pid"])
 
     def done(started: Started) -> None:
@@ -64,7 +64,7 @@ def test_no_program_loses_its_parent_while_the_keeper_lives(
 
     def start(asked: dict[str, Any], *_: object) -> Started:
         if asked["pid"] == 2:
-            assert gate.wait(20)
+            assert gate.wait(30)
         if asked["pid"] != 1:
             return Started()
         path = shutil.which("setpriv")

@@ -39,7 +39,7 @@ def test_the_death_of_another_process_with_the_same_number_ends_no_job(
     dead = [(sleeper, 0, resource.getrusage(resource.RUSAGE_SELF)), (0, 0, None)]
 
     def start(*_: object) -> Started:
-        assert gate.wait(20)
+        assert gate.wait(30)
         started = Started(sleeper)
         started.called = time.monotonic()
         return started

@@ -61,7 +61,7 @@ def care(scenario: Callable[[Caretaker, asyncio.Queue[Health]], Awaitable[None]]
     async def play() -> None:
         said: asyncio.Queue[Health] = asyncio.Queue()
         caretaker = Caretaker(said.put_nowait)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await scenario(caretaker, said)
         await caretaker.leave()
 

@@ -27,7 +27,7 @@ async def opened(tmp_path: Path, limit: int = 0) -> AsyncIterator[Logs]:
 async def ask(logs: Logs, **request: object) -> LogData:
     answer: asyncio.Future[LogData] = asyncio.get_running_loop().create_future()
     logs.read(ReadLog(1, KEY, **request), lambda page: answer.set_result(page()))  # type: ignore[arg-type]
-    return await asyncio.wait_for(answer, 5)
+    return await asyncio.wait_for(answer, 30)
 
 
 def append(path: Path, data: bytes) -> None:
@@ -93,7 +93,7 @@ def test_many_readers_are_answered_and_a_cancelled_one_is_not(tmp_path: Path) ->
                 logs.read(ReadLog(number, KEY, wait=True), lambda page: answers.put_nowait(page()))
             logs.cancel(7)
             append(path, b"hello\n")
-            got = [await asyncio.wait_for(answers.get(), 5) for _ in range(19)]
+            got = [await asyncio.wait_for(answers.get(), 30) for _ in range(19)]
             assert {page.request for page in got} == set(range(20)) - {7}
             assert {page.data for page in got} == {b"hello\n"}
 
@@ -159,7 +159,7 @@ def test_a_flood_stays_bounded_while_a_reader_follows(tmp_path: Path) -> None:
             reader = asyncio.create_task(follow(logs, size))
             assert await writer.wait() == 0
             logs.end(KEY)
-            data, skipped = await asyncio.wait_for(reader, 20)
+            data, skipped = await asyncio.wait_for(reader, 30)
             assert len(data) + skipped == size
             assert path.stat().st_size == size
             assert path.stat().st_blocks * 512 <= limit + 65_536

@@ -150,7 +150,7 @@ def test_attempts_that_want_the_same_fetch_it_once(node: CopyNode) -> None:
     ]
     for thread in threads:
         thread.start()
-    assert node.shelf.fetching.wait(10)
+    assert node.shelf.fetching.wait(30)
     node.shelf.gate.set()
     for thread in threads:
         thread.join(10)
@@ -165,7 +165,7 @@ def test_whoever_waits_can_be_stopped(node: CopyNode) -> None:
     node.shelf.gate = threading.Event()
     first = threading.Thread(target=seen, args=(node, READ_ONLY))
     first.start()
-    assert node.shelf.fetching.wait(10)
+    assert node.shelf.fetching.wait(30)
     stopper = stopping.Stopper()
     errors: list[str] = []
 
