@@ -48,7 +48,7 @@ _LASTING = 5.0
 _BROKEN = 3
 """Failures that count at most where a server that had greeted is gone without a word: it crashed,
 and is back sooner than a pause that grew with each of its crashes would end."""
-_WELCOME_TIMEOUT = 10.0
+_OPEN_TIMEOUT = _WELCOME_TIMEOUT = 10.0
 _PULSE = 4.0
 """Seconds between two signs of life that a server must give where another one could be asked."""
 
@@ -176,7 +176,7 @@ class Link:
                 compression=None,
                 max_size=MESSAGE_LIMIT,
                 ping_interval=None,  # `_beat` does that
-                open_timeout=_PULSE if len(self._addresses.known) > 1 else 10,
+                open_timeout=_PULSE if len(self._addresses.known) > 1 else _OPEN_TIMEOUT,
                 close_timeout=1,
                 proxy=None if near else True,
             )
