@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from moorage.cli.client import Client
 from moorage.cli.places import access_of, interruptible, late, shown_as
+from moorage.data.objects.bucket import Bucket as Opened
 from moorage.data.objects.bucket import open_bucket
 from moorage.data.objects.errors import StoreProblem
 from moorage.data.transfer.sources import Sending, compare_sources, send
@@ -32,6 +33,7 @@ class BucketContent:
     shown: str
     """Address of the place in the bucket."""
     sending: Sending
+    bucket: Opened
 
     @property
     def source(self) -> str:
@@ -82,7 +84,7 @@ def _content(client: Client, prepared: Prepared, mount: Bucket, store: str) -> B
     shown = shown_as(store, mount.bucket)
     bucket = open_bucket(access, mount.bucket, patience=PATIENCE, shown=shown, tell=late)
     sending = interruptible(lambda: compare_sources(mount, prepared.base, bucket))
-    return BucketContent(mount, bucket.at(mount.path), sending)
+    return BucketContent(mount, bucket.at(mount.path), sending, bucket)
 
 
 def _address(mount: Bucket) -> Address:

@@ -69,7 +69,8 @@ def _upload(client: Client, considered: Considered) -> None:
         from moorage.cli.ending import ended_by_signals
         from moorage.cli.places import shown_progress
 
-        with ended_by_signals(), shown_progress("uploading") as tell:
+        buckets = [content.bucket for content in considered.into_buckets]
+        with ended_by_signals(), shown_progress("uploading", buckets) as tell:
             send_buckets(client, considered.into_buckets, tell)
 
 

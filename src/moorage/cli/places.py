@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +22,9 @@ from moorage.specs.stores.addresses import BadAddress
 from moorage.specs.stores.record import Access, Address
 
 if TYPE_CHECKING:
+    from moorage.cli.progress import Bar
+    from moorage.data.objects.bucket import Bucket
+    from moorage.data.objects.silence import Tell as SayAway
     from moorage.data.transfer.counting import Tell
 
 T = TypeVar("T")
@@ -63,9 +66,10 @@ def _remote(client: Client, store: str, address: Address) -> Remote:
     return Remote(open_bucket(access, address.bucket, shown=shown, tell=late), address.path)
 
 
-def late(said: str) -> None:
-    """A store does not answer."""
-    say(printable(said))
+def late(said: str, _away: bool) -> None:
+    """A store does not answer, or does again."""
+    if said:
+        say(printable(said))
 
 
 def interruptible(work: Callable[[], T]) -> T:
@@ -129,15 +133,29 @@ def _storage(client: Client, name: str) -> StorageView | None:
 
 
 @contextmanager
-def shown_progress(verb: str) -> Iterator[Tell]:
-    """Draws how far a transfer is: bytes, or files where these are small."""
+def shown_progress(verb: str, buckets: Sequence[Bucket]) -> Iterator[Tell]:
+    """Draws how far a transfer is, and that one of the buckets does not answer."""
     from moorage.cli.progress import Bar
     from moorage.data.transfer.places import Progress
 
     with Bar(verb) as bar:
+        before = [bucket.silence.tell for bucket in buckets]
+        for bucket in buckets if bar.drawn else ():
+            bucket.silence.tell = _noted(bar)
 
         def tell(now: Progress) -> None:
             bar.verb = f"{verb} {now.files} of {now.files_total} files,"
             bar.show(now.bytes, now.bytes_total)
 
-        yield tell
+        try:
+            yield tell
+        finally:
+            for bucket, one in zip(buckets, before, strict=True):
+                bucket.silence.tell = one
+
+
+def _noted(bar: Bar) -> SayAway:
+    def note(said: str, away: bool) -> None:
+        bar.note(said if away else "")
+
+    return note

@@ -35,12 +35,25 @@ class Bar:
         self._style = style_of(self._stream)
         self._began = time.monotonic()
         self._drawn = 0.0
+        self._note = ""
+
+    @property
+    def drawn(self) -> bool:
+        """Is there a terminal to draw on?"""
+        return self._style.width is not None
+
+    def note(self, text: str) -> None:
+        """Shown in place of how far it is, until it is empty."""
+        self._note = text
+        if self._style.width is not None and text:
+            self._drawn = time.monotonic()
+            self._write(cut(text, self._style.width - 1))
 
     def show(self, done: int, total: int) -> None:
         """`done` of `total` bytes, or whatever is counted, are through; 0: nobody knows how many
         there are."""
         now = time.monotonic()
-        if self._style.width is not None and now - self._drawn >= REDRAW:
+        if self._style.width is not None and now - self._drawn >= REDRAW and not self._note:
             self._drawn = now
             text = self.text(done, total, now - self._began)
             self._write(cut(text, self._style.width - 1))

@@ -122,6 +122,7 @@ def run(
     from moorage.cli.places import interruptible, place_of, shown_progress
     from moorage.data.transfer.compare import compare
     from moorage.data.transfer.engine import carry_out
+    from moorage.data.transfer.places import Remote
 
     here, there = place_of(client, source, "SRC"), place_of(client, target, "DST")
     _require_remote(client, here, there, (source, target))
@@ -134,7 +135,8 @@ def run(
         _tell_plan(plan, as_json)
         return 1 if plan.problems else 0
     try:
-        with shown_progress("copying" if cp else "syncing") as tell:
+        buckets = [one.bucket for one in (here, there) if isinstance(one, Remote)]
+        with shown_progress("copying" if cp else "syncing", buckets) as tell:
             report = carry_out(plan, tell)
     finally:
         _tell_left(there)

@@ -130,6 +130,28 @@ def test_progress_on_a_terminal_is_one_line_that_goes_away():
     assert "\n" not in out.getvalue()
 
 
+def test_a_note_takes_the_line_until_it_is_over():
+    out = Terminal()
+    with Bar("copying", out) as bar:
+        bar.note("lab://b does not answer")
+        bar.show(1, 2)
+        assert out.getvalue() == "\r\x1b[Klab://b does not answer"
+        bar.note("")
+        bar._drawn = 0.1
+        bar.show(1, 2)
+        assert out.getvalue().endswith("\r\x1b[Kcopying 1 B of 2 B")
+
+
+def test_a_terminal_that_is_gone_ends_no_work():
+    class Gone(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    with Bar("copying", Gone()) as bar:
+        bar.show(1, 2)
+        bar.note("lab://b does not answer")
+
+
 def test_progress_tells_rate_and_what_is_left():
     bar = Bar("uploading", io.StringIO())
     text = bar.text(100 * 1024, 300 * 1024, 2.0)

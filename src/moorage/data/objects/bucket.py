@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from moorage.data.objects.errors import StoreProblem, problem_of
 from moorage.data.objects.retrying import retries
 from moorage.data.objects.sending import Sending
-from moorage.data.objects.silence import LONGEST, Silence, Tell
+from moorage.data.objects.silence import LONGEST, LONGEST_SENDING, Silence, Tell
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access, Address, Engine
 
@@ -37,8 +37,6 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _SPARE = 60
 """Seconds before they expire after which keys are found anew."""
-_LONGEST = timedelta(minutes=15)
-"""For sending one part: obstore counts all of it, so that slow lines need a generous limit."""
 
 
 class Found(NamedTuple):
@@ -78,7 +76,8 @@ class Bucket:
         self.access = access
         self.name = name
         self._lacking = lacking
-        self._silence = silence or Silence()
+        self.silence = silence or Silence()
+        """Tells where the store does not answer."""
 
     @property
     def _writes(self) -> ObjectStore:
@@ -100,8 +99,8 @@ class Bucket:
                 self._reads, prefix or None, offset=after or None, chunk_size=_PAGE
             )
             for page in pages:
-                self._silence.end()
-                yield [_found(one) for one in page]
+                with self.silence.resting():
+                    yield [_found(one) for one in page]
 
     def check(self) -> None:
         """StoreProblem where the bucket is not there or may not be listed."""
@@ -139,13 +138,15 @@ class Bucket:
             options["if_match"] = etag
         with self._problems(key):
             answer = obstore.get(self._reads, key, options=options)
-            yield from answer.stream(min_chunk_size=PIECE)
+            for piece in answer.stream(min_chunk_size=PIECE):
+                with self.silence.resting():
+                    yield piece
 
     def put(self, key: str, content: bytes | memoryview) -> str:
         """Store bytes in one request; the etag."""
         import obstore
 
-        with self._problems(key):
+        with self._problems(key, sending=True):
             done = obstore.put(self._writes, key, content, use_multipart=False)
         return done["e_tag"] or ""
 
@@ -156,33 +157,39 @@ class Bucket:
         import obstore
 
         mode: Any = "create" if etag is None else {"e_tag": etag}
-        with self._problems(key):
+        with self._problems(key, sending=True):
             try:
                 return obstore.put(self._writes, key, content, mode=mode)["e_tag"] or ""
             except NotImplementedError:
                 said = "the store cannot write conditionally"
                 raise StoreProblem("not-possible", self.at(key), said) from None
 
-    def put_file(self, key: str, path: str, size: int) -> str:
-        """Store a file in parts; the etag."""
-        from pathlib import Path
+    def put_file(
+        self, key: str, path: str, size: int, arrived: Callable[[int], None] = lambda _: None
+    ) -> str:
+        """Store the first `size` bytes of a file in parts; the etag. `arrived` is told of bytes
+        that the store has, soon after it does. OSError of the file."""
+        from moorage.data.objects.sending import pieces
 
-        return self.put_stream(key, Path(path), size)
+        part = part_size(size)
+        with open(path, "rb", 0) as file:
+            content = pieces(file, size, part * parts_at_once(part), arrived)
+            return self.put_stream(key, content, size)
 
-    def put_stream(self, key: str, content: Any, size: int) -> str:
-        """Store a file's Path, or pieces that an iterator gives, in parts; the etag. At most
-        128 MiB are held (or two parts, of objects beyond 600 GB)."""
+    def put_stream(self, key: str, content: Iterator[bytes], size: int) -> str:
+        """Store the pieces that an iterator gives, in parts; the etag. At most 128 MiB are held
+        (or two parts, of objects beyond 600 GB)."""
         import obstore
 
         part = part_size(size)
-        with self.sending.upload(key), self._problems(key):
+        with self.sending.upload(key), self._problems(key, sending=True):
             done = obstore.put(
                 self._writes,
                 key,
                 content,
                 use_multipart=True,
                 chunk_size=part,
-                max_concurrency=max(2, min(_PARALLEL, _MEMORY // part)),
+                max_concurrency=parts_at_once(part),
             )
         return done["e_tag"] or ""
 
@@ -214,14 +221,16 @@ class Bucket:
         """Copy an object inside the store, without its bytes coming here."""
         import obstore
 
-        with self._problems(source):
+        with self._problems(source, sending=True, slow=True):
             obstore.copy(self._writes, source, target)
 
     @contextmanager
-    def _problems(self, key: str, *, whole_bucket: bool = False) -> Iterator[None]:
-        self._silence.begin()
+    def _problems(
+        self, key: str, *, whole_bucket: bool = False, sending: bool = False, slow: bool = False
+    ) -> Iterator[None]:
         try:
-            yield
+            with self.silence.asking(sending=sending, slow=slow):
+                yield
         except StoreProblem:
             raise
         except GeneratorExit:
@@ -231,8 +240,6 @@ class Bucket:
             if self._lacking and problem.reason == "denied":
                 problem = StoreProblem("denied", problem.place, f"{problem.said}; {self._lacking}")
             raise problem from None
-        finally:
-            self._silence.end()
 
 
 def part_size(size: int) -> int:
@@ -240,6 +247,11 @@ def part_size(size: int) -> int:
     step = 1024 * 1024
     needed = -(-size // _MOST_PARTS)
     return max(PART, -(-needed // step) * step)
+
+
+def parts_at_once(part: int) -> int:
+    """How many parts of that size are on the way."""
+    return max(2, min(_PARALLEL, _MEMORY // part))
 
 
 def open_bucket(
@@ -296,7 +308,11 @@ def _store(
         return stores.LocalStore(config["prefix"])
     settings: Any = dict(config)  # obstore declares one type a store, of which none is a str
     client: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
-    client |= {"timeout": _LONGEST} if writing else {"read_timeout": timedelta(seconds=LONGEST)}
+    client |= (
+        {"timeout": timedelta(seconds=LONGEST_SENDING)}
+        if writing
+        else {"read_timeout": timedelta(seconds=LONGEST)}
+    )
     settings.pop("allow_http", None)
     client["allow_http"] = True  # https addresses stay https; who declared http means it
     retry = retries(patience)

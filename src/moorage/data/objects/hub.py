@@ -121,9 +121,16 @@ class Repository(Bucket):
     """A commit of a repository. Thread-safe."""
 
     def __init__(
-        self, reads: ObjectStore, site: Site, shown: str, access: Access, name: str, commit: Commit
+        self,
+        reads: ObjectStore,
+        site: Site,
+        shown: str,
+        access: Access,
+        name: str,
+        commit: Commit,
+        silence: Silence,
     ) -> None:
-        super().__init__(reads, self._refuse, shown, access, name)
+        super().__init__(reads, self._refuse, shown, access, name, silence=silence)
         self._site = site
         self._commit = commit
 
@@ -133,7 +140,8 @@ class Repository(Bucket):
         url = f"{self._commit.tree}{below}?recursive=true"
         while url:
             try:
-                page, url = self._site.json(url)
+                with self.silence.asking():
+                    page, url = self._site.json(url)
             except StoreProblem as error:
                 if error.reason == "no-object":
                     return
@@ -203,11 +211,8 @@ def open_repository(
 
     token = access.secrets.get("token", "")
     site = Site(token, patience, shown)
-    silence.begin()
-    try:
+    with silence.asking():
         told, _ = site.json(f"{config['api']}/revision/{config['revision']}")
-    finally:
-        silence.end()
     sha = told.get("sha") if isinstance(told, dict) else None
     if not isinstance(sha, str) or not re.fullmatch(r"[0-9a-f]{7,64}", sha):
         fix = "check HF_ENDPOINT"
@@ -223,7 +228,7 @@ def open_repository(
     reads = stores.HTTPStore.from_url(
         commit.files, client_options=client, retry_config=retries(patience)
     )
-    return Repository(reads, site, shown, access, name, commit)
+    return Repository(reads, site, shown, access, name, commit, silence)
 
 
 def check(access: Access) -> None:

@@ -79,12 +79,22 @@ class Upload:
 
     def _large(self, entry: Entry, path: str) -> bool:
         before = _identity(path)
-        etag = self._bucket.put_file(self._target.at(entry.name), path, before[0])
-        if _identity(path) != before:
-            return False
-        self.sent[entry.name] = before[0], etag
-        self._counter.add(0, entry.size)
-        return True
+        told = 0
+
+        def arrived(size: int) -> None:
+            nonlocal told
+            told += size
+            self._counter.add(0, size)
+
+        done = False
+        try:
+            etag = self._bucket.put_file(self._target.at(entry.name), path, before[0], arrived)
+            done = _identity(path) == before
+        finally:
+            self._counter.add(0, entry.size - told if done else -told)
+        if done:
+            self.sent[entry.name] = before[0], etag
+        return done
 
 
 def _identity(path: str) -> Identity:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -8,7 +9,9 @@ import pytest
 
 from moorage.data.objects import silence
 from moorage.data.objects.bucket import Bucket, open_bucket
+from moorage.data.objects.errors import StoreProblem
 from moorage.data.objects.silence import Silence
+from moorage.data.objects.traffic import Traffic
 from moorage.specs.stores.record import Access
 
 LISTING = (
@@ -17,29 +20,58 @@ LISTING = (
     b"<Contents><Key>k</Key><LastModified>2026-11-21T12:00:00.000Z</LastModified>"
     b'<ETag>"1"</ETag><Size>1</Size></Contents></ListBucketResult>'
 )
+READING = "lab://b does not answer; it is tried for 20s, or 60s where it takes connections"
+SENDING = "lab://b does not answer; it is tried for 20s, or 15m where it takes connections"
+BACK = "lab://b answers again, after 0s"
+PATIENCE = 20
+
+
+class Told:
+    """What was said, to wait for."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, bool]] = []
+        self._more = threading.Condition()
+
+    def __call__(self, said: str, away: bool) -> None:
+        with self._more:
+            self.lines.append((said, away))
+            self._more.notify_all()
+
+    def wait(self, count: int) -> None:
+        with self._more:
+            assert self._more.wait_for(lambda: len(self.lines) >= count, PATIENCE), self.lines
 
 
 class Slow(http.server.ThreadingHTTPServer):
-    """A store that answers when it may, with a listing."""
+    """A store that answers when it may, with a listing; while it is `ill` with a refusal."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.may = threading.Event()
-        self.told: list[str] = []
+        self.ill = threading.Event()
+        self.told = Told()
 
-    def tell(self, said: str) -> None:
-        self.told.append(said)
+    def tell(self, said: str, away: bool) -> None:
+        self.told(said, away)
         self.may.set()
+        self.ill.clear()
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Slow)
-        self.server.may.wait(20)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(LISTING)))
+        self.server.may.wait(PATIENCE)
+        body = b"" if self.server.ill.is_set() else LISTING
+        self.send_response(200 if body else 503)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(LISTING)
+        self.wfile.write(body)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -52,8 +84,14 @@ def slow() -> Iterator[Slow]:
         thread.start()
         yield server
         server.may.set()
+        server.ill.clear()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "AFTER", 0.05)
 
 
 def opened(server: Slow) -> Bucket:
@@ -63,31 +101,68 @@ def opened(server: Slow) -> Bucket:
     return open_bucket(access, "b", shown="lab://b", tell=server.tell)
 
 
-def test_a_late_first_answer_is_told_once(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "AFTER", 0.05)
+def test_a_late_answer_is_told_and_that_it_came(slow: Slow) -> None:
     bucket = opened(slow)
     assert [one.key for page in bucket.list() for one in page] == ["k"]  # it waits to be told of
-    bucket.check()
-    said = "lab://b does not answer; it is tried for 20s, or 60s where it takes connections"
-    assert slow.told == [said]
+    slow.told.wait(2)
+    slow.may.clear()
+    bucket.put("k", b"in the middle")
+    slow.told.wait(4)
+    assert slow.told.lines == [(READING, True), (BACK, False), (SENDING, True), (BACK, False)]
+
+
+def test_a_store_that_refuses_everything_does_not_answer(slow: Slow) -> None:
+    slow.may.set()
+    slow.ill.set()
+    assert len(list(opened(slow).list())) == 1
+    slow.told.wait(2)
+    assert slow.told.lines[0] == (READING, True)
 
 
 def test_a_store_that_answers_is_not_told_of(slow: Slow) -> None:
     slow.may.set()
     bucket = opened(slow)
     pages = bucket.list()
-    next(pages)  # whoever is slow with the first page waits for nothing
-    timer = bucket._silence._timer
-    assert timer is not None
-    timer.join(1)
-    assert not timer.is_alive()
-    assert slow.told == []
+    next(pages)  # whoever is slow with a page waits for nothing
+    threads = [one for one in threading.enumerate() if one.name == "silence"]
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert slow.told.lines == []
+    assert list(pages) == []
 
 
-def test_nothing_is_told_of_what_has_ended() -> None:
-    told: list[str] = []
-    one = Silence(told.append, "lab://b", 5)
-    one.end()
-    one.begin()
-    one._speak()
-    assert (told, one._timer) == ([], None)
+def test_what_takes_long_by_itself_is_not_told_so_soon(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "LATE", 0.3)
+    one = Silence(slow.tell, "lab://b", 20)
+    with one.asking(sending=True, slow=True):
+        assert one._worth() == 0.3
+        with one.asking():
+            assert one._worth() == 0.05
+    one._told = 3
+    assert one._worth() == 0.3
+
+
+def test_a_failure_is_no_answer() -> None:
+    told = Told()
+    one = Silence(told, "lab://b", 20)
+    with pytest.raises(StoreProblem), one.asking():  # it waits inside
+        told.wait(1)
+        raise StoreProblem("failed", "", "")
+    told.wait(2)
+    assert told.lines == [(READING, True), ("", False)]
+
+
+def test_what_goes_through_a_connection_is_life() -> None:
+    near, far = socket.create_connection, socket.create_server(("127.0.0.1", 0))
+    with far, near(far.getsockname()) as client, far.accept()[0] as server:
+        traffic = Traffic()
+        client.sendall(bytes(1000))
+        assert len(server.recv(1000, socket.MSG_WAITALL)) == 1000
+        assert not traffic.moved(), "a request without an answer"
+        client.sendall(bytes(100_000))
+        server.recv(100_000, socket.MSG_WAITALL)
+        assert traffic.moved()
+        assert not traffic.moved()

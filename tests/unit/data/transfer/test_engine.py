@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,16 +128,20 @@ def test_a_file_that_changes_once_is_sent_again(
     source = grow(tmp_path / "in", a="1" * (bucket_module.PART + 1), b="small")
     real, sent = Bucket.put_file, []
 
-    def changing(self: Bucket, key: str, path: str, size: int) -> str:
+    def changing(
+        self: Bucket, key: str, path: str, size: int, arrived: Callable[[int], None]
+    ) -> str:
         sent.append(key)
-        etag = real(self, key, path, size)
+        etag = real(self, key, path, size, arrived)
         if len(sent) == 1:
             Path(path).write_text("2" * (bucket_module.PART + 2))
         return etag
 
     monkeypatch.setattr(Bucket, "put_file", changing)
-    transfer(source, Remote(bucket)).require_all()
+    told: list[Progress] = []
+    transfer(source, Remote(bucket), tell=told.append).require_all()
     assert sent == ["a", "a"]
+    assert told[-1].bytes == told[-1].bytes_total, "what was sent in vain is counted"
     assert bucket.head("a").size == bucket_module.PART + 2
 
 
@@ -147,8 +151,10 @@ def test_a_file_that_keeps_changing_is_named_and_the_others_sent(
     source = grow(tmp_path / "in", a="1" * (bucket_module.PART + 1), b="small")
     real = Bucket.put_file
 
-    def changing(self: Bucket, key: str, path: str, size: int) -> str:
-        etag = real(self, key, path, size)
+    def changing(
+        self: Bucket, key: str, path: str, size: int, arrived: Callable[[int], None]
+    ) -> str:
+        etag = real(self, key, path, size, arrived)
         with open(path, "a") as file:
             file.write("more")
         return etag
