@@ -69,12 +69,11 @@ def prepare(
     shell = find_shell(launch.shell)
     if launch.python is not None:
         _link_python(launch.python, directory / "bin")
-    others = [bind for bind in binds if bind.target != view]
     mounts = None
     if isolation.mounts is None:
-        mounts = _operations(launch, directory, others)
+        mounts = _operations(launch, directory, binds)
     else:
-        for bind in others:
+        for bind in binds:
             _link_bind(bind, view)
     env = environment(launch, directory, view, shell, devices)
     hostfile.write(launch, str(directory))
@@ -86,7 +85,7 @@ def prepare(
         argv=argv,
         direct=direct,
         env=env,
-        cwd=str(_working_directory(launch, directory, view, others)),
+        cwd=str(_working_directory(launch, directory, view, binds)),
         output=str(output),
         mounts=mounts,
         cgroup=_limits(launch) if isolation.cgroup is None else None,
@@ -206,7 +205,7 @@ def _operations(launch: Launch, directory: Path, binds: Sequence[Bind]) -> list[
     wanted = [
         (f"{directory}/tmp", "/tmp", False),  # noqa: S108 (private to the job)
         (f"{directory}/vartmp", "/var/tmp", False),  # noqa: S108
-        (f"{directory}/work", str(WORKDIR), False),
+        (f"{directory}/work", str(WORKDIR), False),  # covered by a bind that takes its place
     ]
     for bind in sorted(binds, key=lambda bind: len(bind.target.parts)):
         wanted.append((str(bind.source), str(bind.target), bind.read_only))
@@ -238,6 +237,11 @@ def _link_bind(bind: Bind, view: Path) -> None:
         raise Lacking(
             f"{bind.target}: this node has no mount namespaces, so read-only cannot be kept; "
             "remove read_only or use another node"
+        )
+    if bind.target == view:
+        raise Lacking(
+            f"{bind.target}: this node has no mount namespaces, so nothing can take the place of "
+            "the working directory; name a place below it"
         )
     if not bind.target.is_relative_to(view):
         raise Lacking(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from moorage.agent.containers.requests import operations
 from moorage.agent.gpus.base import Gpu
 from moorage.agent.gpus.devices import Devices
 from moorage.agent.keeping import SpawnRequest
@@ -127,6 +128,26 @@ def test_without_namespaces_paths_are_real(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="read-only cannot be kept"):
         request(tmp_path, NONE, [Bind(tmp_path, Path(found.cwd), read_only=True)])
     request(tmp_path, NONE, [Bind(tmp_path, tmp_path)])
+
+
+def test_a_volume_may_take_the_place_of_the_working_directory(tmp_path: Path) -> None:
+    mounts = request(tmp_path, FULL, [Bind(tmp_path, Path("/workflow"))]).mounts
+    assert mounts is not None
+    there = [mount[1] for mount in mounts if mount[2] == "/workflow"]
+    assert there[-1] == str(tmp_path)  # over the attempt's own, which nobody sees then
+    work = tmp_path / "agent" / "attempts" / "7.2.0" / "work"
+    with pytest.raises(ProcessError, match="take the place of the working directory"):
+        request(tmp_path, NONE, [Bind(tmp_path, work)])
+    assert work.is_dir()
+
+
+def test_engines_get_one_mount_at_the_working_directory(tmp_path: Path) -> None:
+    launch = Launch(run=1, run_name="r", user="u", job=7, index=0, attempt=2, commands=["true"])
+    for binds in ([], [Bind(tmp_path, Path("/workflow"), read_only=True)]):
+        made = operations(launch, tmp_path / "7.2.0", binds)
+        there = [mount[1:] for mount in made if mount[2] == "/workflow"]
+        mine = [[str(tmp_path / "7.2.0/work"), "/workflow", False]]
+        assert there == ([[str(tmp_path), "/workflow", True]] if binds else mine)
 
 
 @pytest.mark.parametrize(

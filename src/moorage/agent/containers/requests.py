@@ -178,18 +178,18 @@ def operations(launch: Launch, directory: Path, binds: Sequence[Bind]) -> list[l
     wanted: list[tuple[str, str, bool]] = [
         (f"{directory}/tmp", "/tmp", False),  # noqa: S108 (private to the job)
         (f"{directory}/vartmp", "/var/tmp", False),  # noqa: S108
-        (f"{directory}/work", str(WORKDIR), False),
         (f"{directory}/scratch", SCRATCH, False),
         (f"{directory}/command", f"{OWN}/command", False),
         (f"{directory}/script", f"{OWN}/script", True),
     ]
+    if all(bind.target != WORKDIR for bind in binds):  # engines refuse two mounts at one place
+        wanted.append((f"{directory}/work", str(WORKDIR), False))
     if launch.hosts:
         wanted.append((f"{directory}/{hostfile.NAME}", f"{OWN}/{hostfile.NAME}", True))
     if launch.peers is not None:
         wanted.append((f"{directory}/{peers.NAME}", f"{OWN}/{peers.NAME}", True))
     for bind in sorted(binds, key=lambda bind: len(bind.target.parts)):
-        if bind.target != WORKDIR:
-            wanted.append((str(bind.source), str(bind.target), bind.read_only))
+        wanted.append((str(bind.source), str(bind.target), bind.read_only))
     return [["tmpfs", _MEMORY, launch.limits.shm], *(["bind", *one] for one in wanted)]
 
 
