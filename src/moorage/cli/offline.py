@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 def call(home: Path, what: str, reply: type[T], on_progress: OnProgress, *arguments: str) -> T:
     """Run it and decode what it says. InvalidInput or MoorageError with its own words."""
-    command = [sys.executable, "-X", "utf8", "-m", "moorage.server.offline", what]
+    command = [sys.executable, "-P", "-X", "utf8", "-m", "moorage.server.offline", what]
     command += ["--home", str(home), *arguments]
     notes = os.dup(2)
     command += ["--notes-fd", str(notes)]

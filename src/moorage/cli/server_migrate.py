@@ -32,7 +32,7 @@ def migrate_store(source: str, target: str) -> None:
       moorage server migrate-store --to postgresql://db.example/moorage
       moorage server migrate-store --to sqlite
     """
-    command = [sys.executable, "-X", "utf8", "-m", "moorage.server.moving"]
+    command = [sys.executable, "-P", "-X", "utf8", "-m", "moorage.server.moving"]
     command += ["--home", str(home_directory()), f"--from={source}", f"--to={target}"]
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606 - no shell, which is the point

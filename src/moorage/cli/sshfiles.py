@@ -149,7 +149,7 @@ def proxy_command(home: Path, entry: Entry) -> str:
     if url := os.environ.get("MOORAGE_URL"):
         variables["MOORAGE_URL"] = url  # the token stays where it is: arguments can be seen
     given = [f"{name}={value}" for name, value in variables.items()]
-    program = [sys.executable, "-m", "moorage"]
+    program = [sys.executable, "-P", "-m", "moorage"]  # not the modules of where ssh is called
     rank = ["--rank", str(entry.rank)] if entry.rank else []
     return shlex.join(["env", *given, *program, "proxy", *rank, entry.run])
 

@@ -59,6 +59,16 @@ def test_no_token_is_among_the_arguments(tmp_path: Path, monkeypatch: pytest.Mon
     assert "hidden" not in text
 
 
+def test_modules_of_the_directory_that_ssh_is_called_in_are_not_imported(tmp_path: Path) -> None:
+    for name in ("tokenize", "queue", "logging", "moorage"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    command = sshfiles.proxy_command(tmp_path / "home", Entry("t1", "t1", 0, ""))
+    done = subprocess.run(
+        [*shlex.split(command), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("Usage: "), done.stderr
+
+
 def test_the_line_is_added_first_and_once(tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     mine = tmp_path / ".ssh/config"
