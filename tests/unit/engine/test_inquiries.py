@@ -53,7 +53,7 @@ class Nodes:
                 link.answered(ProbeResult(message.request, [text] if text else [], []))
 
     async def until_told(self, times: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.told) < times:
                 self.news.clear()
                 await self.news.wait()
