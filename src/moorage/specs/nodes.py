@@ -82,6 +82,30 @@ def compose(text: str, file: str) -> tuple[Map, list[Problem]]:
     """The document's mapping, and its duplicate keys and the like. InvalidInput where the text is
     not YAML, or not one mapping."""
     try:
+        return _compose(text, file)
+    except InvalidInput:
+        if script := _script(text, file):
+            raise InvalidInput(script) from None
+        raise
+
+
+def _script(text: str, file: str) -> Problem | None:
+    """What to say of a script, which is no YAML or means nothing as such."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#SBATCH"):
+            fix = (
+                "write its commands under `commands:`, --time as `max_duration`, and --mem, "
+                "--cpus-per-task and --gres under `resources:`"
+            )
+            return Problem("this version does not read Slurm scripts yet", fix, "", file, number)
+    if text.startswith("#!"):
+        fix = "write a file that names it under `files:` and `commands:`"
+        return Problem("this is a script, and not a task file", fix, "", file, 1)
+    return None
+
+
+def _compose(text: str, file: str) -> tuple[Map, list[Problem]]:
+    try:
         encoded = text.encode()
     except UnicodeEncodeError as error:
         place = _place_of(text, error.start)

@@ -35,6 +35,17 @@ def error(body: str, **options: Any) -> str:
             "starting with `type: task`",
         ),
         (
+            "#!/bin/bash\n#SBATCH --array=0-3\n#SBATCH -o %x.out\nfoo: bar: $X\n",
+            "a.yml:2: this version does not read Slurm scripts yet; write its commands under "
+            "`commands:`, --time as `max_duration`, and --mem, --cpus-per-task and --gres under "
+            "`resources:`",
+        ),
+        (
+            "#!/bin/bash\npython train.py\n",
+            "a.yml:1: this is a script, and not a task file; write a file that names it under "
+            "`files:` and `commands:`",
+        ),
+        (
             "type: task\n\tcommands: [a]",
             "a.yml:2:1: a tab is used as indentation; indent with spaces",
         ),

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from moorage.specs.fields.otherwords import advice
 from moorage.specs.nodes import List, Map, Text
-from moorage.specs.values import Rejected, Value, cut, suggestion
+from moorage.specs.values import Rejected, Value, cut
 
 Schema = Mapping[str, Any]
 Reader = Callable[[Value], Any]
@@ -91,8 +92,8 @@ def read_table(value: Value, table: Table) -> dict[str, Any]:
         if key in rows:
             present[key] = item
         else:
-            near = suggestion(key, list(rows))
-            fix = "" if near else _known(table)
+            near, fix = advice(key, list(rows))
+            fix = fix or ("" if near else _known(table))
             value.context.report(item.problem(f"there is no field '{cut(key)}'{near}", fix, place))
     result: dict[str, Any] = {}
     for row in table:
