@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,53 @@ def test_what_is_uploaded_while_it_is_taken_over_is_itself(mortal: Mortal, tmp_p
     for number in range(count):
         assert (place / f"{number}").read_bytes() == b"acknowledged %d." % number
     assert mortal.stored("7") == b"acknowledged 7."
+
+
+def test_what_was_written_while_others_have_the_file_open(mortal: Mortal) -> None:
+    """rclone notes what it has of a file when the last one closes it. By itself it cannot read the
+    rest, or fetches what was there before over it."""
+    old = b"o" * 300_000
+    for name in ("replaced", "changed", "holes"):
+        mortal.store.write(mortal.name, name, old)
+    place = mortal.begin()
+    readers = []
+    for name in ("new", "replaced", "changed", "holes"):
+        with open(place / name, "r+b" if name == "changed" else "wb", buffering=0) as file:
+            file.write(b"n")
+            readers.append(os.open(place / name, os.O_RDONLY))
+            os.read(readers[-1], 1)
+            if name in ("changed", "holes"):
+                file.seek(150_001)
+            file.write(b"n" * 5000)
+            if name == "changed":
+                file.seek(0, os.SEEK_END)
+                file.write(b"n")
+    mortal.mount.kill()
+    for reader in readers:
+        with suppress(OSError):
+            os.close(reader)
+    mortal.mount.start()
+    expected = {
+        "new": b"n" * 5001,
+        "replaced": b"n" * 5001,
+        "changed": b"n" + old[1:150_001] + b"n" * 5000 + old[155_001:] + b"n",
+        "holes": b"n" + bytes(150_000) + b"n" * 5000,
+    }
+    assert {name: (place / name).read_bytes() for name in expected} == expected
+    mortal.flush()
+    assert {name: mortal.stored(name) for name in expected} == expected
+
+
+def test_what_was_being_renamed(mortal: Mortal) -> None:
+    """Killed between the two steps in which rclone does it; the write was acknowledged."""
+    mortal.store.write(mortal.name, "final", b"an older one")
+    place = mortal.begin()
+    assert (place / "final").read_bytes() == b"an older one"
+    (place / "final.tmp").write_bytes(b"acknowledged")
+    mortal.mount.kill()
+    [content] = (mortal.mount.directory / "cache" / "vfs").rglob("final.tmp")
+    content.rename(content.with_name("final"))
+    mortal.mount.start()
+    assert (place / "final").read_bytes() == b"acknowledged"
+    mortal.flush()
+    assert mortal.stored("final") == b"acknowledged"

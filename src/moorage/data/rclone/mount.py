@@ -23,13 +23,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from moorage.data.base import SourceError
-from moorage.data.rclone import adoption, environment, fuse, heirs, notes, options, program
+from moorage.data.rclone import adoption, environment, fuse, heirs, notes, options, parts, program
 from moorage.data.rclone.rc import PROBE, Control, Unreachable
 from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
@@ -115,7 +116,8 @@ class RcloneMount:
         fuse.unmount(self._raw)
         (self.directory / options.SOCKET).unlink(missing_ok=True)
         adoption.finish(self.directory)
-        notes.mend(self.directory / options.CACHE)
+        cache = self.directory / options.CACHE
+        notes.mend(cache, partial(parts.fetch, variables=how.variables, wake=wake))
         left = list(self._left())
         said = self._log_size()
         pid = self._spawn(how)
