@@ -187,9 +187,9 @@ class _Large:
         at = start
         try:
             for piece in bucket.pieces(self._key, start, end, etag):
+                self._whole._pool.check()  # its file may be closed soon, and the number another's
                 at += os.pwrite(self.file.fd, piece, at)
                 counter.add(0, len(piece))
-                self._whole._pool.check()
         except BaseException:
             counter.add(0, start - at)
             raise
