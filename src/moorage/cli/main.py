@@ -7,7 +7,6 @@ the verbs' own.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -55,7 +54,6 @@ ENVIRONMENT = """\
 Environment: MOORAGE_HOME (default ~/.moorage) holds the server of this machine, which the first
 command starts; MOORAGE_URL and MOORAGE_TOKEN name another one; NO_COLOR turns colours off;
 MOORAGE_DEBUG=1 shows where an error comes from."""
-_TOO_MANY = re.compile(r"Got unexpected extra arguments? \((.*)\)")
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -68,10 +66,10 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that was named; where there is none, the nearest that exists."""
         if args[0] not in VERBS and not args[0].startswith("-"):
-            from difflib import get_close_matches
+            from moorage.cli import otherwords
 
-            nearest = get_close_matches(args[0], VERBS, n=1, cutoff=0.6)
-            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            nearest = otherwords.verb(args[0], VERBS)
+            hint = f" (did you mean {nearest!r}?)" if nearest else ""
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -193,28 +191,10 @@ def _failed(error: MoorageError) -> int:
 
 
 def _usage(error: click.ClickException) -> int:
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "moorage"
-    message = " ".join(error.format_message().split()).rstrip(".")
-    found = _TOO_MANY.fullmatch(message)
-    if found is not None and context is not None:
-        message = _too_many(context, found[1])
-    message = message[:1].lower() + message[1:]
-    _complain(f"{message}; see {path} --help")
+    from moorage.cli.usage import line  # only wrong commands pay for it
+
+    _complain(line(error))
     return 2
-
-
-def _too_many(context: click.Context, words: str) -> str:
-    """What to say of words that a verb has no use for: options without their dash, or a value
-    that the shell took apart."""
-    arguments = [
-        param.make_metavar(context)
-        for param in context.command.params
-        if isinstance(param, click.Argument)
-    ]
-    taken = f"takes {' '.join(arguments)} alone" if arguments else "takes options only"
-    fix = "put quotes around a value with spaces"
-    return f"{words!r}: nothing was expected there: {context.command_path} {taken}; {fix}"
 
 
 def _complain(line: str) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from moorage.cli.home import elsewhere
 from moorage.cli.launch import launch
 from moorage.cli.prepare import Prepared
+from moorage.cli.render import printable, say
 from moorage.cli.resources import resource_options
 from moorage.cli.session import connect
 from moorage.errors import InvalidInput, Problem
 from moorage.specs.options import task_from_command
 
+_FIRST_WORDS = 20
+_UPLOAD = "a file for `moorage apply` uploads what it names under `files:`"
 
-@click.command()
+
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "-v", "--volume", "volumes", multiple=True, metavar="SRC:DST[:ro]",
     help="A directory of the node, and where the job sees it.",
@@ -40,12 +46,12 @@ def run(
 
     It starts in an empty directory of its own; -v lets it see yours. The output comes here, and
     the exit code is the command's. Ctrl-C asks whether to detach or to stop it. Without a command,
-    an image runs its own.
+    an image runs its own. Options stand before the command.
 
     \b
     Examples:
       moorage run -- echo hello
-      moorage run -v .:/code --cpu 4 --memory 8GB -- python3 /code/train.py
+      moorage run -v .:/workflow --cpu 4 --memory 8GB -- python3 train.py
       moorage run --image python:3.12 -- python -V
       moorage run --image hello-world            what the image runs by itself
       moorage run -d -n nightly -e TOKEN -v /data:/data:ro -- /data/report.sh
@@ -62,8 +68,21 @@ def run(
         gpu=resources["gpu"],
         disk=resources["disk"],
     )
+    if unseen := _unseen(command, volumes):
+        way = "-v .:/workflow shows it this one" if elsewhere() is None else _UPLOAD
+        note = f"{unseen} is a file here, but the job starts in an empty directory; {way}"
+        say(f"warning: {printable(note)}")
     with connect(node=True) as client:
         return launch(client, Prepared(task, Path.cwd()), detach=detach, yes=True, brief=True)
+
+
+def _unseen(command: Sequence[str], volumes: Sequence[str]) -> str:
+    """A relative path in the command that is a file here, and none where the job starts."""
+    if any(volume.split(":")[1:2] in (["/workflow"], ["."]) for volume in volumes):
+        return ""
+    words = [word for word in command[:_FIRST_WORDS] if word and not word.startswith(("/", "-"))]
+    programs = [word for word in command[:1] if "/" not in word and shutil.which(word)]
+    return next((word for word in words if word not in programs and Path(word).is_file()), "")
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str]:

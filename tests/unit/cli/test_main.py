@@ -197,6 +197,21 @@ def test_a_reader_that_left_is_no_error():
         (["stpo"], "there is no verb 'stpo' (did you mean 'stop'?); see moorage --help"),
         (["qqq"], "there is no verb 'qqq'; see moorage --help"),
         (
+            ["scancel", "3"],
+            "there is no verb 'scancel' (did you mean 'stop'?); see moorage --help",
+        ),
+        (
+            ["storage", "rm"],
+            "moorage storage has no command 'rm' (did you mean 'delete'?); see moorage storage",
+        ),
+        (["node", "lss"], "moorage node has no command 'lss' (did you mean 'ls'?); see moorage n"),
+        (["apply", "a.yml"], "missing option '-f': moorage apply -f FILE; see moorage apply --h"),
+        (
+            ["ps", "--neewst", "3"],
+            "no such option '--neewst' (did you mean '--newest'?); see moorage ps --help",
+        ),
+        (["exec", "a", "ls", "-L"], "'-L'; options of the job's own command stand after --; see"),
+        (
             ["show", "my", "run"],
             "'run': nothing was expected there: moorage show takes RUN alone; put quotes around a "
             "value with spaces; see moorage show --help",
