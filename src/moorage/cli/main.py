@@ -6,6 +6,7 @@ the verbs' own.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ ENVIRONMENT = """\
 Environment: MOORAGE_HOME (default ~/.moorage) holds the server of this machine, which the first
 command starts; MOORAGE_URL and MOORAGE_TOKEN name another one; NO_COLOR turns colours off;
 MOORAGE_DEBUG=1 shows where an error comes from."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What becomes of output that goes into a file."""
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -139,14 +142,33 @@ def moorage(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code."""
+    _open_streams()
     try:
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of the pipe has left. Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()  # the reader of the pipe has left
         code = BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _write_no_more()
+        _complain(f"the output cannot be written: {error.strerror}")
+        code = 1
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Where the caller has closed one (`>&-`), what is said there goes nowhere, and not into the
+    next file that is opened."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+"))
+
+
+def _write_no_more() -> None:
+    """Not at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -168,7 +190,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except MoorageError as error:
         return _failed(error)
     except Exception as error:
-        if _debugging():
+        full = isinstance(error, OSError) and error.errno in _FULL and error.filename is None
+        if full or _debugging():
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _complain(f"internal error: {reason} (MOORAGE_DEBUG=1 shows where)")

@@ -192,6 +192,24 @@ def test_a_reader_that_left_is_no_error():
 
 
 @pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (
+            ">/dev/full",
+            1,
+            "moorage: error: the output cannot be written: No space left on device\n",
+        ),
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_output_that_nobody_can_take(redirection: str, code: int, said: str) -> None:
+    command = f"{sys.executable} -m moorage completion bash {redirection}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["stpo"], "there is no verb 'stpo' (did you mean 'stop'?); see moorage --help"),
