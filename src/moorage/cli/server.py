@@ -24,7 +24,7 @@ from moorage.cli.server_check import check
 from moorage.cli.server_collect import collect
 from moorage.cli.server_connect import ca, connect, disconnect
 from moorage.cli.server_migrate import migrate_store
-from moorage.cli.session import await_node, json_option, print_json
+from moorage.cli.session import await_node, json_option, print_json, talking
 from moorage.errors import InvalidInput, NotFound, Problem, Unavailable, Unreachable
 from moorage.protocol.api import Info, ServerView
 
@@ -72,7 +72,7 @@ def status(as_json: bool) -> None:
     address = elsewhere() or autostart.running(home)
     if address is None:
         raise Unreachable(f"no server runs for {home}; start it: moorage server start")
-    with Client(address=address) as client:
+    with talking(Client(address=address)) as client:
         info = client.info()
     if as_json:
         print_json(Status(address.url, address.pid, str(home), info))

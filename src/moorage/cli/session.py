@@ -15,6 +15,7 @@ from moorage.cli.client import Client
 from moorage.cli.home import elsewhere, from_home, home_directory, is_alive
 from moorage.cli.render import printable, say
 from moorage.cli.streams import decode_events
+from moorage.cli.transport import HUSH
 from moorage.errors import InvalidInput, MoorageError, NotFound, Problem, Unreachable
 from moorage.protocol.api import FINAL_STATES, RunSummary
 from moorage.units import BadValue, parse_duration
@@ -30,11 +31,11 @@ def connect(*, node: bool = False) -> Client:
     """A client of the configured server; without one, this machine's is started if need be, and
     with `node` its node waited for."""
     if elsewhere() is not None:
-        return Client()
+        return talking(Client())
     home = home_directory()
     address = from_home(home)
     if address is not None and is_alive(address.pid):
-        client = Client(home=home)
+        client = talking(Client(home=home))
         try:
             client.connect()
         except Unreachable:
@@ -44,9 +45,20 @@ def connect(*, node: bool = False) -> Client:
     address, started = autostart.ensure(home)
     if started:
         autostart.announce(address)
-    client = Client(home=home)
+    client = talking(Client(home=home))
     if started and node:
         await_node(client)
+    return client
+
+
+def talking(client: Client) -> Client:
+    """The same, which tells the user where the server is silent for long."""
+
+    def tell() -> None:
+        place = client.transport.address.place
+        say(f"the server on {place} has not answered for {HUSH:.0f} s; waiting")
+
+    client.transport.on_silence = tell
     return client
 
 

@@ -44,6 +44,8 @@ PATIENCE = 30.0
 """Seconds for which a server is looked for among several."""
 SILENCE = 30.0
 """Seconds without a byte after which one of several servers is left: it may be frozen."""
+HUSH = 5.0
+"""Seconds without an answer after which somebody who waits for it is told."""
 _DIAL_TIMEOUT = 4.0
 _DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
 _NOT_LEADING = "Moorage-Not-Leading"
@@ -74,6 +76,8 @@ class Transport:
         self._idle: list[HTTPConnection] = []
         self.address = address
         """The server that is asked at present, and the others."""
+        self.on_silence: Callable[[], None] | None = None
+        """Called once, where an answer is long in coming."""
 
     @property
     def several(self) -> bool:
@@ -194,6 +198,7 @@ class Transport:
             try:
                 target = urlsplit(self.address.url).path + path + query_string(query)
                 connection.request(method, target, body or None, headers)
+                self._listen(connection, path)
                 response = connection.getresponse()
                 break
             except STALE as error:
@@ -215,6 +220,12 @@ class Transport:
                 raise Forbidden(f"{self.address.url} wants a token; set MOORAGE_TOKEN")
             raise refusal
         return connection, response
+
+    def _listen(self, connection: HTTPConnection, path: str) -> None:
+        tell = None if path.endswith("/wait") else self.on_silence  # there it is meant to be long
+        if tell and connection.sock and not select([connection.sock], [], [], HUSH)[0]:
+            self.on_silence = None
+            tell()
 
     def _read_all(self, connection: HTTPConnection, response: HTTPResponse) -> bytes:
         try:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
 from moorage import Client
+from moorage.cli import transport
+from moorage.cli.session import talking
 from moorage.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable, Unreachable
 from moorage.protocol import api
 from moorage.specs.task import Task
@@ -28,6 +31,35 @@ def test_a_connection_is_used_again_and_carries_the_token(scripted, client, Repl
     assert client.info() == INFO
     assert scripted.connections == 1
     assert {r.headers["Authorization"] for r in scripted.seen} == {"Bearer secret"}
+
+
+def test_a_server_that_is_silent_for_long_is_told_once(monkeypatch, capsys):
+    monkeypatch.setattr(transport, "HUSH", 0.05)
+    told = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                for _ in range(2):
+                    connection.recv(65_536)
+                    assert told.wait(5)
+                    connection.sendall(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with talking(Client(url, token="secret")) as client:
+            client.transport.on_silence, tell = told.set, client.transport.on_silence
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="404"):
+                    client.info()
+            assert client.transport.on_silence is None
+            tell()
+        thread.join()
+    place = url.removeprefix("http://")
+    expected = f"moorage: the server on {place} has not answered for 5 s; waiting\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_a_connection_that_the_server_closed_is_opened_anew(scripted, client, Reply):

@@ -151,6 +151,9 @@ def test_a_home_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(Unavailable, match=r"every user may write to .*; run: chmod 0700"):
         make_private(tmp_path)
+    tmp_path.chmod(0o1777)
+    with pytest.raises(Unavailable, match="is for all users; set MOORAGE_HOME to a place below"):
+        make_private(tmp_path)
     assert make_private(tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
