@@ -211,7 +211,9 @@ def make_private(directory: Path) -> Path:
         raise Unavailable(f"{directory} belongs to user {found.st_uid}; set MOORAGE_HOME")
     if found.st_mode & stat.S_IWOTH:
         if found.st_mode & stat.S_ISVTX:  # as /tmp, which others need as it is
-            raise Unavailable(f"{directory} is for all users; set MOORAGE_HOME to a place below it")
+            raise Unavailable(
+                f"{directory} is for all users; set MOORAGE_HOME to a place below it"
+            )
         raise Unavailable(f"every user may write to {directory}; run: chmod 0700 {directory}")
     return directory
 
