@@ -151,7 +151,7 @@ class Mounted:
         if how is None:
             raise SourceError(f"{directory} does not say what is to be uploaded where")
         variables = _variables(access, bucket, directory)
-        mount.kill()  # that of an agent which was killed meanwhile
+        mount.end()  # that of an agent which was killed meanwhile
         mount.set_up(How(how.words, variables, bucket))
         try:
             mount.start()
