@@ -81,7 +81,7 @@ def test_what_cannot_be_reached_is_said_in_a_line(moorage: Command) -> None:
     moorage("wait", "job")
     done = moorage("exec", "job", "--", "true")
     assert done.code == 2
-    assert "nothing of it runs that could be reached" in done.err
+    assert "run job has ended (cancelled): nothing of it runs that could be reached" in done.err
 
 
 def test_a_terminal_has_our_size_and_passes_ctrl_c(moorage: Command) -> None:

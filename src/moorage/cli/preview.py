@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LABEL = 10
 SHOWN_NODES = 5
 """Nodes that are named one by one; a cluster's plan is no list of its nodes."""
+_NO_PART = ("", "( # setup", ")")
+"""Lines that say nothing of a command, two of them around SkyPilot's `setup`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def describe(considered: Considered, style: Style) -> list[str]:
     if spec.image is not None:
         lines.append(_field("image", printable(spec.image)))
     commands = considered.prepared.shown.commands
-    parts = [part for command in commands for part in command.split("\n") if part]
+    parts = [part for command in commands for part in command.split("\n") if part not in _NO_PART]
     dots = f" ... ({len(parts) - 1} more)" if len(parts) > 1 else ""
     lines.append(_field("command", printable(parts[0] if parts else "the image's own") + dots))
     lines += _labelled("runs on", _nodes(plan.nodes, ranks(spec), style))

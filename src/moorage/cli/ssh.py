@@ -9,6 +9,8 @@ import click
 from moorage.cli import sshfiles
 from moorage.cli.session import WholeNumber, connect, naming, run_argument
 from moorage.errors import Conflict, Unavailable
+from moorage.protocol.api import FINAL_STATES
+from moorage.protocol.streams import nothing_runs
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -35,9 +37,8 @@ def ssh(run: str, rank: int, words: tuple[str, ...]) -> int:
             view = client.run(run)
             summary = view.summary
         if summary.state != "running":
-            raise Conflict(
-                f"run {summary.name} is {summary.state}: nothing of it runs that could be reached"
-            )
+            ended = summary.state in FINAL_STATES
+            raise Conflict(nothing_runs(summary.name, summary.state, ended=ended))
         sshfiles.public_key(client.home)
         entry = sshfiles.entry_of(client, view, rank)
         sshfiles.write_config(client, entry)

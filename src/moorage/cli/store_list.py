@@ -116,7 +116,8 @@ def check(name: str, as_json: bool) -> int:
     elif found.problem:
         say(f"error: {printable(found.problem)}; {found.fix}".removesuffix("; "))
     else:
-        count = "" if found.buckets is None else f", {found.buckets} buckets"
+        many = "" if found.buckets == 1 else "s"
+        count = "" if found.buckets is None else f", {found.buckets} bucket{many}"
         click.echo(f"{found.name} answers in {found.seconds * 1000:.0f} ms{count}")
     return 1 if found.problem else 0
 

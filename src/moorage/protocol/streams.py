@@ -61,6 +61,12 @@ class Opened(Struct, frozen=True, omit_defaults=True):
     """Of an SSH stream: the public key that the node will show."""
 
 
+def nothing_runs(name: str, state: str, *, ended: bool) -> str:
+    """Why no stream leads into a run, or into a job of it, that is in this state."""
+    how = f"has ended ({state})" if ended else f"is {state}"
+    return f"run {name} {how}: nothing of it runs that could be reached"
+
+
 encode = msgspec.json.Encoder().encode
 decode_request = json_decoder(StreamRequest)
 decode_opened = json_decoder(Opened)

@@ -36,3 +36,11 @@ def test_nodes_that_said_nothing_are_named():
     away = [f"n{at}, which is lost" for at in range(7)]
     told = lines(1, True, not_asked=away)[1]
     assert told == f"not asked {'; '.join(away[:5])} and 2 more"
+
+
+def test_the_command_is_shown_and_not_the_shell_around_the_set_up():
+    task = Task(commands=["( # setup\npip list\n)", "python a.py\n"])
+    told = describe(
+        Considered(Prepared(task, Path()), RunRequest(task), RunPlan(None, []), []), PIPE
+    )
+    assert told[1] == "command   pip list ... (1 more)"

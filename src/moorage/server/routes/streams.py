@@ -19,7 +19,16 @@ from moorage.errors import Conflict, Forbidden, InvalidInput, MoorageError, NotF
 from moorage.ids import AttemptKey, JobId, NodeId, RunId
 from moorage.protocol import streams
 from moorage.protocol.agent import OpenStream
-from moorage.protocol.streams import Command, Opened, Port, Purpose, Shell, StreamRequest
+from moorage.protocol.api import FINAL_STATES
+from moorage.protocol.streams import (
+    Command,
+    Opened,
+    Port,
+    Purpose,
+    Shell,
+    StreamRequest,
+    nothing_runs,
+)
 from moorage.server import auth
 from moorage.server.replies import error_reply
 from moorage.server.services import Services
@@ -152,7 +161,7 @@ async def _find(engine: Engine, ref: str, request: StreamRequest) -> Place:
     job = None if tries is None else engine.cluster.jobs.get(tries.id)
     if job is None or not isinstance(job.state, Running):
         state = summary.state if job is None else job.state.name
-        raise Conflict(f"run {summary.name} is {state}: nothing of it runs that could be reached")
+        raise Conflict(nothing_runs(summary.name, state, ended=state in FINAL_STATES))
     nodes = [job.state.node, *(worker.node for worker in job.state.workers)]
     if not 0 <= request.rank < len(nodes):
         has = "one rank, 0" if len(nodes) == 1 else f"ranks 0 to {len(nodes) - 1}"
