@@ -7,7 +7,6 @@ import pwd
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -183,19 +182,20 @@ class TestPodman(EngineSuite):
     """From the directory that moorage has unpacked."""
 
     @pytest.fixture(autouse=True)
-    def _tidied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        if os.geteuid() == 0:
-            yield
-            shutil.rmtree(Podman(tmp_path / "agent").transient, ignore_errors=True)
-            return
-        with tempfile.TemporaryDirectory() as place:
-            monkeypatch.setenv("XDG_RUNTIME_DIR", place)
-            yield
-            with suppress(OSError):  # podman keeps one process for the account's namespace
-                os.kill(int(Path(place, "libpod/tmp/pause.pid").read_text()), signal.SIGKILL)
+    def _tidied(self, tmp_path: Path) -> Iterator[None]:
+        yield
+        place = Podman(tmp_path / "agent").transient
+        with suppress(OSError):  # without root, it keeps one process for the account's namespace
+            os.kill(int(Path(place, "libpod/tmp/pause.pid").read_text()), signal.SIGKILL)
+        shutil.rmtree(place, ignore_errors=True)
 
     counts_left = False if os.geteuid() == 0 else None
     """Without control groups, the keeper or podman ends what is left, whoever is first."""
+
+    def play(self, home: Path, isolation: Isolation, scenario: Scenario) -> None:
+        super().play(home, isolation, scenario)
+        left = Podman(home).transient / "overlay-containers"
+        assert not left.exists() or not any(left.iterdir()), "what containers wrote is removed"
 
     def engine(self, home: Path) -> Engine:
         return Podman(home)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,8 @@ def remove(directory: str) -> None:
         raise RuntimeError(point + " cannot be unmounted", "unmount it there, then try again")
     if os.path.exists(home + "/docker"):
         _empty_docker("label=moorage.agent=" + place.group_name(home))
+    for top in ("/run", "/tmp"):  # noqa: S108 (only what is this account's alone)
+        _forget_podman("%s/moorage-%s" % (top, place.group_name(home)))
     _remove_groups(home)
 
 
@@ -66,6 +69,17 @@ def _empty_docker(label: str) -> None:
             if names:
                 words = ["docker", *gone, *names]
                 subprocess.run(words, capture_output=True, timeout=_PATIENCE)
+
+
+def _forget_podman(transient: str) -> None:
+    """What it keeps until the next boot, and the process that holds its account's namespace."""
+    if not os.path.isdir(transient) or os.lstat(transient).st_uid != os.geteuid():
+        return
+    pause = place.read(transient + "/libpod/tmp/pause.pid").strip()
+    command = place.read("/proc/%s/cmdline" % pause) if pause.isdigit() else ""
+    if "catatonit" in command or "podman" in command:
+        end(int(pause), signal.SIGTERM, 1.0)
+    shutil.rmtree(transient, ignore_errors=True)
 
 
 def _dismiss(home: str) -> None:
