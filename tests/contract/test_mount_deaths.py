@@ -1,4 +1,4 @@
-"""MOUNT_CACHED whose rclone is killed and started again: what a job finds of what it wrote."""
+"""MOUNT_CACHED at its worst moments: what a job finds of what it wrote."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from moorage.agent.fsyncs import mounted
+from moorage.agent.fsyncs.remote import Remote
 from moorage.data.base import Place
 from moorage.data.rclone import program
 from moorage.data.rclone.mount import RcloneMount
@@ -153,3 +155,30 @@ def test_what_was_being_renamed(mortal: Mortal) -> None:
     assert (place / "final").read_bytes() == b"acknowledged"
     mortal.flush()
     assert mortal.stored("final") == b"acknowledged"
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_name_that_a_file_lost_during_its_fsync(
+    mortal: Mortal, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """Its upload left an object there, which goes, unless the name is another file's by now: one
+    that is in the bucket leaves nothing on this node when it is renamed."""
+    mortal.store.write(mortal.name, "other", b"another file's")
+    place = mortal.begin()
+    upload = Remote.upload
+
+    def renamed(remote: Remote, cache: str, target: str, name: str) -> None:
+        upload(remote, cache, target, name)
+        if name == "before":
+            (place / "before").rename(place / "after")
+            if taken:
+                (place / "other").rename(place / "before")
+
+    monkeypatch.setattr(Remote, "upload", renamed)
+    with open(place / "before", "wb", buffering=0) as file:
+        file.write(b"synced")
+        mounted.Mounted(str(mortal.mount.directory)).stored(file.fileno(), "/")
+        assert mortal.stored("after") == b"synced"
+        assert ("before" in mortal.store.listing(mortal.name)) is taken
+    if taken:
+        assert mortal.stored("before") == b"another file's"

@@ -40,11 +40,12 @@ Stamp = tuple[int, int, int]
 class _File:
     """What is known of one, by its inode. One upload at a time: the last must be the newest."""
 
-    __slots__ = ("lock", "seen", "stamp", "users")
+    __slots__ = ("lock", "seen", "sent", "stamp", "users")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stamp: Stamp | None = None
+        self.sent = (0, 0)
         self.seen = False
         self.users = 0
 
@@ -119,7 +120,7 @@ class Mounted:
                 if self._name(descriptor, root) == name and stray is not None:
                     return
                 if stray:
-                    self._forgo(name)
+                    self._forgo(name, *file.sent)
         raise Failed("it is renamed again and again")
 
     def _present(self, name: str, descriptor: int, file: _File) -> bool | None:
@@ -143,6 +144,7 @@ class Mounted:
             _fill(content, descriptor)
             stamp = _stamp(content)
             settled = time.time() - stamp[2] / 1e9 > _COARSE
+            file.sent = stamp[1], os.fstat(content).st_mtime_ns
             self._upload(name, cache)
             file.stamp = stamp if settled else None
         finally:
@@ -159,11 +161,15 @@ class Mounted:
             raise Failed("its name is no UTF-8") from None
         self._remote.upload(cache, self._target(), name)
 
-    def _forgo(self, name: str) -> None:
+    def _forgo(self, name: str, size: int, modified: int) -> None:
         """It was renamed or removed while it was uploaded, of which rclone knows nothing: remove
-        that object, unless somebody has made another file of this name."""
-        if not os.path.exists(f"{self._remote.cache()[1]}/{name}"):
+        that object, unless somebody has made another file of this name. One that is in the bucket
+        already has left nothing on this node when it gets that name: the object must be ours."""
+        if os.path.exists(f"{self._remote.cache()[1]}/{name}"):
+            return
+        if self._remote.stat(self._target(), name) == (size, modified // 1000):
             self._remote.delete(self._target(), name)
+            self._remote.look_again(name)
 
     def _target(self) -> str:
         with open(f"{self.directory}/how") as file:

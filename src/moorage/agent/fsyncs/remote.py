@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _GROUP = "fsync"
 _PATIENCE = 10.0  # seconds for an answer: none of them moves data
 _FINISHES, _SETTLES = 2.0, 10.0  # seconds for uploads that nobody waits for: to end, to break off
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAUSE, _LONGEST = 0.005, 0.05  # seconds between two questions
 
 
@@ -64,6 +66,16 @@ class Remote:
             _config={"IgnoreTimes": True, "NoCheckDest": True, "IgnoreChecksum": True},
         )
         self._finish(begun["jobid"])
+
+    def stat(self, target: str, name: str) -> tuple[int, int] | None:
+        """Bytes of an object, and the time of the file that it was made of in microseconds; None
+        where there is none, or the store does not keep times. Failed."""
+        found = self._call("operations/stat", fs=target, remote=name).get("item") or {}
+        try:
+            since = datetime.fromisoformat(found["ModTime"]) - _EPOCH
+            return found["Size"], since // timedelta(microseconds=1)
+        except (KeyError, ValueError):
+            return None
 
     def delete(self, target: str, name: str) -> None:
         """Remove an object. Failed."""
