@@ -112,6 +112,8 @@ def _nodes(nodes: list[PlanNode], ranks: int, style: Style) -> list[str]:
     for node in sorted(nodes, key=lambda node: (not node.free_now, not node.fits)):
         if node.fits and node.free_now:
             state = style.paint("free now", "green")
+        elif node.fits and node.closed:
+            state = style.paint(printable(f"takes no new jobs now: {node.closed}"), "yellow")
         elif node.fits:
             state = style.paint("when it is free", "yellow")
         else:

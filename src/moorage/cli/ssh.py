@@ -13,7 +13,22 @@ from moorage.protocol.api import FINAL_STATES
 from moorage.protocol.streams import nothing_runs
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+class _Ssh(click.Command):
+    """Takes `--rank` right behind the run's name as well, as other verbs do: ssh has no such
+    option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Its place is before the name."""
+        option, _, value = args[1].partition("=") if len(args) > 1 else ("", "", "")
+        if option == "--rank" and not args[0].startswith("-"):
+            taken = 2 if value else 3
+            args = [*args[1:taken], args[0], *args[taken:]]
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    cls=_Ssh, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 @click.option(
     "--rank", type=WholeNumber(min=0), default=0, metavar="N", help="Rank of the job: 0."
 )

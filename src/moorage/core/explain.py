@@ -12,6 +12,7 @@ from moorage.core.named import (
     admitted,
     candidates,
     is_awaited,
+    not_open,
     some,
     unknown,
     why_none,
@@ -170,7 +171,7 @@ def _waits(cluster: Cluster, shapes: Sequence[Shape], ahead: int | None) -> str:
         return f"another node: none that is connected can ever run this: {never}"
     queue = f"{_count(ahead, 'job')} {'is' if ahead == 1 else 'are'} ahead" if ahead else ""
     if len(shapes) > 1:
-        text = _waits_for_nodes(up, shapes)
+        text = _waits_for_nodes(known, up, shapes)
         return f"{text}; {queue}" if queue else text
     shape = shapes[0]
     able = [node for node in up if node.fits_empty(shape)]
@@ -194,11 +195,12 @@ def _users(cluster: Cluster, node: Node) -> str:
     return some([cluster.runs[cluster.jobs[job].run].name for job in node.claims])
 
 
-def _waits_for_nodes(up: Sequence[Node], shapes: Sequence[Shape]) -> str:
+def _waits_for_nodes(known: Sequence[Node], up: Sequence[Node], shapes: Sequence[Shape]) -> str:
     wanted = f"{len(shapes)} nodes of one fleet at once"
     if not room_for(up, shapes):
         able = most_ranks(up, shapes, Node.fits_empty)
-        return f"{wanted}: only {able} of those that are connected can run a part of it"
+        others = not_open([node for node in known if any(map(node.fits_empty, set(shapes)))])
+        return f"{wanted}: only {able} of those that take jobs now can run a part of it{others}"
     return f"{wanted}: {most_ranks(up, shapes, Node.fits)} have room now"
 
 

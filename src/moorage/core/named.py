@@ -99,13 +99,19 @@ def by_name(cluster: Cluster, where: Where | None) -> list[Node]:
 
 def why_none(known: Sequence[Node], where: Where | None) -> str:
     """What a job waits for where no node that it may use takes jobs now."""
+    closed = any(node.up and (node.draining or node.health) for node in known)
+    nobody = "none takes new jobs" if closed else "none is connected"
+    return f"{_which(where)}: {nobody}{not_open(known)}"
+
+
+def not_open(known: Sequence[Node]) -> str:
+    """Which of the nodes take no jobs now, in brackets; empty where all do."""
     draining = some([node.name for node in known if node.up and node.draining])
     unwell = some([f"{n.name}: {n.health}" for n in known if n.up and not n.draining and n.health])
     down = some([node.name for node in known if not node.up])
     kinds = (("draining", draining), ("not healthy", unwell), ("down", down))
     told = "; ".join(f"{kind}: {names}" for kind, names in kinds if names)
-    nobody = "none takes new jobs" if draining or unwell else "none is connected"
-    return f"{_which(where)}: {nobody}" + (f" ({told})" if told else "")
+    return f" ({told})" if told else ""
 
 
 def _which(where: Where | None) -> str:

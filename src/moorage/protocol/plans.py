@@ -22,6 +22,8 @@ class PlanNode(Struct, frozen=True, omit_defaults=True):
     free_now: bool
     problems: list[str] = []
     notes: list[str] = []
+    closed: str = ""
+    """Why it takes no new jobs now; empty where it does."""
 
 
 class RunPlan(Struct, frozen=True, omit_defaults=True):

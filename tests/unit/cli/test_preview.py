@@ -32,6 +32,16 @@ def test_a_run_on_several_nodes_says_how_many_of_them_it_takes():
     assert lines(1, True, True) == ["runs on   n0: free now", "          n1: free now"]
 
 
+def test_a_node_that_takes_no_new_jobs_is_not_said_to_fall_free():
+    nodes = [PlanNode("n0", True, False), PlanNode("n1", True, False, closed="draining")]
+    task = Task(commands=["true"])
+    considered = Considered(Prepared(task, Path()), RunRequest(task), RunPlan(None, nodes), [])
+    assert describe(considered, PIPE)[2:] == [
+        "runs on   n0: when it is free",
+        "          n1: takes no new jobs now: draining",
+    ]
+
+
 def test_nodes_that_said_nothing_are_named():
     away = [f"n{at}, which is lost" for at in range(7)]
     told = lines(1, True, not_asked=away)[1]

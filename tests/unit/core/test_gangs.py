@@ -346,3 +346,17 @@ def test_only_whole_sets_of_nodes_are_chosen(three: Any) -> None:
     found = gang.choose(nodes.values(), [wanted] * 2)
     assert found is not None
     assert [node.id for node in found] == [NodeId(2), NodeId(3)]
+
+
+def test_it_says_which_nodes_take_no_jobs_now(desk):
+    for name in ("a", "b", "c"):
+        desk.hello(node=name)
+    desk.hello(node="small", cpus=1)
+    desk.cluster.nodes[2].draining = True
+    desk.down(3)
+    desk.submit(nodes=3, resources=Resources(cpu=Cpu(Range(2))))
+    desk.schedule()
+    assert explain(desk.cluster, desk.job(), desk.now) == (
+        "3 nodes of one fleet at once: only 1 of those that take jobs now can run a part of it"
+        " (draining: b; down: c)"
+    )

@@ -112,6 +112,7 @@ def _node(node: Node, task: Task, answers: Mapping[NodeId, ProbeResult]) -> Plan
         free_now=node.open and node.fits(shape),
         problems=problems,
         notes=notes,
+        closed="draining" if node.draining else node.health,
     )
 
 
