@@ -123,7 +123,7 @@ def _nodes(nodes: list[PlanNode], ranks: int, style: Style) -> list[str]:
     if len(lines) > SHOWN_NODES:
         lines[SHOWN_NODES:] = [f"... and {len(lines) - SHOWN_NODES} nodes more"]
     able = sum(node.fits for node in nodes)
-    return [_takes(able, ranks), *(f"  {line}" for line in lines)] if ranks > 1 else lines
+    return [_takes(able, ranks), *(f"  {line}" for line in lines)] if ranks > 1 and nodes else lines
 
 
 def _content(content: Content) -> str:

@@ -29,6 +29,7 @@ def test_a_run_on_several_nodes_says_how_many_of_them_it_takes():
     assert lines(2, True, True)[0] == "runs on   takes all 2 of these nodes:"
     few = "runs on   takes 2 nodes of one fleet, and only 1 of these can run a part:"
     assert lines(2, True, False)[0] == few
+    assert lines(2) == []
     assert lines(1, True, True) == ["runs on   n0: free now", "          n1: free now"]
 
 
