@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moorage.cli.render import lasted, printable
-from moorage.protocol.api import RunView
+from moorage.protocol.api import JobView, RunView
 
 SIGNAL_BASE = 128
 
@@ -17,10 +17,19 @@ def exit_code(view: RunView) -> int:
             continue
         if job.exit_code:
             return job.exit_code
-        outcome = job.attempts[-1].outcome if job.attempts else None
-        if outcome is not None and outcome.signal:
-            return SIGNAL_BASE + outcome.signal
+        if signal := _signal(job):
+            return SIGNAL_BASE + signal
     return view.summary.exit_code or 1
+
+
+def _signal(job: JobView) -> int:
+    """What ended its last attempt; 0 where that was none. Ranks that had to stop because of
+    another one tell nothing."""
+    last = [one for one in job.attempts if one.attempt == job.attempts[-1].attempt]
+    ended = [one.outcome for one in last if one.outcome is not None]
+    if len(ended) > 1:
+        ended = [outcome for outcome in ended if outcome.kind not in ("stopped", "aborted")]
+    return next((outcome.signal for outcome in ended if outcome.signal), 0)
 
 
 def sentence(view: RunView) -> str:
