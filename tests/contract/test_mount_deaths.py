@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +15,7 @@ from msgspec import structs
 from moorage.agent.fsyncs import mounted
 from moorage.agent.fsyncs.remote import Remote
 from moorage.data.base import Place
-from moorage.data.rclone import program
+from moorage.data.rclone import mount, program
 from moorage.data.rclone.mount import RcloneMount
 from moorage.data.sources import Sources
 from moorage.specs.mounts import Bucket, CacheOptions
@@ -182,3 +184,23 @@ def test_a_name_that_a_file_lost_during_its_fsync(
         assert ("before" in mortal.store.listing(mortal.name)) is taken
     if taken:
         assert mortal.stored("before") == b"another file's"
+
+
+def test_its_end_waits_for_no_copy_in_the_namespace_of_another_job(
+    mortal: Mortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below a root that is mounted privately, as in containers, unmounting leaves such copies."""
+    monkeypatch.setattr(mount, "_LAST_WORDS", 30.0)
+    (mortal.begin() / "a").write_bytes(b"acknowledged")
+    mortal.flush()
+    other = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec cat"]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        began = time.monotonic()
+        mortal.mount.end()
+        took = time.monotonic() - began
+        process.communicate()
+    assert took < 15
+    assert mortal.mount.find() is None
+    assert mortal.stored("a") == b"acknowledged"

@@ -39,6 +39,7 @@ READY_WITHIN = 60.0
 """Seconds from start to mount: a good part of a second even on a busy machine."""
 _EACH = 0.05  # seconds for each file that was not uploaded
 _FORGETS = 1.0  # seconds for which the kernel believes the size that it was told last
+_MOMENT = 0.2  # seconds that it needs to notice that its mount is gone
 _LAST_WORDS = 3.0  # seconds that each way of ending it gets
 _SPAWN = f'"$@" </dev/null >>{options.LOG} 2>&1 & echo $!'
 """A shell in between, so that it is nobody's child: whichever agent lives, none must reap it."""
@@ -240,8 +241,14 @@ class RcloneMount:
         gone = fuse.unmount(self.place)
         gone = fuse.unmount(self._raw) and gone
         if descriptor >= 0:
-            try:  # with its mount goes its reason to live
-                fuse.wait_gone(descriptor, _LAST_WORDS)
+            try:
+                # With its mount goes its reason to live, but where a job that began meanwhile has
+                # a copy of the mount, as it does below a root that is mounted privately.
+                if not fuse.wait_gone(descriptor, _MOMENT):
+                    signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                    fuse.wait_gone(descriptor, _LAST_WORDS)
+            except ProcessLookupError:
+                pass
             finally:
                 os.close(descriptor)
         if not self.kill() or not gone:
