@@ -80,6 +80,7 @@ def test_each_rank_is_reached_as_its_account(moorage: Command, bed: Bed, tmp_pat
     big = tmp_path / "big"
     big.write_bytes(bytes(range(256)) * 4096)
     words = ["scp", "-F", config, str(big), "pair.1:big"]
+    assert moorage("ssh-config").out.splitlines()[-1] == "# known at present: pair pair.1"
     copied = subprocess.run(
         words, env=moorage.environment, capture_output=True, text=True, timeout=PATIENCE
     )

@@ -9,17 +9,21 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from moorage.cli.client import Client
-from moorage.errors import InvalidInput, Problem, Unavailable
-from moorage.protocol.api import RunSummary, RunView
+from moorage.errors import InvalidInput, NotFound, Problem, Unavailable
+from moorage.protocol.api import RunView
+from moorage.specs.gang import ranks
 
 CONFIG, KEY, KNOWN = "config", "id_ed25519", "known"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_MORE = "+"
+"""In the node of a run that is on several: `lab-0+2`."""
 _REACHABLE = ("running", "starting", "queued", "finishing")
 _HEAD = "# Written by moorage, again whenever runs are looked for; what you change here is lost.\n"
 _HOST = """
@@ -104,7 +108,7 @@ def entry_name(run: str, rank: int) -> str:
 def write_config(client: Client, *more: Entry) -> list[Entry]:
     """Name all runs that can be reached, or soon, and `more`."""
     users = {node.name: node.isolation.user for node in client.nodes()}
-    found = {entry.name: entry for entry in _entries(client.runs(active=True), users)}
+    found = {entry.name: entry for entry in _entries(client, users)}
     found |= {entry.name: entry for entry in more}
     text = "".join(_section(client.home, entry) for entry in found.values())
     _write(directory(client.home) / CONFIG, _HEAD + text)
@@ -113,16 +117,26 @@ def write_config(client: Client, *more: Entry) -> list[Entry]:
 
 def entry_of(client: Client, view: RunView, rank: int) -> Entry:
     """One rank's; the account is that of the node where it runs."""
-    run = view.summary.name
     users = {node.name: node.isolation.user for node in client.nodes()}
+    return _of_rank(view, rank, users)
+
+
+def _of_rank(view: RunView, rank: int, users: dict[str, str]) -> Entry:
+    run = view.summary.name
     found = [one.node for job in view.jobs for one in job.attempts if one.rank == rank]
     return Entry(entry_name(run, rank), run, rank, _user(found[-1] if found else "", users))
 
 
-def _entries(runs: Iterable[RunSummary], users: dict[str, str]) -> Iterable[Entry]:
-    for run in runs:
-        if run.state in _REACHABLE and _PLAIN.fullmatch(run.name):
+def _entries(client: Client, users: dict[str, str]) -> Iterator[Entry]:
+    for run in client.runs(active=True):
+        if run.state not in _REACHABLE or not _PLAIN.fullmatch(run.name):
+            continue
+        if _MORE not in run.node:
             yield Entry(run.name, run.name, 0, _user(run.node, users))
+            continue
+        with suppress(NotFound):  # deleted meanwhile
+            view = client.run(str(run.id))
+            yield from (_of_rank(view, rank, users) for rank in range(ranks(view.spec)))
 
 
 def _user(node: str, users: dict[str, str]) -> str:
