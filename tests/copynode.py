@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from moorage.data.base import Place
@@ -80,9 +80,11 @@ class CopyNode:
         self.mode.tidy()
         return self.mode
 
-    def open(self, access: Access, bucket: Bucket, patience: float) -> tuple[Shelf, str]:
+    def open(
+        self, ask: Callable[[], Access], bucket: Bucket, patience: float
+    ) -> tuple[Shelf, str]:
         if self.access is not None:
-            return open_shelf(access, bucket, patience)
+            return open_shelf(ask, bucket, patience)
         return self.shelf, f"s3://{bucket.bucket}/{bucket.path}".rstrip("/")
 
     def use(self, bucket: Bucket, key: str = "7.1.0", number: int = 0) -> Use:

@@ -1,4 +1,4 @@
-"""A mount whose store lends keys for a time: rclone and SeaweedFS."""
+"""Stores that lend keys for a time: rclone, obstore and SeaweedFS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from moorage.data.base import Place
+from moorage.data.objects.bucket import open_bucket
 from moorage.data.rclone import program
 from moorage.data.sources import Sources
 from moorage.specs.mounts import Bucket
@@ -78,3 +79,20 @@ def test_a_mount_outlives_its_keys(tmp_path: Path, seaweed: StoreServer) -> None
     finally:
         lender.refused.set()
         sources.release(bucket, place, 0)
+
+
+def test_objects_are_moved_with_the_keys_that_last(seaweed: StoreServer) -> None:
+    right = msgspec.structs.replace(seaweed.access, expires=time.time() + 3600)
+    over = {**right.secrets, "access_key_id": "nobody"}
+    ended = msgspec.structs.replace(right, secrets=over, expires=time.time() + 1)
+    name = seaweed.make_bucket()
+    asked: list[int] = []
+
+    def renew() -> Access:
+        asked.append(1)
+        return right
+
+    bucket = open_bucket(ended, name, patience=5, renew=renew)
+    bucket.put("k", b"1")
+    assert (bucket.get("k"), seaweed.read(name, "k")) == (b"1", b"1")
+    assert asked == [1]

@@ -262,6 +262,7 @@ def test_a_store_that_goes_away_is_gone_on_with(own_seaweed: StoreServer, tmp_pa
     assert not (tmp_path / "out/large").exists()
     own_seaweed.start()
     arrived.clear()
+    bucket = open_bucket(own_seaweed.access, bucket.name, patience=30)  # it is not ready at once
     transfer(Remote(bucket), out, Options(), lambda now: arrived.append(now.bytes)).require_all()
     assert arrived[0] >= PART
     assert (tmp_path / "out/large").read_bytes() == content

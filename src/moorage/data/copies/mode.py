@@ -50,20 +50,24 @@ class Record(Struct, frozen=True):
     """The attempt's."""
 
 
-OpenShelf = Callable[[Access, Bucket, float], tuple[Shelf, str]]
-"""A bucket, and the address for people of what is used of it. Seconds for which each request is
-tried again. SourceError."""
+OpenShelf = Callable[[Callable[[], Access], Bucket, float], tuple[Shelf, str]]
+"""A bucket, and the address for people of what is used of it. How it is reached, asked again where
+its keys end; seconds for which each request is tried again. SourceError."""
 _FETCHING, _UPLOADING = 120.0, 10.0
 """Such seconds; uploads are repeated as a whole."""
 
 
-def open_shelf(access: Access, bucket: Bucket, patience: float) -> tuple[Shelf, str]:
+def open_shelf(ask: Callable[[], Access], bucket: Bucket, patience: float) -> tuple[Shelf, str]:
     """Through obstore."""
-    access = msgspec.structs.replace(
-        access, region=bucket.region or access.region, account=bucket.account or access.account
-    )
+
+    def access() -> Access:
+        found = ask()
+        return msgspec.structs.replace(
+            found, region=bucket.region or found.region, account=bucket.account or found.account
+        )
+
     try:
-        opened = open_bucket(access, bucket.bucket, patience=patience)
+        opened = open_bucket(access(), bucket.bucket, patience=patience, renew=access)
     except StoreProblem as error:
         raise SourceError(str(error)) from None
     return ObjectShelf(opened), opened.at(bucket.path)
@@ -107,7 +111,7 @@ class Copied:
 
     def _prepare(self, use: Use) -> Handle:
         bucket = use.bucket
-        shelf, title = self._shelf(use.access(), bucket, _FETCHING)
+        shelf, title = self._shelf(use.access, bucket, _FETCHING)
         origin = Origin(
             bucket.store, bucket.account, bucket.region, bucket.bucket, bucket.path, title
         )
@@ -173,7 +177,7 @@ class Copied:
         if made.files:
             key_of = partial(record.origin.key, single=record.single)
             try:
-                shelf, _ = self._shelf(access(), record.bucket, _UPLOADING)
+                shelf, _ = self._shelf(access, record.bucket, _UPLOADING)
             except SourceError as error:
                 raise NotFlushed(str(error), [change.path for change in made.files]) from None
             uploads = SyncBack(shelf, view.root, directory / _JOURNAL, record.name, key_of, tell)

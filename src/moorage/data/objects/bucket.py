@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from moorage.data.objects.errors import StoreProblem, problem_of
+from moorage.data.objects.keys import Keys
 from moorage.data.objects.retrying import retries
 from moorage.data.objects.sending import Sending
 from moorage.data.objects.silence import LONGEST, LONGEST_SENDING, Silence, Tell
@@ -35,8 +35,6 @@ _PARALLEL = 8
 _PAGE = 1000
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SECRETS = ("access_key_id", "secret_access_key", "session_token")
-_SPARE = 60
-"""Seconds before they expire after which keys are found anew."""
 
 
 class Found(NamedTuple):
@@ -261,11 +259,12 @@ def open_bucket(
     patience: float = 20.0,
     shown: str = "",
     tell: Tell | None = None,
+    renew: Callable[[], Access] | None = None,
 ) -> Bucket:
     """A bucket of the store. `patience`: seconds for which a store that does not answer, or
     answers 5xx, is asked again; `shown`: its address for people, where the store has a name of
-    its own; `tell` is told where the store's first answer is late. StoreProblem where this kind
-    cannot be worked with."""
+    its own; `tell` is told where the store's first answer is late; `renew` gives other keys where
+    those of S3 end, on any thread. StoreProblem where this kind cannot be worked with."""
     kind = registry.kind(access.kind)
     if kind is None:
         raise StoreProblem("not-possible", access.kind, "there is no such kind of store")
@@ -286,7 +285,7 @@ def open_bucket(
         from moorage.data.objects.hub import open_repository
 
         return open_repository(access, name, config, patience, shown, silence)
-    make = partial(_store, engine, config, _Keys(declared, access), patience)
+    make = partial(_store, engine, config, Keys(declared, access, renew), patience)
     try:
         reads = make(writing=False)
     except _engine_errors() as error:
@@ -297,7 +296,7 @@ def open_bucket(
 def _store(
     engine: Engine,
     config: Mapping[str, str],
-    keys: _Keys,
+    keys: Keys,
     patience: float,
     *,
     writing: bool,
@@ -328,31 +327,6 @@ def _store(
     if engine == "gcs":
         return stores.GCSStore(config=settings, client_options=client, retry_config=retry)
     return stores.AzureStore(config=settings, client_options=client, retry_config=retry)
-
-
-class _Keys:
-    """Keys as a provider: with plain settings, obstore would add what the process's environment
-    has beside them, such as another account's AWS_SESSION_TOKEN. Those that expire are found
-    anew, where nobody declared them."""
-
-    def __init__(self, declared: Access, found: Access) -> None:
-        self._declared = declared
-        self._found = found
-
-    def __call__(self) -> Any:
-        from moorage.data.objects.chains import completed
-
-        expires = self._found.expires
-        if expires is not None and expires < time.time() + _SPARE and not self._declared.secrets:
-            self._found = completed(self._declared)
-            expires = self._found.expires
-        secrets = self._found.secrets
-        return {
-            "access_key_id": secrets.get("access_key_id", ""),
-            "secret_access_key": secrets.get("secret_access_key", ""),
-            "token": secrets.get("session_token"),
-            "expires_at": None if expires is None else datetime.fromtimestamp(expires, UTC),
-        }
 
 
 def _s3_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
