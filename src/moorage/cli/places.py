@@ -18,7 +18,7 @@ from moorage.data.transfer.places import Local, Place, Remote
 from moorage.errors import InvalidInput, NotFound, Problem
 from moorage.protocol.stores import StoragePage, StorageView
 from moorage.specs.stores import registry
-from moorage.specs.stores.addresses import BadAddress
+from moorage.specs.stores.addresses import BadAddress, clean
 from moorage.specs.stores.record import Access, Address
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def place_of(client: Client, text: str, option: str) -> Place:
     path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111  # keeps a link at the end
     if not text:
         raise InvalidInput(Problem("it is empty", "write a path or s3://bucket/path", option))
+    if text == "-":
+        fix = "write ./- for a file of that name"
+        raise InvalidInput(Problem("standard input and output are no place", fix, option))
     if text.startswith((".", "/", "~")) or not _STORAGE.fullmatch(text):
         return Local(path)
     name, _, rest = text.partition("/")
@@ -47,7 +50,10 @@ def place_of(client: Client, text: str, option: str) -> Place:
     if os.path.lexists(path):
         reason = f"{text} is a file here, and the name of a storage"
         raise InvalidInput(Problem(reason, f"write ./{text} or {storage.uri}", option))
-    return _remote(client, storage.store, Address(storage.bucket, rest.strip("/")))
+    try:
+        return _remote(client, storage.store, Address(storage.bucket, clean(rest)))
+    except BadAddress as error:
+        raise InvalidInput(Problem(error.reason, error.fix, option)) from None
 
 
 def _address(client: Client, text: str, option: str) -> Place:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from moorage.cli.render import age, printable, say
 from moorage.cli.session import connect, json_option, print_json, seconds
-from moorage.errors import InvalidInput, Problem, Unavailable
+from moorage.errors import InvalidInput, NotFound, Problem, Unavailable
 from moorage.protocol.stores import Unfinished
 from moorage.units import format_size, parse_duration
 
@@ -62,14 +62,17 @@ def cleanup(place: str, older_than: str, dry_run: bool, as_json: bool) -> None:
       moorage storage cleanup s3://bucket
       moorage storage cleanup my-outputs --older-than 1h --dry-run
     """
-    from moorage.cli.places import place_of
+    from moorage.cli.places import name_hint, place_of
     from moorage.data.transfer.places import Local
 
     age_least = seconds(older_than, "--older-than")
     with connect() as client:
         where = place_of(client, place, "PLACE")
-    if isinstance(where, Local):
-        raise InvalidInput(Problem(f"{place} is no bucket", "write s3://BUCKET/PATH or a name"))
+        if isinstance(where, Local):
+            if hint := name_hint(client, place):
+                raise NotFound(hint)
+            fix = "write s3://BUCKET/PATH or a name"
+            raise InvalidInput(Problem(f"{place} is no bucket", fix))
     uploads = where.bucket.uploads
     if not uploads.known:
         keyless = "no access key is at hand; declare the store with one, or give the bucket a rule"

@@ -11,7 +11,7 @@ from msgspec import Struct
 from moorage.cli.client import Client
 from moorage.cli.ending import ended_by_signals
 from moorage.cli.render import printable, say
-from moorage.cli.session import connect, json_option, print_json
+from moorage.cli.session import asks, confirm, connect, json_option, print_json
 from moorage.errors import InvalidInput, Problem
 from moorage.units import format_duration, format_size
 
@@ -34,6 +34,8 @@ class Moved(Struct, frozen=True):
     seconds: float
     problems: list[str]
     dry_run: bool = False
+    others_skipped: int = 0
+    """Pipes, sockets and devices."""
 
 
 checksum_option = click.option(
@@ -81,18 +83,22 @@ def copy(
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option("--delete", is_flag=True, help="Delete in DST what SRC does not have.")
+@click.option(
+    "-y", "--yes", is_flag=True, help="Delete also where DST has nothing of SRC, and do not ask."
+)
 @checksum_option
 @dry_option
 @ignore_option
 @json_option
 def sync(
-    source: str, target: str, delete: bool, checksum: bool, dry_run: bool, no_ignore: bool,
-    as_json: bool,
+    source: str, target: str, delete: bool, yes: bool, checksum: bool, dry_run: bool,
+    no_ignore: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Make a directory or prefix have what another has.
 
     Only what differs is moved, by size and time. With --delete the rest of DST goes, when
-    everything has been moved; not what the ignore files of SRC name.
+    everything has been moved; not what the ignore files of SRC name. Where DST has nothing that
+    SRC has, it may be the wrong place, and --yes is needed.
 
     \b
     Examples:
@@ -103,7 +109,7 @@ def sync(
 
     options = Options(checksum=checksum, delete=delete, ignoring=not no_ignore)
     with ended_by_signals(), connect() as client:
-        return run(client, source, target, options, dry_run=dry_run, as_json=as_json)
+        return run(client, source, target, options, dry_run=dry_run, as_json=as_json, yes=yes)
 
 
 def run(
@@ -115,6 +121,7 @@ def run(
     dry_run: bool,
     as_json: bool,
     cp: bool = False,
+    yes: bool = False,
 ) -> int:
     """Compare, move, and tell; the exit code."""
     from functools import partial
@@ -126,14 +133,18 @@ def run(
 
     here, there = place_of(client, source, "SRC"), place_of(client, target, "DST")
     _require_remote(client, here, there, (source, target))
-    if cp:
-        here, there = _itself(here), interruptible(partial(_named, here, there, target))
+    if cp or target.endswith("/") or (isinstance(there, Remote) and not there.path):
+        there = interruptible(partial(_named, here, there, target))
+    here = _itself(here) if cp else here
     _require_writable(there)
     _require_apart(here, there)
     plan = interruptible(partial(compare, here, there, options))
     if dry_run:
         _tell_plan(plan, as_json)
         return 1 if plan.problems else 0
+    if not (yes or _is_meant(plan)):
+        say("nothing was changed")
+        return 1
     try:
         buckets = [one.bucket for one in (here, there) if isinstance(one, Remote)]
         with shown_progress("copying" if cp else "syncing", buckets) as tell:
@@ -142,6 +153,22 @@ def run(
         _tell_left(there)
     _tell(plan, report, as_json)
     return 1 if report.problems else 0
+
+
+def _is_meant(plan: Plan) -> bool:
+    """Asks where somebody can answer; else InvalidInput where it may be a slip."""
+    reason = _slip(plan)
+    if reason and not asks():
+        raise InvalidInput(Problem(reason, "look with --dry-run, then add --yes"))
+    return not reason or confirm(f"{printable(reason)}. Delete?")
+
+
+def _slip(plan: Plan) -> str:
+    """A mirror onto a place that has nothing of its source: why it may be the wrong one."""
+    if not plan.deletions or plan.unchanged or plan.replaced:
+        return ""
+    many = _count(len(plan.deletions), "file")
+    return f"nothing of {plan.source.shown} is in {plan.target.shown}, where {many} would go"
 
 
 def _tell_left(there: Place) -> None:
@@ -234,6 +261,7 @@ def _tell_plan(plan: Plan, as_json: bool) -> None:
             Moved(
                 plan.source.shown, plan.target.shown, len(plan.moves), plan.size, plan.unchanged,
                 len(plan.deletions), plan.links, 0.0, [str(one) for one in plan.problems], True,
+                plan.others,
             )
         )  # fmt: skip
         return
@@ -243,9 +271,11 @@ def _tell_plan(plan: Plan, as_json: bool) -> None:
         click.echo(printable(f"delete {name}"))
     for problem in plan.problems:
         say(f"cannot: {printable(str(problem))}")
+    if reason := _slip(plan):
+        say(f"warning: {printable(reason)}")
     parts = [f"{_count(len(plan.moves), 'file')}, {format_size(plan.size)} to copy"]
     parts += [f"{len(plan.deletions)} to delete"] if plan.deletions else []
-    say(", ".join([*parts, f"{plan.unchanged} unchanged"]))
+    say(", ".join([*parts, f"{plan.unchanged} unchanged", *_left_out(plan.links, plan.others)]))
 
 
 def _tell(plan: Plan, report: Report, as_json: bool) -> None:
@@ -254,7 +284,7 @@ def _tell(plan: Plan, report: Report, as_json: bool) -> None:
             Moved(
                 plan.source.shown, plan.target.shown, report.files, report.bytes,
                 report.unchanged, report.deleted, report.links, round(report.seconds, 3),
-                [str(problem) for problem in report.problems],
+                [str(problem) for problem in report.problems], False, report.others,
             )
         )  # fmt: skip
         return
@@ -266,11 +296,15 @@ def _tell(plan: Plan, report: Report, as_json: bool) -> None:
     parts.append(f"{report.unchanged} unchanged")
     if report.deleted:
         parts.append(f"{report.deleted} deleted")
-    if report.links:
-        parts.append(f"{_count(report.links, 'link')} left out")
+    parts += _left_out(report.links, report.others)
     if report.problems:
         parts.append(f"{len(report.problems)} not copied")
     say(", ".join(parts))
+
+
+def _left_out(links: int, others: int) -> list[str]:
+    counted = ((links, "link"), (others, "special file"))
+    return [f"{_count(number, noun)} left out" for number, noun in counted if number]
 
 
 def _count(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ import click
 
 from moorage.cli.render import printable
 from moorage.cli.session import connect, json_option, print_json
+from moorage.errors import InvalidInput, Problem
 from moorage.protocol.stores import StorageRequest, StorageView
 
 
@@ -28,6 +29,8 @@ def create(name: str, store: str, as_json: bool) -> None:
 
 def give_name(request: StorageRequest, as_json: bool) -> None:
     """Ask the server, and say where the bucket is."""
+    if not request.name:
+        raise InvalidInput(Problem("the name of the bucket is empty", field="NAME"))
     with connect() as client:
         view = client.transport.call("POST", "/v1/storages", StorageView, body=request, again=True)
     if as_json:

@@ -31,11 +31,12 @@ def flush(what: str, detach: bool, as_json: bool) -> int:
     with connect() as client:
         try:
             reply = _flush(client, f"/v1/runs/{segment(what)}/flush", detach)
-        except NotFound as error:
+        except NotFound:
             try:
                 reply = _flush(client, f"/v1/storages/{segment(what)}/flush", detach)
             except NotFound:
-                raise NotFound(f"there is no run and no storage {what}: {error}") from None
+                fix = "moorage ps -a and moorage storage ls say which there are"
+                raise NotFound(f"there is no run and no storage {what}; {fix}") from None
     if as_json:
         print_json(reply)
     else:

@@ -25,6 +25,7 @@ from moorage.errors import (
     InvalidInput,
     MoorageError,
     NotFound,
+    Problem,
     Unavailable,
     Unreachable,
 )
@@ -356,7 +357,9 @@ def _port(url: str) -> int:
 
 
 def segment(value: object) -> str:
-    """A value as one part of a path."""
+    """A value as one part of a path. InvalidInput where it is empty."""
+    if value == "":
+        raise InvalidInput(Problem("a name is empty", "is a variable of the shell not set?"))
     return quote(str(value), safe="")
 
 

@@ -112,6 +112,13 @@ def test_a_wrong_declaration_is_one_line(
     assert len(result.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("verb", ["storage show", "storage delete", "store show"])
+def test_a_name_that_is_empty_is_called_so(moorage: Command, verb: str) -> None:
+    result = moorage(*verb.split(), "")
+    said = "moorage: error: a name is empty; is a variable of the shell not set?\n"
+    assert (result.code, result.err) == (2, said)
+
+
 def test_a_dead_store_is_declared_with_a_warning(moorage: Command) -> None:
     result = moorage(
         *("store", "add", "dead", "--type", "s3", "--endpoint", "http://127.0.0.1:9"),

@@ -40,6 +40,10 @@ def grow(root: Path, **files: str) -> Path:
     return root
 
 
+def names(root: Path) -> list[str]:
+    return sorted(one.name for one in root.iterdir())
+
+
 def test_copies_and_mirrors(moorage: Command, seaweed: StoreServer, tmp_path: Path) -> None:
     bucket = seaweed.make_bucket()
     place = f"{STORE}://{bucket}"
@@ -80,6 +84,43 @@ def test_copies_and_mirrors(moorage: Command, seaweed: StoreServer, tmp_path: Pa
     assert "total" in moorage("storage", "du", place).out
 
 
+def test_a_mirror_onto_another_place_needs_a_yes(
+    moorage: Command, seaweed: StoreServer, tmp_path: Path
+) -> None:
+    bucket = seaweed.make_bucket()
+    place = f"{STORE}://{bucket}"
+    seaweed.write(bucket, "set/a", b"1")
+    wrong = grow(tmp_path / "work", thesis="all of it")
+    mirror = ("storage", "sync", "--delete", f"{place}/set", str(wrong))
+    refused = moorage(*mirror)
+    said = f"nothing of {place}/set is in {wrong}, where 1 file would go"
+    assert refused.err == f"moorage: error: {said}; look with --dry-run, then add --yes\n"
+    assert f"warning: {said}\n" in moorage(*mirror, "-n").err
+    with moorage.on_terminal(*mirror, columns=200) as terminal:
+        terminal.expect(f"{said}. Delete? [y/N] ")
+        terminal.type("n\n")
+        assert terminal.end() == 1
+    assert names(wrong) == ["thesis"]
+    assert moorage(*mirror, "--yes").code == 0
+    assert names(wrong) == ["a"]
+    grow(wrong, more="2")
+    assert moorage(*mirror).code == 0  # it is the place
+    assert names(wrong) == ["a"]
+
+
+def test_one_file_lands_in_a_directory(
+    moorage: Command, seaweed: StoreServer, tmp_path: Path
+) -> None:
+    bucket = seaweed.make_bucket()
+    source = grow(tmp_path / "in", a="1")
+    os.mkfifo(source / "pipe")
+    assert moorage("storage", "sync", str(source / "a"), f"{STORE}://{bucket}").code == 0
+    assert moorage("storage", "sync", f"{STORE}://{bucket}/a", f"{tmp_path}/to/").code == 0
+    assert (tmp_path / "to/a").read_text() == "1"
+    told = moorage("storage", "sync", str(source), f"{STORE}://{bucket}")
+    assert "1 special file left out" in told.err
+
+
 @pytest.mark.parametrize(
     ("source", "target", "code", "said"),
     [
@@ -91,6 +132,7 @@ def test_copies_and_mirrors(moorage: Command, seaweed: StoreServer, tmp_path: Pa
         ("s3://", ".", 2, "SRC: the name of a bucket is missing"),
         ("s3://key:secret@bucket/x", ".", 2, "contains credentials"),
         ("", ".", 2, "SRC: it is empty"),
+        ("-", "{place}/x", 2, "SRC: standard input and output are no place; write ./- for a"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -165,11 +207,7 @@ def test_uploads_that_nobody_finished(moorage: Command, seaweed: StoreServer) ->
         assert "2 unfinished uploads, 0 B, the oldest begun " in told.out + told.err
         where = name if shown == "--check" else shown
         assert f"perhaps under way; moorage storage cleanup {where} " in told.out + told.err
-        document = json.loads(moorage("storage", *words, shown, "--json").out)
-        views = document.get("storages", [document])
-        assert next(one["unfinished"]["uploads"] for one in views if "unfinished" in one) == 2
-    plain = moorage("storage", "ls")
-    assert "unfinished" not in plain.err
+    assert json.loads(moorage("storage", "show", name, "--json").out)["unfinished"]["uploads"] == 2
     kept = moorage("storage", "cleanup", place)
     assert "0 unfinished uploads removed, 2 begun later stay" in kept.err
     now = ("--older-than", "0s")
@@ -178,5 +216,13 @@ def test_uploads_that_nobody_finished(moorage: Command, seaweed: StoreServer) ->
     done = moorage("storage", "cleanup", f"{place}/a", *now)
     assert (done.code, done.out.split(",")[0]) == (0, f"{place}/a/one")
     assert [one.key for one in uploads.listed()] == ["ab"]
-    here = moorage("storage", "cleanup", "/tmp", *now)
-    assert (here.code, "/tmp is no bucket" in here.err) == (2, True)
+    for where, code, said in (
+        ("/tmp", 2, "/tmp is no bucket"),
+        ("nowhere-here", 3, "there is no storage nowhere-here"),
+        (f"{STORE}://nowhere-here", 1, f"{STORE}://nowhere-here: there is no such bucket"),
+    ):
+        refused = moorage("storage", "cleanup", where, *now)
+        assert refused.code == code
+        assert said in refused.err
+    up = moorage("storage", "cp", "/etc/hostname", f"{name}/a/../b")
+    assert (up.code, "DST: the path has an empty part, '.' or '..'" in up.err) == (2, True)

@@ -131,7 +131,10 @@ class Uploads:
         finally:
             made.close()
         if answer.status >= 300 and not (method == "DELETE" and answer.status == 404):
-            raise StoreProblem("failed", self._shown, f"the store says {answer.status}")
+            said = f"the store says {answer.status}"
+            told = OSError(f"status {answer.status} <Code>{_word(text, 'Code')}</Code>")
+            known = problem_of(told, self._shown) if "<Code>" in text else None
+            raise known or StoreProblem("failed", self._shown, said)
         return text, _ahead(answer)
 
     def _signed(
