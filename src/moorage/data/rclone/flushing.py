@@ -100,7 +100,9 @@ class Flush:
 
     def _hurry(self, control: Control, queue: list[Queued]) -> None:
         for one in queue:
-            if not one.uploading and one.id not in self._hurried:
+            # Each once, as what failed must rest; and where it was opened and closed since.
+            delayed = one.expiry > 0 and one.tries == 0
+            if not one.uploading and (delayed or one.id not in self._hurried):
                 self._hurried.add(one.id)
                 control.hurry(one)
 

@@ -4,8 +4,9 @@ The successor uploads what the cache's notes name, but tells its listings nothin
 that they do not have yet stays one without an object until they are read again. Who opens it then
 gets an empty file and its cached content is thrown away; what is appended replaces what was there;
 to remove or rename it leaves the object where it is (rclone's issue 9876). So each such file is
-opened here once, and its first byte written as it is: that breaks off an upload that has begun,
-and the upload that follows is one like any other.
+opened and read here once: when it is closed, its upload becomes one like any other, unless that
+has begun. Those that have are waited for, and listed anew. They are not broken off: a store may
+still carry out what was broken off, after the next.
 """
 
 from __future__ import annotations
@@ -85,22 +86,23 @@ class _Heirs(threading.Thread):
 
     def _taken(self, one: Left) -> bool:
         """False where it may be in the bucket already."""
+        if not may_be_dirty(one.note):  # it has been uploaded since
+            return False
         if not one.path.endswith(LINK):
             return self._opened(one)
         return bool(os.readlink(self._place / one.path.removesuffix(LINK)))
 
     def _opened(self, one: Left) -> bool:
-        file = os.open(self._place / one.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        flags = os.O_RDONLY if one.size else os.O_RDWR
+        file = os.open(self._place / one.path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            first = os.pread(file, 1, 0)
-            if one.size == 0:
+            if one.size == 0:  # of nothing rclone reads nothing
                 os.ftruncate(file, 0)
-            elif first and may_be_dirty(one.note):  # then it was when it was opened
-                os.pwrite(file, first, 0)
-            else:  # it is in the bucket, and what the cache has of it now is good for nothing
+                os.utime(file, ns=(one.modified, one.modified))
+            elif not os.pread(file, 1, 0) or not may_be_dirty(one.note):
+                # It is in the bucket, and what the cache has of it now is good for nothing.
                 one.content.unlink(missing_ok=True)
                 return False
-            os.utime(file, ns=(one.modified, one.modified))
         finally:
             os.close(file)
         return True

@@ -40,6 +40,8 @@ READY_WITHIN = 60.0
 _EACH = 0.05  # seconds for each file that was not uploaded
 _FORGETS = 1.0  # seconds for which the kernel believes the size that it was told last
 _MOMENT = 0.2  # seconds that it needs to notice that its mount is gone
+_UPLOADS, _PAUSE = 10.0, 0.05
+"""Seconds that uploads which have begun get to end before a job sees the mount; between looks."""
 _LAST_WORDS = 3.0  # seconds that each way of ending it gets
 _SPAWN = f'"$@" </dev/null >>{options.LOG} 2>&1 & echo $!'
 """A shell in between, so that it is nobody's child: whichever agent lives, none must reap it."""
@@ -135,12 +137,21 @@ class RcloneMount:
             with self._held(self.find() or 0) as pidfd:
                 patience = READY_WITHIN + len(left) * _EACH
                 unlisted = heirs.inherit(self._raw, left, (pidfd, wake), patience, self.kill)
+                unlisted |= self._end_uploads({one.path for one in left}, (pidfd, wake))
                 if unlisted:
                     self.control.list_again(unlisted)
-                    select.select([end for end in (pidfd, wake) if end >= 0], [], [], _FORGETS)
+                    _rest((pidfd, wake), _FORGETS)
         except (SourceError, Unreachable) as error:
             self.kill()
             raise SourceError(f"what is not uploaded cannot be looked at: {error}") from None
+
+    def _end_uploads(self, paths: set[str], ends: tuple[int, int]) -> set[str]:
+        """Wait for those that have begun, if that does not take long."""
+        began = paths & {one.name for one in self.control.queue() if one.uploading}
+        going, deadline = began, time.monotonic() + _UPLOADS
+        while going and time.monotonic() < deadline and not _rest(ends, _PAUSE):
+            going = going & {one.name for one in self.control.queue() if one.uploading}
+        return began
 
     def _left(self) -> Iterator[heirs.Left]:
         cache, depth = self.directory / options.CACHE, len(self._remote().parts)
@@ -334,6 +345,11 @@ class RcloneMount:
         """Where the cache of the bucket lies: remote, bucket and path."""
         how = self.how()
         return Path(how.words[1].replace(":", "/", 1)) if how is not None else Path("remote")
+
+
+def _rest(ends: tuple[int, int], seconds: float) -> bool:
+    """Whether one of the descriptors can be read within that time."""
+    return bool(select.select([end for end in ends if end >= 0], [], [], seconds)[0])
 
 
 def _files(top: Path) -> Iterator[Path]:

@@ -36,12 +36,13 @@ class Refused(Unreachable):
 
 
 class Queued(Struct, frozen=True):
-    """A file that is not in the bucket yet. Bytes."""
+    """A file that is not in the bucket yet. Bytes; seconds until its upload begins."""
 
     name: str
     size: int = 0
     id: int = 0
     tries: int = 0
+    expiry: float = 0.0
     uploading: bool = False
 
 
