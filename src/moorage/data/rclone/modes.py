@@ -150,8 +150,8 @@ class Mounted:
         how = mount.how()
         if how is None:
             raise SourceError(f"{directory} does not say what is to be uploaded where")
-        variables = _variables(access, bucket, directory)
         mount.end()  # that of an agent which was killed meanwhile
+        variables = _variables(access, bucket, directory)
         mount.set_up(How(how.words, variables, bucket))
         try:
             mount.start()
