@@ -4,6 +4,7 @@ connection to a port on loopback becomes a WebSocket, whose other end the server
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -18,6 +19,12 @@ PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between tries to reach the server; the last one is repeated."""
 PATIENCE = 60.0
 """Seconds for which a connection waits for the server: a restart then fails no request."""
+KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 10),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 2),
+)
+"""Seconds without a word, then between questions; how many go unanswered before it is gone."""
 
 Dial = Callable[[], Awaitable[ClientConnection]]
 """OSError or WebSocketException where the server cannot be reached now."""
@@ -79,6 +86,15 @@ class Relay:
             tries += 1
 
 
+def _watch(server: socket.socket | None) -> None:
+    """Let the kernel ask now and then whether the server's machine is there: a read that waits for
+    one that vanished ends then, and is tried again, long before rclone gives it up."""
+    if server is not None and server.family in (socket.AF_INET, socket.AF_INET6):
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            server.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class _Near(asyncio.Protocol):
     """Who asked for something of the store. Bytes pass from one transport to the other as they
     come; a side that does not take them keeps the other from being read."""
@@ -109,6 +125,7 @@ class _Near(asyncio.Protocol):
             server.transport.close()
             self.close()
         else:  # a store says nothing before it is asked, so nothing has come yet
+            _watch(server.transport.get_extra_info("socket"))
             self._far.begin(server.transport)
             early, self._early = self._early, None
             for data in early or ():

@@ -13,6 +13,7 @@ class Silent(asyncio.Transport):
     """One that reads although it was paused, as Python before 3.11.3 does at first."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.told: list[str] = []
 
     def pause_reading(self) -> None:

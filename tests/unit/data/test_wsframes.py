@@ -9,6 +9,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedOK
 
+from moorage.data import relay as relay_module
 from moorage.data.relay import Relay
 from moorage.data.wsframes import Frames
 
@@ -48,6 +49,29 @@ def test_bytes_of_all_sizes_come_back() -> None:
             writer.write(content)
             assert await reader.readexactly(size) == content
         assert not relay.idle.is_set()
+        writer.close()
+        await relay.idle.wait()
+
+    relayed(echo, work)
+
+
+def test_the_kernel_asks_whether_the_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[socket.socket] = []
+    watch = relay_module._watch
+    monkeypatch.setattr(relay_module, "_watch", lambda s: (watched.append(s), watch(s)))
+
+    async def echo(server: ServerConnection) -> None:
+        async for data in server:
+            await server.send(data)
+
+    async def work(port: int, relay: Relay) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        (server,) = watched
+        assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        for option, value in relay_module.KEEPALIVE:
+            assert server.getsockopt(socket.IPPROTO_TCP, option) == value
         writer.close()
         await relay.idle.wait()
 
