@@ -9,6 +9,7 @@ import click
 
 from moorage.cli.client import Client
 from moorage.cli.fleets import follow, hosts_table, jobs_of, lacks
+from moorage.cli.groups import Commands
 from moorage.cli.render import age, printable, say, style_of, table
 from moorage.cli.session import (
     asks,
@@ -25,7 +26,7 @@ HEADERS = ("NAME", "STATE", "HOSTS", "READY", "FAILED", "JOBS", "CHANGED")
 DROP = ("CHANGED", "JOBS", "FAILED", "READY")
 
 
-@click.group()
+@click.group(cls=Commands)
 def fleet() -> None:
     """Machines that are reached by ssh.
 

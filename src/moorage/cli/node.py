@@ -8,6 +8,7 @@ import time
 import click
 
 from moorage.cli.client import Client
+from moorage.cli.groups import Commands
 from moorage.cli.render import Style, age, printable, say, style_of, table
 from moorage.cli.session import connect, json_option, print_json, print_lines
 from moorage.errors import Conflict, NotFound, those_known
@@ -19,7 +20,7 @@ DROP = ("ISOLATION", "HOST", "FLEET", "MEMORY", "SEEN", "JOBS", "GPUS", "CPUS")
 """What a narrow terminal does without, in this order."""
 
 
-@click.group()
+@click.group(cls=Commands)
 def node() -> None:
     """The machines that run jobs.
 

@@ -123,7 +123,9 @@ def _nodes(nodes: list[PlanNode], ranks: int, style: Style) -> list[str]:
     if len(lines) > SHOWN_NODES:
         lines[SHOWN_NODES:] = [f"... and {len(lines) - SHOWN_NODES} nodes more"]
     able = sum(node.fits for node in nodes)
-    return [_takes(able, ranks), *(f"  {line}" for line in lines)] if ranks > 1 and nodes else lines
+    if ranks == 1 or not nodes:
+        return lines
+    return [_takes(able, ranks), *(f"  {line}" for line in lines)]
 
 
 def _content(content: Content) -> str:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from moorage.cli import autostart
 from moorage.cli.client import Client
+from moorage.cli.groups import Commands
 from moorage.cli.home import Address, elsewhere, home_directory
 from moorage.cli.render import coarse
 from moorage.cli.server_backup import backup, restore
@@ -43,7 +44,7 @@ class Status(Struct, frozen=True):
     info: Info
 
 
-@click.group()
+@click.group(cls=Commands)
 def server() -> None:
     """The server of this machine.
 

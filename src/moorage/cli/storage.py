@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from moorage.cli.groups import Commands
 from moorage.cli.storage_cleanup import cleanup
 from moorage.cli.storage_cp import copy, sync
 from moorage.cli.storage_create import create
@@ -13,7 +14,7 @@ from moorage.cli.storage_flush import flush
 from moorage.cli.storage_list import adopt, list_storages, show
 
 
-@click.group()
+@click.group(cls=Commands)
 def storage() -> None:
     """Buckets that runs use, and what is in them.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from moorage.cli.groups import Commands
 from moorage.cli.store_add import add
 from moorage.cli.store_list import check, delete, list_stores, show
 from moorage.cli.store_process import start, status, stop
 
 
-@click.group()
+@click.group(cls=Commands)
 def store() -> None:
     """The object stores that buckets are in.
 

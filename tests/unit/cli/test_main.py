@@ -256,6 +256,15 @@ def test_a_group_without_a_verb_shows_its_help(capsys):
     assert out.startswith("Usage: moorage node")
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, command in commands() if isinstance(command, click.Group)]
+)
+def test_the_commands_of_a_verb_are_summarized_whole(name, capsys):
+    listed = run_main(capsys, name, "--help")[1].partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def test_a_schema_is_json_and_an_unknown_kind_bad_input(capsys):
     code, out, _ = run_main(capsys, "schema", "task")
     assert (code, json.loads(out)["type"]) == (0, "object")
