@@ -108,7 +108,7 @@ def test_a_store_that_goes_away_midway_is_told_and_that_it_is_back(
         store.freeze()
         assert process.stderr is not None
         assert process.stderr.readline().decode() == (
-            f"moorage: lab://{bucket} does not answer; it is tried for 20s, "
+            f"moorage: lab://{bucket} does not answer; it is tried for 40s, "
             "or 15m where it takes connections\n"
         )
         store.thaw()

@@ -180,7 +180,7 @@ class Bucket:
         import obstore
 
         part = part_size(size)
-        with self.sending.upload(key), self._problems(key, sending=True):
+        with self.sending.upload(key), self._problems(key, sending=True, parts=True):
             done = obstore.put(
                 self._writes,
                 key,
@@ -223,11 +223,10 @@ class Bucket:
             obstore.copy(self._writes, source, target)
 
     @contextmanager
-    def _problems(
-        self, key: str, *, whole_bucket: bool = False, sending: bool = False, slow: bool = False
-    ) -> Iterator[None]:
+    def _problems(self, key: str, *, whole_bucket: bool = False, **asked: bool) -> Iterator[None]:
+        """`asked`: see `Silence.asking`."""
         try:
-            with self.silence.asking(sending=sending, slow=slow):
+            with self.silence.asking(**asked):
                 yield
         except StoreProblem:
             raise

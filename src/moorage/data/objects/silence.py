@@ -36,20 +36,22 @@ class Silence:
         self.tell = tell
         self._shown, self._patience = shown, patience
         self._changed = threading.Condition()
-        self._asked = self._sending = self._slow = 0
+        self._asked = self._sending = self._slow = self._parts = 0
         self._answers = 0
         self._since = 0.0
         self._watched = False
         self._told = 0
 
     @contextmanager
-    def asking(self, *, sending: bool = False, slow: bool = False) -> Iterator[None]:
-        """Something is asked: with content where `sending`; `slow`: the store has to work for it.
-        Where it fails, that is no answer."""
+    def asking(
+        self, *, sending: bool = False, slow: bool = False, parts: bool = False
+    ) -> Iterator[None]:
+        """Something is asked: with content where `sending`; `slow`: the store has to work for it;
+        `parts`: the engine takes them back where it fails. A failure is no answer."""
         if self.tell is None:
             yield
             return
-        self._begin(sending, slow)
+        self._begin(sending, slow, parts)
         try:
             yield
             self.answered()
@@ -58,6 +60,7 @@ class Silence:
                 self._asked -= 1
                 self._sending -= sending
                 self._slow -= slow
+                self._parts -= parts
                 if not self._asked:
                     self._changed.notify_all()
 
@@ -80,15 +83,16 @@ class Silence:
         try:
             yield
         finally:
-            self._begin(False, False)
+            self._begin()
 
-    def _begin(self, sending: bool, slow: bool) -> None:
+    def _begin(self, sending: bool = False, slow: bool = False, parts: bool = False) -> None:
         with self._changed:
             if not self._asked:
                 self._since = time.monotonic()
             self._asked += 1
             self._sending += sending
             self._slow += slow
+            self._parts += parts
             if not self._watched:
                 self._watched = True
                 threading.Thread(target=self._watch, name="silence", daemon=True).start()
@@ -128,10 +132,11 @@ class Silence:
         with self._changed:
             answers, since = self._answers, self._since
             self._told += 1
-            most = max(self._patience, LONGEST_SENDING if self._sending else LONGEST)
+            tried = self._patience * (2 if self._parts else 1)  # to send, then to take back
+            most = max(tried, LONGEST_SENDING if self._sending else LONGEST)
         limit = f"{most:.0f}s" if most < 120 else f"{most / 60:.0f}m"
         self._say(
-            f"{self._shown} does not answer; it is tried for {self._patience:.0f}s, "
+            f"{self._shown} does not answer; it is tried for {tried:.0f}s, "
             f"or {limit} where it takes connections",
             True,
         )
