@@ -61,6 +61,10 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+class _Unread(Exception):
+    """The reader of the pipe that stdout is has left."""
+
+
 class Verbs(click.Group):
     """Imports the module of a verb when the verb is used."""
 
@@ -75,6 +79,13 @@ class Verbs(click.Group):
             hint = f" (did you mean {nearest!r}?)" if nearest else ""
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """The verb's result. `_Unread` for a broken pipe, which click would take for a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _Unread from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All verbs, in the order of a first reading."""
@@ -146,8 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        _write_no_more()  # the reader of the pipe has left
+    except (BrokenPipeError, _Unread):
+        _write_no_more()
         code = BROKEN_PIPE
     except OSError as error:
         if error.errno not in _FULL:
@@ -185,7 +196,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         with suppress(OSError):  # its terminal may be gone
             _complain(str(error))
         return error.exit_code
-    except BrokenPipeError:
+    except _Unread:
         raise
     except MoorageError as error:
         return _failed(error)
