@@ -36,6 +36,7 @@ _GIVEN = {
 }
 _SOONEST, _PAUSE = 1.0, 30.0
 """Seconds until they are asked for again; where none came that last longer."""
+_PATIENCE = 5.0
 
 
 def lent(options: Mapping[str, str], access: Access, directory: Path) -> dict[str, str]:
@@ -87,10 +88,10 @@ class Renewal:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when nothing is written any more."""
+        """Nothing is written any more, though a server that does not answer may be waited for."""
         self._stopped.set()
         self._stopper.stop()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         stopping.current.set(self._stopper)
@@ -104,13 +105,13 @@ class Renewal:
         """Whether there are any now that last longer."""
         try:
             access = self._ask()
-        except SourceError as error:
+            if self._stopped.is_set() or (access.expires or 0.0) <= until:
+                return False
+            write(self._directory, access)
+        except (SourceError, OSError) as error:
             if not self._stopped.is_set():
                 log.warning("%s: no new ones: %s", self._thread.name, error)
             return False
-        if (access.expires or 0.0) <= until:
-            return False
-        write(self._directory, access)
         return True
 
 
