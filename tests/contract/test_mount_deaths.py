@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,8 +16,9 @@ from msgspec import structs
 from moorage.agent.fsyncs import mounted
 from moorage.agent.fsyncs.remote import Remote
 from moorage.data.base import Place
-from moorage.data.rclone import mount, program
+from moorage.data.rclone import fuse, mount, program
 from moorage.data.rclone.mount import RcloneMount
+from moorage.data.rclone.watching import Watch
 from moorage.data.sources import Sources
 from moorage.specs.mounts import Bucket, CacheOptions
 from testbed.stores import StoreServer
@@ -157,6 +159,26 @@ def test_what_was_being_renamed(mortal: Mortal) -> None:
     assert (place / "final").read_bytes() == b"acknowledged"
     mortal.flush()
     assert mortal.stored("final") == b"acknowledged"
+
+
+def test_a_mount_that_its_agent_could_not_show_any_more(
+    mortal: Mortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = mortal.begin()
+    mortal.mount.kill()
+    with monkeypatch.context() as patched:
+        patched.setattr(fuse, "show", lambda source, place: None)  # killed right before
+        mortal.mount.start()
+    assert mortal.mount.find()
+    assert not mortal.mount.shown
+    told = threading.Event()
+    watch = Watch(mortal.mount, mortal.bucket)
+    watch.tell = lambda health: told.set() if health.restarts else None
+    try:
+        assert told.wait(30.0)
+        (place / "f").write_bytes(b"x")
+    finally:
+        watch.stop()
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -271,6 +271,11 @@ class RcloneMount:
         how = self.how()
         return self._raw != self.place and how is not None and "--include" not in how.words
 
+    @property
+    def shown(self) -> bool:
+        """Whether a job sees what its process mounts: an agent may be killed in between."""
+        return fuse.mounted(self._raw)[-1:] == fuse.mounted(self.place)[-1:]
+
     def device(self) -> int | None:
         """The number of the connection that is on top."""
         found = fuse.mounted(self._raw)

@@ -97,6 +97,8 @@ class Watch:
         why = "its process ended"
         if process >= 0:
             try:
+                if not self._mount.shown:
+                    self._mount.kill()
                 why = self._until_end(process)
             finally:
                 os.close(process)

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from moorage.data.buckets import Moved, NotFlushed
 from moorage.data.rclone.flushing import Flush
 from moorage.data.rclone.mount import RcloneMount
+from moorage.data.rclone.rc import Control, Queued
 
 NOTICE = "2026/11/21 13:00:00 NOTICE: S3 bucket x: Symlinks support enabled\n"
 ERROR = "2026/11/21 13:00:01 ERROR : a: Failed to copy: context deadline exceeded\n"
@@ -54,6 +56,25 @@ def test_of_what_was_streamed_nothing_is_left_without_its_process(mount: RcloneM
     with pytest.raises(NotFlushed) as caught:
         flush.wait(ignore, patience=0)
     assert (caught.value.files, caught.value.kept) == (["a", "b"], False)
+
+
+def test_an_upload_that_was_put_off_again_is_hurried_again(
+    mount: RcloneMount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens and closes a file that waits for its upload has it wait anew."""
+    note = mount.directory / "cache" / "vfsMeta" / "bucket" / "f"
+    note.parent.mkdir(parents=True)
+    note.write_text('{"Dirty": true}')
+    waiting, hurried = Queued("f", 1, 7, expiry=600.0), []
+    states = [waiting, structs.replace(waiting, expiry=-1.0), waiting]
+    failed = structs.replace(waiting, tries=1)
+    monkeypatch.setattr(Control, "transfers", lambda control: [])
+    monkeypatch.setattr(Control, "queue", lambda control: [states.pop(0) if states else failed])
+    monkeypatch.setattr(Control, "hurry", lambda control, one: hurried.append(one.id))
+    monkeypatch.setattr(Control, "last_error", lambda control: "")
+    with pytest.raises(NotFlushed):
+        Flush(mount, cached=True).wait(ignore, patience=0.2)
+    assert hurried == [7, 7]
 
 
 def test_that_a_store_was_asked_is_no_reason(mount: RcloneMount) -> None:
