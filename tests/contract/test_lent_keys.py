@@ -71,7 +71,6 @@ def test_a_mount_outlives_its_keys(tmp_path: Path, seaweed: StoreServer) -> None
         assert secret not in (own / "how").read_text()
         assert secret in (own / "keys").read_text()
         assert {(own / name).stat().st_mode & 0o777 for name in ("keys", "keys.ini")} == {0o600}
-        (found / "first").write_text("1")
         until(False, lambda: (found / "refused").write_text("2"))
         lender.refused.set()
         until(True, lambda: (found / "last").write_text("3"))
