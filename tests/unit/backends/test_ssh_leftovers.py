@@ -15,7 +15,10 @@ def test_what_podman_keeps_until_the_next_boot(tmp_path: Path, name: str) -> Non
     place = tmp_path / "moorage-1-2"
     noted = place / "libpod" / "tmp" / "pause.pid"
     noted.parent.mkdir(parents=True)
-    with subprocess.Popen([name, "60"], executable="/usr/bin/sleep") as process:
+    words, pipe = [name, "-c", "echo; read end"], subprocess.PIPE
+    with subprocess.Popen(words, executable="/bin/sh", stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"  # its name is to be seen by now
         noted.write_text(f"{process.pid}\n")
         leftovers._forget_podman(str(place))
         if name == "somebody":  # who has that number by now
