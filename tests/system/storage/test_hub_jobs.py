@@ -84,8 +84,9 @@ def test_commands_read_repositories(moorage: Command, tmp_path: Path) -> None:
     } == FILES
     again = moorage("storage", "sync", "hf://lab/model", str(here))
     assert again.err == "moorage: 0 files, 0 B, 4 unchanged\n"
-    counted = moorage("storage", "du", "hf://lab/model").out
-    assert counted.splitlines()[-1].split() == ["total", "4", "2.0", "MB"]
+    counted = moorage("storage", "du", "hf://lab/model")
+    assert (counted.code, counted.err) == (0, "")
+    assert counted.out.splitlines()[-1].split() == ["total", "4", "2.0", "MB"]
     back = moorage("storage", "cp", str(here), "hf://lab/model")
     assert (back.code, back.err) == (
         2, "moorage: error: DST: Hugging Face can only be read; name another place\n"

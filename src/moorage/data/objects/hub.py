@@ -25,6 +25,7 @@ from moorage.data.objects.bucket import Bucket, Found
 from moorage.data.objects.errors import StoreProblem, why
 from moorage.data.objects.retrying import retries
 from moorage.data.objects.silence import Silence
+from moorage.data.objects.unfinished import Uploads
 from moorage.data.stopping import breaking
 from moorage.specs.stores.record import Access
 
@@ -174,6 +175,11 @@ class Repository(Bucket):
     def pieces(self, key: str, start: int, end: int, etag: str = "") -> Iterator[bytes]:
         """See `Bucket`."""
         return super().pieces(key, start, end)
+
+    @property
+    def uploads(self) -> Uploads:
+        """See `Bucket`. There are none."""
+        return Uploads(self._reads, self.access, self.name, self.shown)
 
     def _refuse(self) -> NoReturn:
         said = "repositories of Hugging Face can only be read here"
