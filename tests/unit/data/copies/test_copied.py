@@ -375,12 +375,14 @@ def test_an_agent_that_died_in_the_middle_goes_on(node: CopyNode, way: str) -> N
     root = seen(node, BACK)
     for key in ("a", "b", "c"):
         (root / key).write_bytes(key.encode())
-    put = node.shelf.put
+    put, others = node.shelf.put, threading.Semaphore(0)
 
     def dying(key, *rest):  # type: ignore[no-untyped-def]
-        if key == "c":
+        if key == "c":  # the others' threads would not die with it, as an agent's do
+            assert all(others.acquire(timeout=30) for _ in range(2))
             raise KeyboardInterrupt
         put(key, *rest)
+        others.release()
 
     node.shelf.put = dying  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
