@@ -214,7 +214,8 @@ def _gpu_lines(view: NodeView) -> list[str]:
 def describe(view: NodeView, now: float) -> list[str]:
     """The page about a node."""
     has = view.resources
-    seen = "" if view.state == "up" else f", last seen {age(view.last_seen, now)}"
+    away = view.state != "up" and view.last_seen is not None
+    seen = f", last seen {age(view.last_seen, now)}" if away else ""
     lines = [
         f"node      {printable(view.name)} ({view.id})",
         f"state     {_state(view)}{seen}; agent {view.version}",

@@ -162,3 +162,11 @@ def test_blocks_of_a_host_are_counted_after_a_restart(desk):
         node_places=[written["place_node"]],
     )
     assert cluster.nodes[1].blocks == 4
+
+
+def test_nobody_knows_when_a_server_that_died_last_heard_of_a_node(desk, tables):
+    tables.take(desk.hello(node="away"))
+    tables.take(desk.hello(node="here"))
+    tables.take(desk.down(1))
+    seen = {node.name: node.last_seen for node in tables.restored().nodes.values()}
+    assert seen == {"away": desk.now, "here": None}
