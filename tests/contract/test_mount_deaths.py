@@ -17,6 +17,7 @@ from moorage.agent.fsyncs import mounted
 from moorage.agent.fsyncs.remote import Remote
 from moorage.data.base import Place
 from moorage.data.rclone import fuse, mount, program
+from moorage.data.rclone.flushing import Flush
 from moorage.data.rclone.mount import RcloneMount
 from moorage.data.rclone.watching import Watch
 from moorage.data.sources import Sources
@@ -159,6 +160,30 @@ def test_what_was_being_renamed(mortal: Mortal) -> None:
     assert (place / "final").read_bytes() == b"acknowledged"
     mortal.flush()
     assert mortal.stored("final") == b"acknowledged"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_broken_upload_that_the_store_carried_out_late(
+    mortal: Mortal, tmp_path: Path, late: bool
+) -> None:
+    """Of the rclone that was killed: it has the file's time and less of it. What another node
+    wrote meanwhile stays."""
+    place = mortal.begin()
+    (place / "f").write_bytes(b"acknowledged")
+    mortal.mount.kill()
+    mortal.mount.start()
+    for waiting in mortal.mount.control.queue():
+        mortal.mount.control.hurry(waiting)
+    deadline = time.monotonic() + 30.0
+    while mortal.mount.dirty() and time.monotonic() < deadline:
+        mortal.mount.control.busy()
+    written = (place / "f").stat().st_mtime_ns
+    other = tmp_path / "other"
+    other.write_bytes(b"ackno")
+    os.utime(other, ns=(written, written if late else written + 10**9))
+    mortal.store.rclone("copyto", str(other), f"X:{mortal.name}/f")
+    Flush(mortal.mount, cached=True).wait(lambda moved: None, 30.0)
+    assert mortal.stored("f") == (b"acknowledged" if late else b"ackno")
 
 
 def test_a_mount_that_its_agent_could_not_show_any_more(

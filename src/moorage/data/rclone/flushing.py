@@ -57,7 +57,7 @@ class Flush:
         with breaking(stopped.set):
             while True:
                 left = self._left()
-                if self._over(left):
+                if self._over(left) and not (self._cached and self._mount.upload_again()):
                     return
                 now = time.monotonic()
                 if left != mark:

@@ -30,7 +30,17 @@ import msgspec
 from msgspec import Struct
 
 from moorage.data.base import SourceError
-from moorage.data.rclone import adoption, environment, fuse, heirs, notes, options, parts, program
+from moorage.data.rclone import (
+    adoption,
+    broken,
+    environment,
+    fuse,
+    heirs,
+    notes,
+    options,
+    parts,
+    program,
+)
 from moorage.data.rclone.rc import PROBE, Control, Unreachable
 from moorage.decoding import from_json
 from moorage.specs.mounts import Bucket
@@ -137,6 +147,7 @@ class RcloneMount:
             with self._held(self.find() or 0) as pidfd:
                 patience = READY_WITHIN + len(left) * _EACH
                 unlisted = heirs.inherit(self._raw, left, (pidfd, wake), patience, self.kill)
+                broken.note(self.directory, left)
                 unlisted |= self._end_uploads({one.path for one in left}, (pidfd, wake))
                 if unlisted:
                     self.control.list_again(unlisted)
@@ -275,6 +286,13 @@ class RcloneMount:
     def shown(self) -> bool:
         """Whether a job sees what its process mounts: an agent may be killed in between."""
         return fuse.mounted(self._raw)[-1:] == fuse.mounted(self.place)[-1:]
+
+    def upload_again(self) -> bool:
+        """See `broken`."""
+        how = self.how()
+        return how is not None and broken.upload_again(
+            self.directory, self._raw, how.words[1], self.control
+        )
 
     def device(self) -> int | None:
         """The number of the connection that is on top."""

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +79,15 @@ class _Core(Struct, frozen=True, rename="camel"):
     last_error: str = ""
 
 
+class _Object(Struct, frozen=True, rename="pascal"):
+    size: int
+    mod_time: datetime
+
+
+class _Stat(Struct, frozen=True):
+    item: _Object | None = None
+
+
 class _List(Struct, frozen=True):
     vfses: list[str] = []
 
@@ -135,6 +145,14 @@ class Control:
         except Unreachable:
             return False
         return True
+
+    def stat(self, remote: str, path: str) -> tuple[int, int] | None:
+        """Bytes of an object and the time that was set, in microseconds; None: it is not there."""
+        found = self._call(PROBE, _Stat, _PATIENCE, fs=remote, remote=path).item
+        if found is None:
+            return None
+        since = found.mod_time - datetime(1970, 1, 1, tzinfo=UTC)
+        return found.size, since // timedelta(microseconds=1)
 
     def last_error(self) -> str:
         """What went wrong last; empty where nothing did."""
