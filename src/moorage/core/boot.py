@@ -157,8 +157,7 @@ def _node(row: Row) -> Node:
         pythons=from_json(row["pythons"], list[str]),
         up=False,
         lost=row["state"] == "lost",
-        # A server that died did not write when it last heard of those that were connected.
-        last_seen=None if row["state"] == "up" else row["last_seen"],
+        last_seen=row["last_seen"],
         address=row["address"],
     )
 

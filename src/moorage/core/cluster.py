@@ -161,11 +161,11 @@ class Cluster:
             if not self.bucket_users[place]:
                 del self.bucket_users[place]
 
-    def node_for(self, hello: Hello, now: float) -> Node:
+    def node_for(self, hello: Hello) -> Node:
         """The node that greets, as it is now; a new one if its name is new."""
         known = self.node_names.get(hello.node)
         if known is not None:
-            self.nodes[known].greet(hello, now)
+            self.nodes[known].greet(hello)
             return self.nodes[known]
         node = Node(
             id=NodeId(self.next_node),
@@ -176,7 +176,7 @@ class Cluster:
             isolation=hello.isolation,
             pythons=list(hello.pythons),
             up=True,
-            last_seen=now,
+            last_seen=None,
             address=hello.address,
         )
         self.next_node += 1

@@ -42,6 +42,7 @@ class Node:
     pythons: list[str]
     up: bool
     last_seen: float | None
+    """Unix seconds; None while it is connected, and after a server that died."""
     address: str = ""
     """Where other nodes reach it; empty: only on the machine itself."""
     fleet: str = LOCAL
@@ -284,7 +285,7 @@ class Node:
         else:
             self.quick.discard(shape)
 
-    def greet(self, hello: Hello, now: float) -> None:
+    def greet(self, hello: Hello) -> None:
         """Its agent connected and said what the node is now."""
         self.boot_id = hello.boot_id
         self.version = hello.version
@@ -294,5 +295,5 @@ class Node:
         self.up = True
         self.lost = False
         self.ghosts.clear()
-        self.last_seen = now
+        self.last_seen = None
         self.address = hello.address

@@ -32,7 +32,7 @@ def on_hello(
     before = None if known is None else cluster.nodes[known]
     was_up = before is not None and before.up
     rebooted = before is not None and before.boot_id != hello.boot_id
-    node = cluster.node_for(hello, now)
+    node = cluster.node_for(hello)
     effects: list[Effect] = [rows.upsert_node(node), *bind(cluster, node)]
     effects += ask_health(cluster, node)
     if not was_up:
