@@ -222,7 +222,9 @@ class TestPodman(EngineSuite):
         self, tmp_path: Path, isolation: Isolation
     ) -> None:
         async def scenario(house: House) -> None:
-            await house.spawn(1, "setsid sleep 1000 & trap 'exit 7' TERM; echo up; wait")
+            # The child may be told first, and is then no longer to be waited for.
+            waits = "while :; do wait; done"
+            await house.spawn(1, f"setsid sleep 1000 & trap 'exit 7' TERM; echo up; {waits}")
             await house.line(1, "up")
             await house.keeper.stop("1.1.0", 30.0)
             assert (await house.end(1)).exit_code == 7
