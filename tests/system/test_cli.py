@@ -21,7 +21,7 @@ commands:
 - cat data/word
 - exit {code}
 """
-SLEEPER = "trap 'exit 9' TERM; echo begun; sleep 60 & wait"
+SLEEPER = "trap 'exit 9' TERM; echo begun; sleep 60 & while :; do wait; done"
 
 
 @pytest.fixture(scope="module")

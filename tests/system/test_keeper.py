@@ -116,7 +116,9 @@ def test_max_duration_ends_even_who_does_not_listen(tmp_path: Path, isolation: I
 
 def test_a_stop_asks_first(tmp_path: Path, isolation: Isolation) -> None:
     async def scenario(house: House) -> None:
-        await house.spawn(1, f"trap 'echo bye; exit 7' TERM; echo ready; {LONG} & wait")
+        await house.spawn(
+            1, f"trap 'echo bye; exit 7' TERM; echo ready; {LONG} & while :; do wait; done"
+        )
         await house.line(1, "ready")
         assert await house.keeper.stop("1.1.0", None)
         record = await house.end(1)

@@ -96,7 +96,7 @@ def test_stop_lets_the_job_say_goodbye(world: Any, launch: Make) -> None:
     async def main() -> None:
         async with world() as w:
             key = await w.desk.start(
-                launch("trap 'echo bye; exit 4' TERM; echo up; sleep 60 & wait")
+                launch("trap 'echo bye; exit 4' TERM; echo up; sleep 60 & while :; do wait; done")
             )
             page = await w.desk.ask(ReadLog(1, key, wait=True))
             assert page.data == b"up\n"
