@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from system.keeper_harness import gone, keeper_pid
+
 COMMAND = [sys.executable, "-m", "moorage"]
 PATIENCE = 60.0
 
@@ -54,8 +56,11 @@ class Command:
 
     def end(self) -> None:
         """Stop the server; its agent and, because no job runs any more, the keeper end with it."""
+        agent = self.home / "agent"
+        keeper = keeper_pid(agent) if (agent / "keeper.sock").exists() else 0
         self("server", "stop")
-        assert not (self.home / "agent" / "keeper.sock").exists()
+        assert not keeper or gone(keeper)  # the agent waits less than a second for it
+        assert not (agent / "keeper.sock").exists()
 
 
 class Terminal:

@@ -164,13 +164,14 @@ class Roots:
             self._drop()
 
     def take(self, base: str) -> Root:
-        """One for a job. The calling thread, which shares its root with no other, comes from the
-        node's own namespace and ends up in any. MountError, OSError."""
+        """One for a job. The calling thread, which shares its root with no
+        other, ends up in any namespace. MountError, OSError."""
         with self._lock:
             self._notice()
             if self._free:
                 return self._free.pop()
             age = self._age  # before it is made: what changes meanwhile makes it old
+        self.leave()
         return Root(base, age)
 
     def leave(self) -> None:
