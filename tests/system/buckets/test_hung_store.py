@@ -166,8 +166,7 @@ def test_where_nobody_waits_nothing_does(buckets: Any, mode: str) -> None:
     run(main, buckets)
 
 
-@long
-@pytest.mark.parametrize("mode", ["cached", "copy"])
+@pytest.mark.parametrize("mode", ["copy", pytest.param("cached", marks=long)])
 def test_what_is_being_fetched_is_not_waited_for(buckets: Any, mode: str) -> None:
     async def main(b: Any) -> None:
         b.store.freeze()

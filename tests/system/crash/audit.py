@@ -195,9 +195,19 @@ def groups(home: Path) -> list[str]:
 
 
 def descriptors(world: World) -> dict[str, int]:
-    """How many each of the processes has open."""
+    """How many each of the processes has open, but for the roots that a keeper keeps for the next
+    jobs: as many as ran at once."""
     found = {}
     for name in ("server", "agent", "keeper"):
         with suppress(OSError):
-            found[name] = len(list(Path(f"/proc/{world.pid(name)}/fd").iterdir()))
+            numbers = list(Path(f"/proc/{world.pid(name)}/fd").iterdir())
+            found[name] = sum(map(is_of_no_root, numbers))
     return found
+
+
+def is_of_no_root(descriptor: Path) -> bool:
+    try:
+        link = str(descriptor.readlink())
+    except FileNotFoundError:
+        return False  # closed meanwhile
+    return link != "/" and not link.startswith("mnt:")

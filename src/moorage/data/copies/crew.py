@@ -94,3 +94,10 @@ class Crew(Generic[T]):
             if error is not None:
                 raise error
             return
+
+
+def aside(work: Callable[[], T]) -> T:
+    """What it gives, by a thread that is left alone with it where the work is stopped. Stopped."""
+    given: list[T] = []
+    Crew[Callable[[], T]](lambda one: given.append(one()), 1).run([work])
+    return given[0]

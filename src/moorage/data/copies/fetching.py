@@ -19,7 +19,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from moorage.data.base import SourceError
-from moorage.data.copies import listing, tree
+from moorage.data.copies import crew, listing, tree
 from moorage.data.copies.generations import POOLED, Generation, Generations, Origin, discard
 from moorage.data.copies.listing import Content, Entry, Layout
 from moorage.data.copies.shelf import PART, ObjectChanged, Shelf
@@ -81,12 +81,7 @@ class Fetcher:
         if layout is not None and began >= asked:
             return layout
         began = time.monotonic()
-        found: list[Found] = []
-        for part in shelf.listing(origin.path):
-            found += part
-        layout = listing.lay_out(found, origin.path)
-        if origin.path and not found and (one := shelf.find(origin.path)) is not None:
-            layout = listing.single(one)
+        layout = crew.aside(lambda: _listed(shelf, origin.path))
         self._listed[name] = (began, layout)
         return layout
 
@@ -159,6 +154,15 @@ class _Progress:
                 return
             self._told = now
         self._tell(f"fetching {format_progress(self._done, self._total)}")
+
+
+def _listed(shelf: Shelf, path: str) -> Layout:
+    found: list[Found] = []
+    for part in shelf.listing(path):
+        found += part
+    if path and not found and (one := shelf.find(path)) is not None:
+        return listing.single(one)
+    return listing.lay_out(found, path)
 
 
 def _missing(layout: Layout, files: dict[Content, str], pool: Path) -> list[tuple[Found, Path]]:

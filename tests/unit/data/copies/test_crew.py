@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from moorage.data import stopping
-from moorage.data.copies.crew import Crew, Stalled, Stopped
+from moorage.data.copies.crew import Crew, Stalled, Stopped, aside
 
 
 def test_every_item_once() -> None:
@@ -69,3 +69,27 @@ def test_an_item_that_cannot_be_had_is_an_error_too() -> None:
 
     with pytest.raises(ValueError, match="no more"):
         Crew(lambda _item: None, 3).run(items())
+
+
+def test_what_is_done_aside_is_given_and_left_where_it_is_stopped() -> None:
+    assert aside(lambda: 7) == 7
+    never, began, stopper = threading.Event(), threading.Event(), stopping.Stopper()
+
+    def work() -> None:
+        began.set()
+        never.wait(30)
+
+    def stop() -> None:
+        assert began.wait(30)
+        stopper.stop()
+
+    token = stopping.current.set(stopper)
+    other = threading.Thread(target=stop)
+    other.start()
+    try:
+        with pytest.raises(Stopped):
+            aside(work)
+    finally:
+        stopping.current.reset(token)
+        never.set()
+        other.join()
