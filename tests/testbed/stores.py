@@ -35,6 +35,8 @@ from moorage.specs.stores.record import Access
 
 PATIENCE = 60.0
 REMOTE = "X"
+_TAKEN = re.compile(r"address already in use|port \d+ .* is not available", re.IGNORECASE)
+"""How servers say that somebody else has a port."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class StoreServer(Buckets):
             if self._started(ports):
                 return
             self._reap()
-            if self.ports or not any("address already in use" in one.lower() for one in self.log):
+            if self.ports or not any(_TAKEN.search(line) for line in self.log):
                 break
         raise RuntimeError(f"{self.name} did not start:\n" + "".join(self.log))
 
@@ -216,15 +218,16 @@ class StoreServer(Buckets):
 
 
 def free_ports(count: int) -> list[int]:
-    """Nobody has them now. The last two are 10,000 apart, as weed's admin wants its own: those
-    come from below what the kernel hands out by itself."""
+    """Nobody has them now. All come from below what the kernel hands out by itself: no connection
+    of another test takes one before the server does, or while it is down. The last two are 10,000
+    apart, as weed's admin wants its own."""
     with ExitStack() as stack:
-        ports = [_bound(stack, 0) for _ in range(count)]
-        while count > 1:
+        ports: list[int] = []
+        while len(ports) < count:
             low = 12_000 + secrets.randbelow(10_000)
             with suppress(OSError):
-                ports[-2:] = [_bound(stack, low), _bound(stack, low + 10_000)]
-                break
+                pair = (low, low + 10_000) if len(ports) == count - 2 else (low,)
+                ports += [_bound(stack, port) for port in pair]
         return ports
 
 
