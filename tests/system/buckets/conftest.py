@@ -67,7 +67,10 @@ class BucketWorld:
 @asynccontextmanager
 async def _world(home: Path, store: StoreServer, *options: str) -> AsyncIterator[BucketWorld]:
     async with agent_world(home, *options) as world:
-        yield BucketWorld(world, store)
+        try:
+            yield BucketWorld(world, store)
+        finally:
+            store.thaw()  # where a test failed meanwhile: others need it too
 
 
 Buckets = Callable[..., AbstractAsyncContextManager[BucketWorld]]
