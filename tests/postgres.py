@@ -16,7 +16,6 @@ import secrets
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -39,6 +38,8 @@ STOP_SIGNALS = {
     "immediate": signal.SIGQUIT,
 }
 PATIENCE = 60.0
+PORTS = range(10_000, 12_000)
+"""Below those that the kernel hands out by itself: nobody takes one while its server is down."""
 SETTINGS = (
     "fsync=on",
     "synchronous_commit=on",
@@ -112,8 +113,8 @@ class Postgres:
 
     def start(self) -> None:
         """Start it and wait until it accepts connections, on the same port each time."""
-        for _ in range(5):
-            port = self.port or _free_port()
+        for _ in range(20):
+            port = self.port or secrets.choice(PORTS)
             if self._started(port):
                 self.port = port
                 return
@@ -170,18 +171,34 @@ class Postgres:
 
     def kill(self) -> None:
         """kill -9 of every process of it at once, as when the machine's power fails."""
-        os.kill(self.pid, signal.SIGSTOP)  # it must not start another while we look
-        children = _children(self.pid)
         watched = []
-        for child in children:
-            with suppress(ProcessLookupError):
-                watched.append(os.pidfd_open(child))
-                os.kill(child, signal.SIGKILL)
+        for child in self._halted():
+            watched.append(os.pidfd_open(child))
+            os.kill(child, signal.SIGKILL)
         os.kill(self.pid, signal.SIGKILL)
         for descriptor in watched:
             assert select.select([descriptor], [], [], PATIENCE)[0], "a killed process lives on"
             os.close(descriptor)
         self._reap()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing, and its connections stay, for the length of the block."""
+        children = self._halted()
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in (*children, self.pid):
+                os.kill(pid, signal.SIGCONT)
+
+    def _halted(self) -> list[int]:
+        """Its children, while the postmaster stands still: it starts no other until it goes on,
+        and none of these numbers goes, since it sees the end of none."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        return self.children()
 
     def _reap(self) -> None:
         assert self._process is not None
@@ -225,12 +242,6 @@ def _as_account(directory: Path) -> list[str]:
             ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
             return [*prefix, *ids]
     raise RuntimeError("no account to run PostgreSQL as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:

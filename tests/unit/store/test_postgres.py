@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -337,15 +336,12 @@ def test_a_frozen_database_counts_as_lost(
     own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connections stay open and its machine answers for it: only silence tells."""
-    monkeypatch.setattr(postgres_session, "PATIENCE", 0.4)
     url = own_postgres.new_database()
     with closing(leading(url)) as store, closing(open_postgres(url)) as standby:
         store.write([rows.run(1)])
         store.read("live_runs")  # on a connection that is there already, and frozen with the rest
-        processes = [own_postgres.pid, *own_postgres.children()]
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with own_postgres.frozen():
+            monkeypatch.setattr(postgres_session, "PATIENCE", 0.4)
             with pytest.raises(StoreBroken, match="not answered for 0 s; it may be frozen"):
                 store.write([rows.run(2)])
             with pytest.raises(StoreBroken, match="not answered for 0 s; it may be frozen"):
@@ -355,6 +351,3 @@ def test_a_frozen_database_counts_as_lost(
             with pytest.raises(StoreBroken):
                 store.write([rows.run(3)])
             store.close()
-        finally:
-            for pid in processes:
-                os.kill(pid, signal.SIGCONT)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,11 +92,10 @@ def await_waiting(url: str, count: int = 1) -> None:
     """Until so many sessions wait for an advisory lock: PostgreSQL offers no event for that."""
     text = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     done = threading.Event()
-    for _ in range(1000):
-        if execute(url, text) == [(count,)]:
-            return
+    deadline = time.monotonic() + PATIENCE
+    while execute(url, text) != [(count,)]:
+        assert time.monotonic() < deadline, "nobody waits"
         done.wait(0.01)
-    raise AssertionError("nobody waits")
 
 
 def test_only_one_leads_and_the_others_read(make: Make, database: str) -> None:
@@ -143,12 +143,10 @@ def test_waiting_keeps_nothing_from_being_cleaned_up(
     waiting = second.queue()
     await_waiting(database)
     [(oldest,)] = execute(database, _HORIZON)
-    for _ in range(1000):
+    deadline = time.monotonic() + PATIENCE
+    while execute(database, _HORIZON) in ([(oldest,)], [(None,)]):
         first.store.write([first.leadership.beat()])
-        if execute(database, _HORIZON) not in ([(oldest,)], [(None,)]):
-            break
-    else:
-        raise AssertionError("the wait looks at the database as it was when it began")
+        assert time.monotonic() < deadline, "the wait sees the database as when it began"
     first.close()
     waiting.result(PATIENCE)
     second.store.write([rows.run(1)])
@@ -167,17 +165,11 @@ def test_a_wait_ends_though_the_database_is_frozen(own_postgres: Postgres) -> No
         first.lead()
         waiting = second.queue()
         await_waiting(url)
-        processes = [own_postgres.pid, *own_postgres.children()]
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with own_postgres.frozen():
             second.leadership.interrupt()
             with pytest.raises(Interrupted):
                 waiting.result(PATIENCE)
             second.close()
-        finally:
-            for pid in processes:
-                os.kill(pid, signal.SIGCONT)
 
 
 def test_work_without_a_server_may_take_long(make: Make, database: str) -> None:
