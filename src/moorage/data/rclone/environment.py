@@ -1,5 +1,5 @@
-"""What rclone gets of the agent's environment: nothing but what it needs. On the server's own
-machine that is the server's, which may hold the keys of its database and of others' stores."""
+"""What rclone gets of an agent's or a server's environment: nothing but what it needs. A server's
+may hold the keys of its database and of others' stores."""
 
 from __future__ import annotations
 

@@ -17,11 +17,12 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from moorage.data.objects.errors import Reason, StoreProblem
+from moorage.data.rclone.environment import of_process
+from moorage.data.rclone.options import REMOTE
 from moorage.decoding import from_json
 from moorage.specs.stores import registry
 from moorage.specs.stores.record import Access, Address
 
-_REMOTE = "S"
 _QUICK = ("--contimeout=2s", "--timeout=4s", "--retries=1", "--low-level-retries=1")
 _WITHIN = 10.0
 """Seconds for what is one request."""
@@ -123,7 +124,7 @@ def _tied() -> Sequence[str]:
 
 
 def _path(bucket: str) -> str:
-    return f"{_REMOTE}:{bucket}"
+    return f"{REMOTE}:{bucket}"
 
 
 def _rclone(
@@ -133,7 +134,7 @@ def _rclone(
     shown = shown_at(access, bucket)
     process = subprocess.Popen(
         [*_tied(), program(), "--config=", *arguments],
-        env={**_bare(), **_variables(access)},
+        env=of_process(_variables(access)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -154,11 +155,6 @@ def _rclone(
     return output
 
 
-def _bare() -> dict[str, str]:
-    """This process's variables without any that would change what rclone does."""
-    return {name: text for name, text in os.environ.items() if not name.startswith("RCLONE_")}
-
-
 def _variables(access: Access) -> dict[str, str]:
     kind = registry.kind(access.kind)
     if kind is None:
@@ -169,7 +165,8 @@ def _variables(access: Access) -> dict[str, str]:
     except ValueError as error:
         said, _, fix = str(error).partition("; ")
         raise StoreProblem("not-possible", kind.title, said, fix) from None
-    return {f"RCLONE_CONFIG_{_REMOTE}_{name.upper()}": text for name, text in options.items()}
+    start = f"RCLONE_CONFIG_{REMOTE.upper()}_"
+    return {f"{start}{name.upper()}": text for name, text in options.items()}
 
 
 def _problem(text: str, shown: str) -> StoreProblem:
