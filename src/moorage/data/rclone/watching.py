@@ -59,6 +59,8 @@ class Watch:
         self._restarted = self._stalled = self._unstored = ""
         self._durable = bucket.durable == "fsync"
         self._hung = False
+        self._asked: threading.Event | None = None
+        """Set by an answer to what its process was asked last; None: it has answered."""
         self.tell: Tell = _silent
         self.doomed: Callable[[], bool] = _never
         self._streams = bucket.mode == "mount" and not bucket.read_only
@@ -115,7 +117,7 @@ class Watch:
         poller.register(process, select.POLLIN)
         poller.register(self._woken, select.POLLIN)
         silent = 0.0
-        self._hung = False
+        self._hung, self._asked = False, None
         while True:
             ready = {descriptor for descriptor, _ in poller.poll(LOOK * 1000)}
             if self._woken in ready:
@@ -171,7 +173,9 @@ class Watch:
         return bool(names)
 
     def _answers(self) -> bool:
-        """Whether its process does."""
+        """Whether its process does; a late answer is one too."""
+        if self._asked is not None:
+            return self._answered(self._asked)
         answered = threading.Event()
 
         def ask() -> None:
@@ -182,7 +186,11 @@ class Watch:
             answered.set()
 
         threading.Thread(target=ask, name=f"{self._thread.name} asks", daemon=True).start()
-        return answered.wait(LOOK)
+        return self._answered(answered)
+
+    def _answered(self, asked: threading.Event) -> bool:
+        self._asked = None if asked.wait(LOOK) else asked
+        return self._asked is None
 
     def _revive(self, why: str) -> bool:
         if time.monotonic() - self._started > _STABLE:
