@@ -153,7 +153,7 @@ def test_attempts_that_want_the_same_fetch_it_once(node: CopyNode) -> None:
     assert node.shelf.fetching.wait(30)
     node.shelf.gate.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(roots) == 5
     assert len(set(roots)) == 1
     assert node.shelf.fetched == ["a"]
@@ -178,10 +178,10 @@ def test_whoever_waits_can_be_stopped(node: CopyNode) -> None:
     waiting = threading.Thread(target=second)
     waiting.start()
     stopper.stop()
-    waiting.join(10)
+    waiting.join(60)
     assert errors == ["/data: stopped"]
     node.shelf.gate.set()
-    first.join(10)
+    first.join(60)
     assert node.shelf.fetched == ["a"]
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from moorage.data import stopping
+from moorage.data.copies import crew as crews
 from moorage.data.copies.crew import Crew, Stalled, Stopped, aside
 
 
@@ -48,15 +50,27 @@ def test_whoever_works_learns_that_it_is_over() -> None:
     assert ended.wait(30)
 
 
-def test_it_is_given_up_only_where_nothing_moves() -> None:
-    last = threading.Event()
+def test_it_is_given_up_only_where_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only the work moves on, whatever else keeps the machine busy."""
+    clock, looked = [0.0], threading.Event()
+    waiting = threading.current_thread()
+
+    def now() -> float:
+        if threading.current_thread() is waiting:
+            looked.set()
+        return clock[0]
 
     def moving(item: int) -> None:
-        last.wait(0.25)
+        clock[0] += 0.08
         crew.moved()
+        looked.clear()
+        assert looked.wait(30)
 
+    monkeypatch.setattr(crews, "time", SimpleNamespace(monotonic=now))
     crew: Crew[int] = Crew(moving, 1)
-    crew.run(range(5), patience=1.0)
+    crew.run(range(5), patience=0.1)
+    monkeypatch.undo()
+    last = threading.Event()
     with pytest.raises(Stalled):
         Crew(lambda _item: last.wait(30) and None, 2).run([1], patience=0.1)
     last.set()
