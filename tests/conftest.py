@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ("mounts", "postgres", "testbed.fixtures")
 
@@ -29,6 +31,8 @@ MUST_RUN = (
 """Suites of which no test may be skipped in CI: they carry the guarantees."""
 
 _skipped = pytest.StashKey[list[str]]()
+_failed = pytest.StashKey[list[str]]()
+_told = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,8 +40,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # would each compile all that they import, and every worker all tests.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    config.stash[_skipped] = []
-    config.pluginmanager.register(_SkipRecorder(config), "moorage-skips")
+    # How long an example takes tells how busy the machine is.
+    patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("patient", settings(), **patient)
+    settings.load_profile("patient")
+    config.stash[_skipped], config.stash[_failed] = [], []
+    # Not for the runs of pytest that tests start.
+    config.stash[_told] = os.environ.pop("MOORAGE_TEST_FAILED", "")
+    config.pluginmanager.register(_Recorder(config), "moorage-recorder")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(reason)
 
 
-class _SkipRecorder:
+class _Recorder:
     """Under xdist only the controller sees all reports, and only it decides."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -61,17 +71,26 @@ class _SkipRecorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.skipped and not hasattr(report, "wasxfail"):
             self.config.stash[_skipped].append(report.nodeid)
+        if report.failed and report.nodeid not in self.config.stash[_failed]:
+            self.config.stash[_failed].append(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if not os.environ.get("CI") or hasattr(self.config, "workerinput"):
+        if hasattr(self.config, "workerinput"):
             return
-        forbidden = [name for name in self.config.stash[_skipped] if name.startswith(MUST_RUN)]
-        if forbidden:
+        if self._forbidden():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        elif path := self.config.stash[_told]:
+            Path(path).write_text("".join(f"{name}\n" for name in self.config.stash[_failed]))
+
+    def _forbidden(self) -> list[str]:
+        if os.environ.get("MOORAGE_TEST_ALONE"):
+            return self.config.stash[_skipped]  # a second run of what failed has to prove it
+        if not os.environ.get("CI"):
+            return []
+        return [name for name in self.config.stash[_skipped] if name.startswith(MUST_RUN)]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        forbidden = [name for name in self.config.stash[_skipped] if name.startswith(MUST_RUN)]
-        if os.environ.get("CI") and forbidden:
-            terminalreporter.section("skipped, but must run in CI")
+        if forbidden := self._forbidden():
+            terminalreporter.section("skipped, but must run")
             for name in forbidden:
                 terminalreporter.line(name)

@@ -263,7 +263,9 @@ class BlobSuite:
 
     # Each database runs this test as its own.
     @settings(
-        max_examples=20, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
+        max_examples=20,
+        deadline=None,
+        suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
     )
     @given(order=st.lists(st.integers(0, 11), max_size=40))
     def test_a_fetch_keeps_its_order_and_repetitions(

@@ -11,7 +11,7 @@ import pytest
 from gpustubs import program
 from moorage.agent.gpus.base import Unreadable, Vendor
 
-PATIENT = 20.0
+PATIENT = 60.0
 
 
 class DiscoverySuite:
@@ -72,7 +72,7 @@ class DiscoverySuite:
         began = time.monotonic()
         with pytest.raises(Unreadable, match=r"did not answer within 0.3 s"):
             self.vendor.find(0.3)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENT / 2
 
     def test_nonsense(self) -> None:
         self.install()

@@ -30,10 +30,16 @@ grows = settings(
     max_examples=40,
     deadline=None,
     # Each database runs these tests as its own.
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.differing_executors,
+        HealthCheck.too_slow,
+    ],
 )
 several = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
 
 

@@ -40,7 +40,7 @@ def killed(
     output = b""
     try:
         while output.count(b"\n") < after:
-            assert select.select([process.stdout], [], [], 30)[0], "the program is stuck"
+            assert select.select([process.stdout], [], [], 60)[0], "the program is stuck"
             data = os.read(process.stdout.fileno(), 65536)
             assert data, "the program ended by itself"
             output += data

@@ -20,7 +20,7 @@ class Slow:
         self.looked, self.go_on = threading.Event(), threading.Event()
     def __getattr__(self, name):
         self.looked.set()
-        self.go_on.wait(10)
+        self.go_on.wait(30)
         return int
 
 slow = Slow()
@@ -38,7 +38,7 @@ def read(text):
 
 first = threading.Thread(target=read, args=(b'{{"inner": {{"number": 1}}}}',))
 first.start()
-slow.looked.wait(10)
+slow.looked.wait(30)
 second = threading.Thread(target=read, args=(b'{{"inner": {{"number": 2}}}}',))
 second.start()
 second.join(0.3)

@@ -15,6 +15,8 @@ LEADER_LOCK = 0x6D6F6F72
 SCHEMA_LOCK = LEADER_LOCK + 1
 """First numbers of our advisory locks; the second says which schema of the database is meant."""
 _OLDEST = 14
+_LAST_MOMENT = "3s"
+"""How long it may take the database to see that a server has ended."""
 _TABLES = """
     SELECT count(*) FROM pg_class AS c
     WHERE c.relnamespace = CAST(current_schema() AS regnamespace) AND c.relkind IN ('r', 'p')
@@ -78,9 +80,7 @@ def _migrate(connection: psycopg.Connection, place: Place, schema: int) -> None:
     version = _version(connection, place)
     known = sql.migrations()
     _require_known(version, place)
-    if 0 < version < len(known) and not _one(
-        connection, "SELECT pg_try_advisory_xact_lock(%s::int, %s::int)", LEADER_LOCK, schema
-    ):
+    if 0 < version < len(known) and not _nobody_leads(connection, schema):
         raise place.broken(
             f"a server of an older version leads (schema {version}, this one makes "
             f"{len(known)}): stop the older servers first"
@@ -91,6 +91,20 @@ def _migrate(connection: psycopg.Connection, place: Place, schema: int) -> None:
             cursor.execute(sql.for_postgres(step.text).encode())
             row = {"key": "schema_version", "value": str(step.version)}
             cursor.execute(text.encode(), [row[name] for name in names])
+
+
+def _nobody_leads(connection: psycopg.Connection, schema: int) -> bool:
+    """And nobody will until this transaction ends. A server that just ended leads for a moment
+    longer: until its session has."""
+    try:
+        connection.execute(f"SET LOCAL lock_timeout = '{_LAST_MOMENT}'".encode())
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(%s::int, %s::int)", (LEADER_LOCK, schema)
+        )
+        connection.execute("SET LOCAL lock_timeout = 0")
+    except errors.LockNotAvailable:
+        return False
+    return True
 
 
 def _require_known(version: int, place: Place) -> None:

@@ -24,7 +24,7 @@ def test_what_podman_keeps_until_the_next_boot(tmp_path: Path, name: str) -> Non
         if name == "somebody":  # who has that number by now
             assert process.poll() is None
             process.terminate()
-        assert process.wait(10) == -15
+        assert process.wait(60) == -15
     assert not place.exists()
     leftovers._forget_podman(str(place))
 

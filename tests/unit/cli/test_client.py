@@ -44,7 +44,7 @@ def test_a_server_that_is_silent_for_long_is_told_once(monkeypatch, capsys):
             with connection:
                 for _ in range(2):
                     connection.recv(65_536)
-                    assert told.wait(5)
+                    assert told.wait(60)
                     connection.sendall(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n")
 
         thread = threading.Thread(target=answer)
@@ -125,9 +125,9 @@ def test_a_reply_of_another_version_says_to_upgrade(scripted, client, Reply):
 def test_nobody_at_the_port_is_unreachable():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}", "x") as client, pytest.raises(Unreachable):
-        client.info()
+        port = taken.getsockname()[1]  # nobody listens there, and nobody else can
+        with Client(f"http://127.0.0.1:{port}", "x") as client, pytest.raises(Unreachable):
+            client.info()
 
 
 @pytest.mark.parametrize("url", ["localhost:80", "ftp://a", "http://", "http://a:port"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,11 +17,11 @@ SOON = api.ErrorBody("unavailable", "no server leads at present")
 
 
 @pytest.fixture
-def nobody() -> str:
-    """An address where nobody listens."""
+def nobody() -> Iterator[str]:
+    """An address where nobody listens, nor can anybody else meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 def test_several_addresses_are_one():

@@ -394,9 +394,8 @@ def test_others_are_served_while_many_runs_are_accepted_and_none_of_them_starts_
         await agent.connect()
         many = [task() for _ in range(5 * SLICE)] + [task(name="last")]
         accepting = asyncio.ensure_future(submit(engine, *many, request_id="many"))
-        for _ in range(100_000):
-            if engine.cluster.jobs:
-                break
+        while not engine.cluster.jobs:
+            assert not accepting.done()
             await asyncio.sleep(0)
         assert len(engine.cluster.jobs) == SLICE
         same = asyncio.ensure_future(submit(engine, task(name="last"), request_id="same-name"))

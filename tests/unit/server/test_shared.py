@@ -18,7 +18,9 @@ from moorage.server.site import Reach, settle
 from postgres import Postgres
 
 OWN = "http://127.0.0.1:1"
-PATIENCE = 30.0
+PATIENCE = 60.0
+MANY_TRIES = 200.0
+"""Seconds; each is a thread and a connection that is refused."""
 
 
 @asynccontextmanager
@@ -71,7 +73,7 @@ def test_a_long_outage_is_outlived(
         async with working(tmp_path / "home", own_postgres.new_database()) as house:
             monkeypatch.setattr(shared, "_jitter", pauses)
             own_postgres.stop()
-            await asyncio.wait_for(pauses.reached.wait(), PATIENCE)
+            await asyncio.wait_for(pauses.reached.wait(), MANY_TRIES)
             own_postgres.start()
             assert await asyncio.wait_for(house._peers.until_leader(PATIENCE), PATIENCE) == OWN
 

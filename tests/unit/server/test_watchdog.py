@@ -16,7 +16,7 @@ from moorage.server import watchdog
 watchdog.PERIOD = 0.05
 
 async def main():
-    with watchdog.Watchdog(0.1):
+    with watchdog.Watchdog(0.5):
         if sys.argv[1] == "hang":
             threading.Event().wait(60)
         print("beats", flush=True)
@@ -25,7 +25,7 @@ async def main():
 
 asyncio.run(main())
 """
-PATIENCE = 30
+PATIENCE = 60
 
 
 def _start(how: str) -> subprocess.Popen[str]:

@@ -171,9 +171,13 @@ def test_the_schema_is_not_changed_below_a_server_that_leads(
     known = sql.migrations()
     step = sql.Migration(len(known) + 1, "9999_more.sql", "CREATE TABLE extra (a TEXT);\n")
     monkeypatch.setattr(sql, "migrations", lambda: (*known, step))
-    assert "stop the older servers first" in refusal(database)
-    store.close()
-    open_postgres(database).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_schema, "_LAST_MOMENT", "100ms")
+        assert "stop the older servers first" in refusal(database)
+    ending = threading.Timer(0.2, store.close)
+    ending.start()
+    open_postgres(database).close()  # it is waited for
+    ending.join()
 
 
 def test_two_servers_may_make_the_schema_at_once(database: str) -> None:

@@ -9,6 +9,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -277,6 +279,7 @@ def test_kill_9_leaves_the_target_empty_or_whole(
         process.stdout.close()
         code = process.wait()
         os.close(ended)
+        await_nobody(database)
         end = SqliteEnd(home / "server") if url == "sqlite" else PostgresEnd(database)
         with closing(end):
             whole = not is_empty(end)
@@ -286,6 +289,19 @@ def test_kill_9_leaves_the_target_empty_or_whole(
             break
         assert "moved" not in output
     assert whole
+
+
+def await_nobody(database: str) -> None:
+    """Until it has seen that all who were connected are gone; PostgreSQL offers no event."""
+    text = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    pause, deadline = threading.Event(), time.monotonic() + 60.0
+    with psycopg.connect(database, autocommit=True) as connection:
+        while connection.execute(text).fetchone() != (0,):
+            assert time.monotonic() < deadline, "somebody stays"
+            pause.wait(0.01)
 
 
 def password_of(url: str) -> str:
