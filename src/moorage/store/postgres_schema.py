@@ -98,9 +98,7 @@ def _nobody_leads(connection: psycopg.Connection, schema: int) -> bool:
     longer: until its session has."""
     try:
         connection.execute(f"SET LOCAL lock_timeout = '{_LAST_MOMENT}'".encode())
-        connection.execute(
-            "SELECT pg_advisory_xact_lock(%s::int, %s::int)", (LEADER_LOCK, schema)
-        )
+        connection.execute("SELECT pg_advisory_xact_lock(%s::int, %s::int)", (LEADER_LOCK, schema))
         connection.execute("SET LOCAL lock_timeout = 0")
     except errors.LockNotAvailable:
         return False
