@@ -42,7 +42,7 @@ WORKERS ?= 4
 
 test: setup
 	@sh scripts/test-needs.sh
-	$(BIN)/python -m pytest -n $(WORKERS)
+	@sh scripts/test.sh $(BIN)/python $(WORKERS)
 
 bench: setup
 	@sh scripts/test-needs.sh bench
