@@ -254,7 +254,7 @@ def test_threads_fetch_each_blob_once(harbour, project: Path, tmp_path: Path) ->
 
     def lay(number: int) -> None:
         try:
-            meeting.wait(10)
+            meeting.wait(60)
             cache.materialize(sent, tmp_path / f"out{number}")
         except BaseException as error:
             failures.append(error)
@@ -263,7 +263,7 @@ def test_threads_fetch_each_blob_once(harbour, project: Path, tmp_path: Path) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert failures == []
     assert len(asked) == len(set(asked)) == 5
     for number in range(4):
@@ -280,7 +280,7 @@ def test_who_waited_for_a_failed_fetch_tries_itself(
     def fetch(digests: Sequence[Digest]) -> Iterator[bytes]:
         if first.acquire(blocking=False):
             began.set()
-            go_on.wait(10)
+            go_on.wait(60)
             raise SourceError("the line is cut")
         yield from harbour.server.fetch(digests)
 
@@ -299,8 +299,8 @@ def test_who_waited_for_a_failed_fetch_tries_itself(
     other = threading.Thread(target=cache.materialize, args=(sent, tmp_path / "two"))
     other.start()
     go_on.set()
-    thread.join(10)
-    other.join(10)
+    thread.join(60)
+    other.join(60)
     assert failures == ["the line is cut"]
     assert listing(tmp_path / "two") == listing(project)
 

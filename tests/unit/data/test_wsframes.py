@@ -29,7 +29,7 @@ def relayed(handler: object, work: object) -> None:
 
             relay = Relay(dial)
             try:
-                await asyncio.wait_for(work(await relay.listen(), relay), 20)  # type: ignore[operator]
+                await asyncio.wait_for(work(await relay.listen(), relay), 100)  # type: ignore[operator]
             finally:
                 await relay.close()
 
