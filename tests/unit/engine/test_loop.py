@@ -46,7 +46,7 @@ def run(path: Path, scenario: Scenario) -> None:
     async def life() -> None:
         engine = boot.start(store, writer, "test")
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await scenario(engine)
         finally:
             engine.close()

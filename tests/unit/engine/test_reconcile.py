@@ -164,7 +164,7 @@ def tell(path: Path, story: Story) -> None:
 
         working = asyncio.ensure_future(Reconciler(engine, means, make_token).run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await story(engine, site)
         finally:
             working.cancel()

@@ -104,7 +104,7 @@ def test_whoever_sends_no_request_is_left(authority, monkeypatch):
             trusted = context(certificate_of(authority))
             reader, writer = await asyncio.open_connection(HERE, port, ssl=trusted)
             writer.write(REQUEST[:9])
-            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            with pytest.raises((ConnectionError, ssl.SSLError, asyncio.IncompleteReadError)):
                 await asyncio.wait_for(reader.readexactly(1), 30)
             writer.close()
 
