@@ -18,7 +18,7 @@ from moorage.protocol.flush import Flush
 
 pytestmark = pytest.mark.root
 
-WRITE = "for i in 1 2 3 4; do head -c 300000 /dev/urandom > /data/f$i; done"
+WRITE = "for i in 1 2 3 4; do head -c 300000 /dev/urandom > /data/f$i; echo f$i; done"
 STAY = f"{WRITE}; echo written; exec tail -f /dev/null"
 WRITTEN = {f"f{i}": 300_000 for i in range(1, 5)}
 
@@ -52,9 +52,15 @@ def test_every_end(buckets: Any, way: str) -> None:
         held = await b.desk.done(key)
         kinds = {"stop": "stopped", "timeout": "timeout", "memory": "out-of-memory"}
         assert held.outcome.kind == kinds.get(way, "exited"), held.outcome
-        assert b.store.listing(b.bucket) == WRITTEN
-        [flush] = [phase for phase in held.phases if phase.name == "flush"]
-        assert flush.detail == "/data: 4 files uploaded"
+        found = b.store.listing(b.bucket)
+        if way == "timeout":  # on a slow machine before all is written
+            written = (await b.desk.log(key)).split()
+            kept = {name: found.get(name) for name in written if name in WRITTEN}
+            assert kept.items() <= WRITTEN.items()
+        else:
+            assert found == WRITTEN
+            [flush] = [phase for phase in held.phases if phase.name == "flush"]
+            assert flush.detail == "/data: 4 files uploaded"
         await b.desk.forget(key)
 
     run(main, buckets)

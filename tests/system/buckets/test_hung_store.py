@@ -18,6 +18,7 @@ from moorage.protocol.agent import Held, Limits, Stop
 from moorage.protocol.flush import Flush
 from moorage.protocol.mounts import MountHealth
 from moorage.specs.mounts import CacheOptions
+from system.agent_harness import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -66,7 +67,7 @@ async def begin(b: Any, command: str, **more: Any) -> str:
 async def waits(b: Any, key: str) -> None:
     """Until somebody waits for the mount."""
     device = b.mount(key).device()
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + PATIENCE
     while not fuse.waiting(device):  # the kernel tells nobody
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
@@ -105,7 +106,7 @@ def test_a_reader_is_stopped_at_once(buckets: Any, mode: str) -> None:
 @long
 def test_one_that_obeys_nothing_is_ended_by_its_time(buckets: Any) -> None:
     async def main(b: Any) -> None:
-        key = await begin(b, "exec cat /data/f1", max_duration=4.0, stop_duration=0.0)
+        key = await begin(b, "exec cat /data/f1", max_duration=10.0, stop_duration=0.0)
         await waits(b, key)
         held = await ended(b, key)
         assert held.outcome is not None
@@ -143,10 +144,10 @@ def test_one_whose_keeper_is_lost(buckets: Any) -> None:
 @long
 def test_one_that_was_killed_while_its_agent_was_away(buckets: Any) -> None:
     async def main(b: Any) -> None:
-        key = await begin(b, READ, max_duration=4.0, stop_duration=0.0)
+        key = await begin(b, READ, max_duration=10.0, stop_duration=0.0)
         await waits(b, key)
         await b.world.end_agent(signal.SIGKILL)
-        await asyncio.sleep(4)
+        await asyncio.sleep(10)
         await b.world.start_agent()
         held = await ended(b, key)
         assert held.outcome is not None
