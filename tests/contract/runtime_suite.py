@@ -251,9 +251,10 @@ class RuntimeSuite:
 
     def test_it_is_started_once(self, tmp_path: Path, isolation: Isolation) -> None:
         async def scenario(house: House) -> None:
-            command = 'echo "$$" >> count; echo up; sleep 100'
-            first = await house.spawn(1, command)
-            assert await house.spawn(1, command) == first
+            # One request: another would write the script anew under the shell that reads it.
+            request = house.request(house.launch(1, 'echo "$$" >> count; echo up; sleep 100'))
+            first = await house.keeper.spawn(request)
+            assert await house.keeper.spawn(request) == first
             await house.line(1, "up")
             assert len((house.directory(1) / "work" / "count").read_text().splitlines()) == 1
             await house.keeper.stop("1.1.0", 0.0)

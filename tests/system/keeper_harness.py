@@ -120,7 +120,7 @@ def gone(pid: int) -> bool:
 def _mounts(home: Path) -> list[str]:
     """Those of this process where a job could have left one; others come and go with whatever
     else runs on this machine."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     places = {"/", *USUAL}
     return [line for line in lines if line.split()[4] in places or str(home) in line]
 

@@ -34,10 +34,11 @@ def test_what_is_fenced_ends_with_the_lease_though_the_agent_is_dead(
     tmp_path: Path, plain: Isolation
 ) -> None:
     async def scenario(house: House) -> None:
-        until = now() + 2.0
-        house.keeper.renew(until)
+        house.keeper.renew(now() + 60)
         fenced = await _spawn(house, 1, fenced=True)
         stays = await _spawn(house, 2, fenced=False)
+        until = now() + 1.0
+        house.keeper.renew(until)
         await house.keeper.close()  # all that a keeper sees of the death of its agent
         assert await asyncio.to_thread(gone, fenced)
         assert until <= now() < until + NOTICED
@@ -58,9 +59,10 @@ def test_renewing_keeps_it_alive_and_the_last_renewal_counts(
     tmp_path: Path, plain: Isolation
 ) -> None:
     async def scenario(house: House) -> None:
-        house.keeper.renew(now() + 1.0)
+        house.keeper.renew(now() + 60)
         await _spawn(house, 1, fenced=True)
-        until = now() + 3.0
+        house.keeper.renew(now() + 3.0)
+        until = now() + 4.0
         house.keeper.renew(until)
         record = await house.end(1)
         assert now() >= until
@@ -88,10 +90,11 @@ def test_nothing_fenced_starts_without_a_lease(tmp_path: Path, plain: Isolation)
 
 def test_what_the_server_knows_of_is_fenced_no_longer(tmp_path: Path, plain: Isolation) -> None:
     async def scenario(house: House) -> None:
-        house.keeper.renew(now() + 2.0)
+        house.keeper.renew(now() + 60)
         await _spawn(house, 1, fenced=True)
         freed = await _spawn(house, 2, fenced=True)
         house.keeper.unfence(["2.1.0", "77.1.0"])
+        house.keeper.renew(now() + 0.5)
         assert (await house.end(1)).cause == "fenced"
         os.kill(freed, 0)
         assert list(await house.keeper.running()) == ["2.1.0"]

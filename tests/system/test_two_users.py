@@ -84,8 +84,10 @@ def test_they_do_not_disturb_each_other(users: tuple[User, User]) -> None:
         command = f"echo {mine.strip()}; exec sleep 600"
         code, _, err = user.moorage("run", "-d", "-n", "same", "--", "sh", "-c", command)
         assert code == 0, err
-        log = user.moorage_home / "agent" / "logs" / "1.1.0" / "output.log"
-        asyncio.run(grows(log, mine.__eq__))
+        with user.popen(user.python, "-m", "moorage", "logs", "-f", "same") as following:
+            assert following.stdout is not None
+            assert following.stdout.readline() == mine
+            following.kill()
     for user in users:
         assert [row[1] for row in rows(user)] == ["same"]
         code, _, err = user.moorage("stop", "same")

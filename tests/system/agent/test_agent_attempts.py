@@ -25,6 +25,7 @@ from moorage.protocol.agent import (
     Stop,
 )
 from moorage.specs.mounts import Files, HostPath, Repo
+from system.agent_harness import PATIENCE
 
 Make = Callable[..., Launch]
 DATA = {"work", "files", "scratch", "tmp", "vartmp", "bin", "script"}
@@ -165,9 +166,9 @@ def test_an_agent_that_leaves_ends_the_git_that_fetches(world: Any, launch: Make
         silent = Silent()
         async with world() as w, await silent.open():
             await w.desk.start(launch("true", mounts=[Repo(url=silent.url, target="code")]))
-            await asyncio.wait_for(silent.asked.wait(), 20)
+            await asyncio.wait_for(silent.asked.wait(), PATIENCE)
             assert await w.end_agent() == 0
-            await asyncio.wait_for(silent.given_up.wait(), 20)
+            await asyncio.wait_for(silent.given_up.wait(), PATIENCE)
 
     asyncio.run(main())
 
@@ -177,7 +178,7 @@ def test_a_stop_breaks_off_what_is_being_fetched(world: Any, launch: Make) -> No
         silent = Silent()
         async with world() as w, await silent.open():
             key = await w.desk.start(launch("true", mounts=[Repo(url=silent.url, target="code")]))
-            await asyncio.wait_for(silent.asked.wait(), 20)
+            await asyncio.wait_for(silent.asked.wait(), PATIENCE)
             await w.desk.send(Stop(key, 5.0))
             held = await w.desk.done(key)
             assert held.outcome.kind == "stopped"

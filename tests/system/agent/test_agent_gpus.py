@@ -15,6 +15,7 @@ import pytest
 import gpustubs
 from moorage.protocol.agent import Launch, Limits
 from moorage.protocol.health import CheckHealth, GpuHealth, Health
+from system.agent_harness import PATIENCE
 
 Make = Callable[..., Launch]
 
@@ -57,7 +58,7 @@ def test_a_fleet_s_check_is_run_and_ends_with_the_agent(world: Any, tmp_path: Pa
             await w.end_agent()
             with suppress(ProcessLookupError):
                 descriptor = os.pidfd_open(pid)
-                ended = await asyncio.to_thread(select.select, [descriptor], [], [], 20)
+                ended = await asyncio.to_thread(select.select, [descriptor], [], [], PATIENCE)
                 os.close(descriptor)
                 assert ended[0]
 

@@ -19,6 +19,7 @@ from moorage.agent.keeper.main import group_name
 from moorage.protocol import VERSION
 from moorage.protocol.agent import Forget, Launch, ReadLog, Stop, Welcome
 from moorage.specs.mounts import HostPath
+from system.agent_harness import PATIENCE
 
 Make = Callable[..., Launch]
 DATA = {"work", "files", "scratch", "tmp", "vartmp", "bin", "script"}
@@ -84,7 +85,7 @@ def test_an_agent_that_leaves_takes_an_idle_keeper_along(world: Any, launch: Mak
             gone = asyncio.Event()
             asyncio.get_running_loop().add_reader(keeper, gone.set)
             assert await w.end_agent() == 0
-            await asyncio.wait_for(gone.wait(), 10)
+            await asyncio.wait_for(gone.wait(), PATIENCE)
             asyncio.get_running_loop().remove_reader(keeper)
             os.close(keeper)
             name = group_name(str(w.directory))
@@ -107,7 +108,7 @@ def test_a_job_that_ends_while_no_agent_is_there_keeps_its_exit_code(
             gone = asyncio.Event()
             asyncio.get_running_loop().add_reader(end, gone.set)
             await asyncio.to_thread((w.attempt(key) / "work" / "gate").write_text, "go\n")
-            await asyncio.wait_for(gone.wait(), 10)
+            await asyncio.wait_for(gone.wait(), PATIENCE)
             asyncio.get_running_loop().remove_reader(end)
             os.close(end)
             await w.start_agent()
@@ -293,7 +294,7 @@ def test_a_second_agent_in_one_home_leaves(world: Any) -> None:
         async with world() as w:
             first = w.agent
             second = await w.start_agent(wait=False)
-            assert await asyncio.wait_for(second.wait(), 20) == 1
+            assert await asyncio.wait_for(second.wait(), PATIENCE) == 1
             assert f"another agent (pid {first.pid})" in w.words()
             w.agent = first
 
@@ -306,7 +307,7 @@ def test_another_protocol_ends_the_agent_with_a_reason(world: Any) -> None:
             await w.end_agent()
             w.desk.welcome = Welcome(VERSION + 1, "9.9.9", 1, 1)
             agent = await w.start_agent()
-            assert await asyncio.wait_for(agent.wait(), 20) == 6
+            assert await asyncio.wait_for(agent.wait(), PATIENCE) == 6
             assert "install the same version" in w.words()
 
     asyncio.run(main())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moorage.agent.keeper.main import group_name
+from moorage.agent.node.isolation import PROBE
 from moorage.agent.stage import NEVER_STARTED
 from moorage.protocol.agent import PHASES
 from system.crash.ledger import Line
@@ -181,7 +182,8 @@ def mounts_naming(directory: str) -> Iterable[str]:
             if namespace in seen:
                 continue
             seen.add(namespace)
-            for line in Path(entry.path, "mountinfo").read_text().splitlines():
+            text = Path(entry.path, "mountinfo").read_text(errors="replace")
+            for line in text.splitlines():
                 if directory in line:
                     yield f"{entry.name}: {line}"
 
@@ -191,23 +193,26 @@ def groups(home: Path) -> list[str]:
     name = group_name(str(home / "agent"))
     top = Path("/sys/fs/cgroup")
     found = [*top.glob(f"*/moorage/{name}/*/"), *top.glob(f"moorage/{name}/*/")]
-    return [str(path) for path in found]
+    # An agent may just be starting.
+    return [str(path) for path in found if path.name != PROBE]
 
 
 def descriptors(world: World) -> dict[str, int]:
-    """How many each of the processes has open, but for the roots that a keeper keeps for the next
-    jobs: as many as ran at once."""
+    """How many each of the processes has open, but for what it keeps for the next time: a keeper
+    roots, as many as jobs ran at once, a server readers of its database, as many as read at once.
+    """
     found = {}
     for name in ("server", "agent", "keeper"):
         with suppress(OSError):
             numbers = list(Path(f"/proc/{world.pid(name)}/fd").iterdir())
-            found[name] = sum(map(is_of_no_root, numbers))
+            found[name] = len(numbers) - sum(map(is_kept, numbers))
     return found
 
 
-def is_of_no_root(descriptor: Path) -> bool:
+def is_kept(descriptor: Path) -> bool:
+    """Or closed meanwhile."""
     try:
         link = str(descriptor.readlink())
     except FileNotFoundError:
-        return False  # closed meanwhile
-    return link != "/" and not link.startswith("mnt:")
+        return True
+    return link == "/" or link.startswith("mnt:") or "/moorage.db" in link

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,13 @@ class SmallDisk:
         """Not one byte is left."""
         descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            for size in (1 << 20, 4096, 1):
-                with suppress(OSError):
-                    while os.write(descriptor, b"x" * size):
-                        pass
+            while os.statvfs(self.place).f_bavail:  # somebody may remove a file meanwhile
+                for size in (1 << 20, 4096, 1):
+                    with suppress(OSError):
+                        while os.write(descriptor, b"x" * size):
+                            pass
         finally:
             os.close(descriptor)
-        assert not os.statvfs(self.place).f_bavail
 
     def empty(self) -> None:
         self._ballast.unlink()
@@ -93,7 +94,7 @@ def raw_submit(world: World, name: str) -> int:
     body = {"request_id": name, "runs": [{"spec": {"type": "task", "commands": ["true"]}}]}
     try:
         return world.server.call("POST", "/v1/runs", body).status
-    except OSError:
+    except (OSError, HTTPException):
         return 0
 
 

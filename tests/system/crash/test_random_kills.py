@@ -155,4 +155,4 @@ def test_random_kills(world: World, data: Data) -> None:
         open_before = open_before or descriptors(world)
     print(f"in all: {world.deaths}, open files {open_before} -> {descriptors(world)}")
     for name, count in descriptors(world).items():
-        assert count <= open_before[name] + 12, "readers of the database are kept, but few"
+        assert count <= open_before[name] + 12

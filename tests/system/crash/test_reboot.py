@@ -15,7 +15,7 @@ from moorage.specs.task import Task
 from system.crash.audit import Expected, audit, groups
 from system.crash.loads import RETRY, SMALL, Data
 from system.crash.world import World
-from system.keeper_harness import end_all
+from system.keeper_harness import end_all, gone
 
 LOST_FILES = ["launch.msgpack", "phases.jsonl", "spawned.json"]
 
@@ -23,6 +23,9 @@ LOST_FILES = ["launch.msgpack", "phases.jsonl", "spawned.json"]
 def reboot(world: World, number: int) -> None:
     """Everything ends without a word; control groups live in memory, and go."""
     world.stop(signal.SIGKILL)
+    keeper = world.pid("keeper")
+    if world.kill("keeper"):  # first of all: it would write down how its jobs ended
+        gone(keeper)
     end_all(world.home)
     for group in groups(world.home):
         with suppress(OSError):

@@ -108,7 +108,7 @@ def test_a_firing_of_a_schedule_starts_one_job(world: World, edge: str) -> None:
     run = world.submit(
         commands=[world.ledger.command()], resources=SMALL, schedule={"cron": ["* * * * *"]}
     )
-    assert world.fired(point)
+    assert world.fired(point, 100.0)
     job = world.job_of(run)
     world.ledger.until("end", job)
     assert world.call("POST", f"/v1/runs/{run}/stop", {}).status == 200

@@ -27,7 +27,7 @@ START = "import sys; sys.path.insert(0, sys.argv[1]); " + (
     "from moorage.agent.supervisor import main; main(*sys.argv[2:])"
 )
 SOURCE = str(Path(supervisor.__file__).parents[2])
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 class Place:

@@ -55,7 +55,7 @@ def test_lines_come_whole_whatever_their_length(
             writer.write(b"\n".join([*lines, b"torn"]))
             await writer.drain()
             writer.close()
-            await asyncio.wait_for(wire.ended(), 10)
+            await asyncio.wait_for(wire.ended(), 60)
             assert ends.received == lines
             assert ends.lost == 1
 

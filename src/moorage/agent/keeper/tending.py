@@ -240,7 +240,9 @@ class Tender:
 
     def _ask(self, job: Job) -> None:
         for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid in self._members(job) if job.engine is None else self._contained(job):
+            told = self._members(job) if job.engine is None else self._contained(job)
+            # The shell first: it would go on to its next command, of which nobody knows here.
+            for pid in sorted(told, key=lambda pid: pid != job.pid):
                 send(pid, number)
 
     def _kill(self, job: Job) -> None:

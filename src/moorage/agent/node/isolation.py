@@ -15,6 +15,9 @@ from moorage.agent.keeper.main import group_name
 from moorage.agent.sandbox import mounting, view
 from moorage.protocol.agent import Isolation
 
+PROBE = "probe"
+"""Name of a control group that is made to see whether that works."""
+
 
 def probe(home: Path) -> Isolation:
     """The isolation that jobs of the agent in `home` (`$MOORAGE_HOME/agent`) get."""
@@ -42,8 +45,8 @@ def _why_no_cgroup(home: Path) -> str | None:
         )
     try:
         cgroups = Cgroups(group_name(str(home)))
-        group = cgroups.make(f"probe-{os.getpid()}", {"memory": 1 << 30, "cpus": 1, "pids": 100})
-        group.remove()
+        cgroups.existing(PROBE).remove()  # of an agent that was killed in here
+        cgroups.make(PROBE, {"memory": 1 << 30, "cpus": 1, "pids": 100}).remove()
         cgroups.remove_idle()
     except (OSError, RuntimeError) as error:
         return (

@@ -30,8 +30,9 @@ class Watch:
             loop.add_reader(self._fd, self._drain)
 
     def once(self, path: Path, callback: Callable[[], None]) -> int | None:
-        """Call back on the next write to `path`. None where the kernel refuses (too many watches
-        on this machine); FileNotFoundError where there is no such file."""
+        """Call back on the next write to `path`, or for no reason at all. None where the kernel
+        refuses (too many watches on this machine); FileNotFoundError where there is no such
+        file."""
         if self._fd < 0:
             return None
         flags = ctypes.c_uint32(_IN_MODIFY | self._ONESHOT)
@@ -62,8 +63,11 @@ class Watch:
             events = os.read(self._fd, 65536)
             position = 0
             while position < len(events):
-                watch, mask, _, length = _EVENT.unpack_from(events, position)
+                watch, _, _, length = _EVENT.unpack_from(events, position)
                 position += _EVENT.size + length
-                callback = self._callbacks.pop(watch, None) if mask & _IN_MODIFY else None
+                # Or the kernel says that the watch is gone (IN_IGNORED). It ends one that has
+                # fired only after it has told of the write: whoever set it anew in between got
+                # the old one, of which nothing more would be heard.
+                callback = self._callbacks.pop(watch, None)
                 if callback is not None:
                     callback()

@@ -6,7 +6,6 @@ import hashlib
 import http.server
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,13 +173,13 @@ def test_who_is_stopped_does_not_wait_for_a_slow_registry(tmp_path: Path) -> Non
         pulling = threading.Thread(target=get, args=(f"127.0.0.1:{server.server_port}/a:1",))
         pulling.start()
         assert Slow.stalled.wait(30)
-        began = time.monotonic()
         stopper.stop()
-        pulling.join(20)
-        assert time.monotonic() - began < 10
+        pulling.join(50)
+        waits = pulling.is_alive()
         Slow.over.set()
         server.shutdown()
         serving.join()
+    assert not waits
     assert said == ["stopped"]
 
 

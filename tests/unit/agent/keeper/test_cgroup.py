@@ -59,7 +59,7 @@ def test_a_group_holds_limits_counts_and_dies(unified: bool) -> None:
     assert not group.remove()
     while group.populated():
         group.kill()
-        process.wait(10)
+        process.wait(60)
     assert process.returncode == -signal.SIGKILL
     assert (group.memory_peak() or 1) > 0
     assert group.oom_kills() == 0

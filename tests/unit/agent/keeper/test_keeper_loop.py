@@ -31,6 +31,6 @@ def test_every_call_of_other_threads_is_made() -> None:
 
     for _ in range(threads):
         threading.Thread(target=post).start()
-    loop.later(20, loop.stop)
+    loop.later(60, loop.stop)
     loop.run()
     assert len(calls) == threads * each

@@ -29,7 +29,7 @@ def test_a_job_goes_before_its_keeper_where_memory_is_full(tmp_path: Path) -> No
     own = int(Path("/proc/self/oom_score_adj").read_text())
     wanted = min(max(own, 0) + 300, 1000)
     # The shell may be quicker than what is written for it from outside.
-    wait = f"until [ $(cat /proc/$$/oom_score_adj) = {wanted} ]; do :; done"
+    wait = f'until [ "$(cat /proc/$$/oom_score_adj)" = {wanted} ]; do :; done'
     show = f"{wait}; cat /proc/self/oom_score_adj"
     assert run(tmp_path, show, PATH=os.environ["PATH"]) == (0, f"{wanted}\n")
 

@@ -45,11 +45,11 @@ def test_a_start_that_hangs_does_not_stop_the_others(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(launching, "start", start)
     starters = Starters(loop, None)
-    loop.later(20, loop.stop)
+    loop.later(60, loop.stop)
     for number in (1, 2, 3):
         starters.submit(request(number), None, done)
     loop.run()
-    assert ended == [2, 3, 1]
+    assert (set(ended[:2]), ended[2:]) == ({2, 3}, [1])
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
@@ -74,24 +74,25 @@ def test_no_program_loses_its_parent_while_the_keeper_lives(
 
     def done(started: Started) -> None:
         ended.append(started.pid)
-        if len(ended) == 2:  # the first, and the one behind the one that hangs
+        if len(ended) == 2:  # all but the one that hangs
             gate.set()
         if len(ended) == 3:
             loop.stop()
 
     monkeypatch.setattr(launching, "start", start)
     starters = Starters(loop, None)
-    loop.later(20, loop.stop)
+    loop.later(60, loop.stop)
     for number in (1, 2, 3):
         starters.submit(request(number), None, done)
     loop.run()
-    child = os.pidfd_open(ended[0])
+    assert len(ended) == 3
+    pid = max(ended)
+    child = os.pidfd_open(pid)
     try:
-        assert len(ended) == 3
         assert not select.select([child], [], [], 0.3)[0]
     finally:
         signal.pidfd_send_signal(child, signal.SIGKILL)
-        os.waitpid(ended[0], 0)
+        os.waitpid(pid, 0)
         for descriptor in (child, reader, writer):
             os.close(descriptor)
 
@@ -109,7 +110,7 @@ def test_a_thread_that_may_not_have_its_own_root_says_so(monkeypatch: pytest.Mon
         loop.stop()
 
     monkeypatch.setattr(mounting, "unshare", refuse)
-    loop.later(20, loop.stop)
+    loop.later(60, loop.stop)
     Starters(loop, None).submit(request(mounts=None), None, done)
     loop.run()
     assert str(ended[0].error) == "the kernel refuses a new namespace"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from moorage.agent.keeper import launching, tending
+from moorage.agent.keeper.job import Job
 from moorage.agent.keeper.launching import Started
 from moorage.agent.keeper.loop import Loop
 from moorage.agent.keeper.tending import Tender
@@ -55,10 +56,25 @@ def test_the_death_of_another_process_with_the_same_number_ends_no_job(
     tender.spawn(request(tmp_path), answer)
     tender.reap()  # an orphan, while the start hangs
     gate.set()
-    loop.later(20, loop.stop)
+    loop.later(60, loop.stop)
     loop.run()
     assert answers == [{"pid": sleeper}]
     assert tender.jobs["1.1.0"].state == "running"
+
+
+def test_a_stop_is_told_to_the_main_process_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell that sees its program end before it is told itself begins the next one."""
+    told: list[int] = []
+    monkeypatch.setattr(launching, "may_mount", lambda: False)
+    monkeypatch.setattr(tending, "send", lambda pid, _: told.append(pid))
+    tender = Tender(Loop(), None, lambda *_: None)
+    monkeypatch.setattr(tender, "_members", lambda _: [5, 6, 7])
+    job = Job(request(tmp_path))
+    job.state, job.pid = "running", 6
+    tender._stop(job, None, "stopped")
+    assert told == [6, 5, 7] * 2
 
 
 @pytest.mark.root
@@ -79,7 +95,7 @@ def test_a_start_that_failed_keeps_no_root_for_ever(
     loop.running = True
     (tmp_path / "tmp").mkdir()
     tender.spawn(request(tmp_path, mounts=[], cwd=f"{tmp_path}/none"), answers.append)
-    late = loop.later(20, loop.stop)
+    late = loop.later(60, loop.stop)
     loop.run()
     assert answers[0]["step"] == "cwd"
     assert time.monotonic() < late.when, "nobody tidied up"

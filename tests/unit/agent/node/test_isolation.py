@@ -7,18 +7,36 @@ from pathlib import Path
 
 import pytest
 
+from moorage.agent.keeper.cgroup import Cgroups
+from moorage.agent.keeper.main import group_name
 from moorage.agent.node import isolation
+from moorage.agent.sandbox.roots import USUAL
+
+
+def at_usual_places() -> list[str]:
+    """Mounts where one could have been left; others come and go with whatever else runs here."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if line.split()[4] in {"/", *USUAL}]
 
 
 def test_what_is_not_in_force_has_a_reason(tmp_path: Path) -> None:
-    mounts = Path("/proc/self/mountinfo").read_text()
+    mounts = at_usual_places()
     found = isolation.probe(tmp_path)
     assert found.user
     if os.geteuid() != 0:
         assert found.cgroup is not None
         assert found.cgroup.startswith("moorage runs without root")
     assert found.mounts is None or "mount namespaces" in found.mounts
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert at_usual_places() == mounts
+
+
+@pytest.mark.root
+def test_what_an_agent_left_that_was_killed_while_it_tried_is_no_obstacle(tmp_path: Path) -> None:
+    if (why := isolation.probe(tmp_path).cgroup) is not None:
+        pytest.skip(why)
+    left = Cgroups(group_name(str(tmp_path))).make(isolation.PROBE, {"memory": 1 << 30, "pids": 9})
+    assert isolation.probe(tmp_path).cgroup is None
+    assert not any(Path(path).parent.exists() for path in left.directories)
 
 
 NO_MORE = """

@@ -204,7 +204,11 @@ def test_since_begins_with_the_line_of_that_time(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_marks_are_written_while_data_arrives(tmp_path: Path) -> None:
+def test_marks_are_written_while_data_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorage.agent.output.logs._MARK_EVERY", 60.0)
+
     async def main() -> None:
         async with opened(tmp_path) as logs:
             began = time.time()

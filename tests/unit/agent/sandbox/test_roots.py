@@ -169,7 +169,7 @@ def test_a_loop_that_hears_of_a_mount_throws_away_the_roots_that_wait(tmp_path: 
             assert roots.lend(first)
             roots.give_back(first)
             mounting.mount("tmpfs", str(tmp_path), "tmpfs", 0)
-            loop.later(20, loop.stop)
+            loop.later(60, loop.stop)
             loop.run()
             second = roots.take(str(tmp_path))
             assert second is not first

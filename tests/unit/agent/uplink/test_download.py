@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,10 +77,11 @@ def test_a_refusal_says_why(token: Path) -> None:
 
 
 def test_a_server_that_is_away_is_named(token: Path) -> None:
-    with served(lambda handler, body: None) as url:
-        pass
-    with pytest.raises(SourceError, match=f"cannot be fetched from {url}"):
-        list(download(token, url, patience=0)([DIGEST]))
+    with socket.socket() as taken:  # nobody listens there
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SourceError, match=f"cannot be fetched from {url}"):
+            list(download(token, url, patience=0)([DIGEST]))
 
 
 def test_a_pack_that_breaks_off_goes_on_where_its_only_server_is_back(token: Path) -> None:
@@ -126,10 +128,10 @@ def test_a_stop_ends_a_silent_download(token: Path) -> None:
 
     def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
         asked.set()
-        over.wait(10)
+        over.wait(60)
 
     stopper = Stopper()
-    stopping = threading.Thread(target=lambda: (asked.wait(10), stopper.stop()))
+    stopping = threading.Thread(target=lambda: (asked.wait(60), stopper.stop()))
     with served(answer) as url:
         stopping.start()
         mark = current.set(stopper)
