@@ -55,7 +55,7 @@ def those_known(name: str, known: Sequence[str], verb: str) -> str:
 class MoorageError(Exception):
     """Base of all errors that users see; the text is one line and says what to do."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     code: ClassVar[str] = "error"
     """Stable word for programs: sent in API errors as `code`."""
 

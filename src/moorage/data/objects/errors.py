@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from moorage.errors import Unavailable
+from moorage.errors import Forbidden, NotFound, Unavailable
 
 Reason = Literal[
     "no-bucket", "no-object", "denied", "unreachable", "changed", "not-possible", "failed"
@@ -19,6 +19,11 @@ _FIXES: dict[Reason, str] = {
     "changed": "try again",
     "not-possible": "",
     "failed": "try again",
+}
+_EXIT_CODES: dict[Reason, int] = {
+    "no-bucket": NotFound.exit_code,
+    "no-object": NotFound.exit_code,
+    "denied": Forbidden.exit_code,
 }
 _STATUS = re.compile(r"status (?:code )?(\d{3})|(\d{3}) [A-Z][a-z]+")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -42,6 +47,7 @@ class StoreProblem(Unavailable):
         self.place = place
         self.said = said
         self.fix = fix or _FIXES[reason]
+        self.exit_code = _EXIT_CODES.get(reason, self.exit_code)
         text = f"{place}: {said}"
         super().__init__(f"{text}; {self.fix}" if self.fix else text)
 

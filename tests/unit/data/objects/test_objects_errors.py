@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from moorage.data.objects.bucket import open_bucket
-from moorage.data.objects.errors import StoreProblem, problem_of
+from moorage.data.objects.errors import Reason, StoreProblem, problem_of
 from moorage.specs.stores.record import Access
 
 
@@ -50,3 +50,10 @@ def test_what_engines_say(error: Exception, whole: bool, reason: str, said: str)
     assert said in str(problem)
     assert "abc" not in str(problem)
     assert len(str(problem).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"), [("no-bucket", 3), ("no-object", 3), ("denied", 4), ("unreachable", 1)]
+)
+def test_exit_codes_are_those_of_other_commands(reason: Reason, code: int) -> None:
+    assert StoreProblem(reason, "s3://b", "no").exit_code == code
