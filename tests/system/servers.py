@@ -31,6 +31,7 @@ from moorage.protocol.agent import (
 
 T = TypeVar("T")
 START_TIMEOUT = 60.0
+PATIENCE = 60.0
 
 
 @dataclass
@@ -89,13 +90,13 @@ class Server:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(PATIENCE)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
     @property
     def node_token(self) -> str:
@@ -104,7 +105,8 @@ class Server:
     def connection(self) -> HTTPConnection:
         parts = urlsplit(self.url)
         assert parts.hostname
-        return HTTPConnection(parts.hostname, parts.port, timeout=30)
+        # Longer than any answer is waited for by the server.
+        return HTTPConnection(parts.hostname, parts.port, timeout=1.5 * PATIENCE)
 
     def call(
         self,
@@ -165,6 +167,7 @@ class SocketAgent:
             additional_headers={"Authorization": f"Bearer {server.node_token}"},
             compression=None,
             proxy=None,
+            open_timeout=PATIENCE,
         )
 
     def greet(self, *held: Held) -> Welcome:
@@ -179,7 +182,7 @@ class SocketAgent:
         self.seq += 1
         self.send(Report(self.seq, list(held)))
 
-    def receive(self, timeout: float = 20) -> ToAgent:
+    def receive(self, timeout: float = PATIENCE) -> ToAgent:
         if not self._received:
             data = self.socket.recv(timeout=timeout)
             assert isinstance(data, bytes)

@@ -124,11 +124,14 @@ def test_a_restarted_server_finds_its_hosts_again(bed, moorage, tmp_path):
     file = write_fleet(tmp_path / "fleet.yml", bed, count=2)
     assert moorage("apply", "-y", "-f", file).code == 0
     slow = tmp_path / "slow.yml"
-    slow.write_text("type: task\nname: slow\ninstances: [lab-1]\ncommands: [sleep 2, hostname]\n")
+    commands = "commands: ['until [ -e /srv/go ]; do sleep 0.05; done', hostname]\n"
+    slow.write_text(f"type: task\nname: slow\ninstances: [lab-1]\n{commands}")
     assert moorage("apply", "-y", "-d", "-f", str(slow)).code == 0
     assert moorage("server", "stop").code == 0
+    bed.hosts[1].inside("touch", "/srv/go")
     waited = moorage("wait", "slow")
     assert waited.code == 0, waited.err
-    assert moorage("logs", "slow").out == f"{bed.hosts[1].name}\n"
+    logs = moorage("logs", "slow")
+    assert logs.out == f"{bed.hosts[1].name}\n", logs.err
     assert moorage("fleet", "delete", "lab", "-y").code == 0
     assert all(leftovers(host) == [] for host in bed.hosts)

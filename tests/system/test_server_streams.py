@@ -26,7 +26,7 @@ from moorage.protocol.agent import (
     Start,
     Stop,
 )
-from system.servers import Server, SocketAgent, serving
+from system.servers import PATIENCE, Server, SocketAgent, serving
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_wait_ends_with_the_run(server: Server) -> None:
         )
         waiting.start()
         agent.report(Held("1.1.0", "done", outcome=Outcome("exited", exit_code=7)))
-        waiting.join(20)
+        waiting.join(PATIENCE)
         summary = replies[0].json["summary"]
         assert (summary["state"], summary["exit_code"]) == ("failed", 7)
 
@@ -169,22 +169,23 @@ def test_following_waits_for_the_start_and_spans_attempts(server: Server) -> Non
         assert asked.offset == 4
         agent.report(Held("1.1.0", "done", outcome=Outcome("exited", exit_code=1)))
         agent.send(LogData(asked.request, 4, b"", ended=True))
-        starts = 0
-        while True:
+        started = asked_again = False
+        while not (started and asked_again):  # in any order
             message = agent.receive()
             if isinstance(message, Start) and message.launch.attempt == 2:
-                starts += 1
+                started = True
             if isinstance(message, ReadLog) and message.key == "1.1.0":
                 agent.send(LogData(message.request, 4, b"", ended=True))
             elif isinstance(message, ReadLog):
-                assert (message.key, message.offset, starts) == ("1.2.0", 0, 1)
-                agent.send(LogData(message.request, 0, b"two\n", ended=True))
-                break
+                assert (message.key, message.offset) == ("1.2.0", 4 * asked_again)
+                rest = b"" if asked_again else b"two\n"
+                agent.send(LogData(message.request, message.offset, rest, ended=True))
+                asked_again = True
         assert response.readline() == b"two\n"
         agent.report(Held("1.2.0", "done", outcome=Outcome("exited", exit_code=0)))
         ended = threading.Event()
-        rest: list[bytes] = []
-        reader = threading.Thread(target=lambda: (rest.append(response.read()), ended.set()))
+        last: list[bytes] = []
+        reader = threading.Thread(target=lambda: (last.append(response.read()), ended.set()))
         reader.start()
         while not ended.is_set():
             try:
@@ -192,7 +193,7 @@ def test_following_waits_for_the_start_and_spans_attempts(server: Server) -> Non
             except TimeoutError:
                 continue
         reader.join()
-        assert rest == [b""]
+        assert last == [b""]
         reading.close()
 
 
@@ -351,7 +352,7 @@ def test_plan_asks_the_nodes(server: Server) -> None:
         probe = agent.expect(Probe)
         assert probe.launch.commands == ["true"]
         agent.send(ProbeResult(probe.request, ["no such volume"], ["slow disk"]))
-        asking.join(20)
+        asking.join(PATIENCE)
         [plan] = replies[0]["runs"]
         assert plan["problems"] == ["on n1: no such volume"]
         [node] = plan["nodes"]

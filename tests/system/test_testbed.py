@@ -169,7 +169,12 @@ def test_orphans_are_reaped(bed: Bed) -> None:
         with server.accept()[0] as connection:
             connection.sendall(b"end\n")
             assert connection.recv(1) == b""
-    assert " Z" not in first.inside("ps", "-eo", "stat,comm").stdout.replace("\n", "\n ")
+        # Its files are closed before it can be reaped.
+        deadline = time.monotonic() + PATIENCE
+        states = ["Z"]
+        while any(state.startswith("Z") for state in states):
+            assert time.monotonic() < deadline
+            states = first.inside("ps", "-eo", "stat").stdout.split()
 
 
 def test_cut_and_heal(bed: Bed) -> None:
@@ -287,11 +292,17 @@ def test_loss(bed: Bed) -> None:
         send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
         send += f"for n in range(200): s.sendto(b'x', {to})"
         second.inside("python3", "-c", send)
-        listener.setblocking(False)
-        arrived = 0
-        while select.select([listener], [], [], 0)[0]:
-            arrived += len(listener.recv(1))
-    assert 40 < arrived < 160
+        bed.heal(second)
+        second.inside("bash", "-c", f"printf end >/dev/udp/{bed.here.address}/{port}")
+        listener.settimeout(PATIENCE)
+        # The kernel delivers in its own time, and from several processors in any order.
+        arrived, ended = 0, False
+        while arrived <= 40 or not ended:
+            if listener.recv(3) == b"end":
+                ended = True
+            else:
+                arrived += 1
+    assert arrived < 160
     with pytest.raises(ValueError, match="between 0 and 1"):
         bed.loss(second, 2)
 
@@ -324,7 +335,6 @@ def left_of(number: int) -> list[Path]:
 
 def test_two_beds_at_once_and_nothing_left(bed: Bed) -> None:
     before = forwarding()
-    mounts = Path("/proc/mounts").read_text()
     with bed_of() as other:
         assert other.number != bed.number
         assert other.hosts[0].address not in {host.address for host in bed.hosts}
@@ -335,11 +345,12 @@ def test_two_beds_at_once_and_nothing_left(bed: Bed) -> None:
         with socket.create_connection((other.hosts[0].address, 22)):
             began = time.monotonic()
             other.freeze(other.hosts[0])
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE
     assert left_of(other.number) == []
     assert not Path(f"/proc/{outer}").exists()
     assert forwarding() == before
-    assert Path("/proc/mounts").read_text() == mounts
+    # What else runs here mounts and unmounts meanwhile.
+    assert str(directory_of(other.number)) not in Path("/proc/mounts").read_text()
 
 
 CHILD = """
