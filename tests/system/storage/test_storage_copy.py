@@ -127,7 +127,7 @@ def test_one_file_lands_in_a_directory(
         ("./here", "./there", 2, "both SRC and DST are on this machine"),
         ("./missing", "{place}/x", 2, "missing: no such file or directory"),
         ("{place}/nothing", ".", 3, "there is no such object, and nothing below it"),
-        ("lab://no-such-bucket-1/x", ".", 1, "there is no such bucket"),
+        ("lab://no-such-bucket-1/x", ".", 3, "there is no such bucket"),
         ("nostore://b/x", ".", 3, "there is no store nostore"),
         ("s3://", ".", 2, "SRC: the name of a bucket is missing"),
         ("s3://key:secret@bucket/x", ".", 2, "contains credentials"),
@@ -219,7 +219,7 @@ def test_uploads_that_nobody_finished(moorage: Command, seaweed: StoreServer) ->
     for where, code, said in (
         ("/tmp", 2, "/tmp is no bucket"),
         ("nowhere-here", 3, "there is no storage nowhere-here"),
-        (f"{STORE}://nowhere-here", 1, f"{STORE}://nowhere-here: there is no such bucket"),
+        (f"{STORE}://nowhere-here", 3, f"{STORE}://nowhere-here: there is no such bucket"),
     ):
         refused = moorage("storage", "cleanup", where, *now)
         assert refused.code == code
