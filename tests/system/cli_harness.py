@@ -16,7 +16,7 @@ from types import TracebackType
 from system.keeper_harness import gone, keeper_pid
 
 COMMAND = [sys.executable, "-m", "moorage"]
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass

@@ -87,7 +87,7 @@ class Nodes:
         for agent in self.agents.values():
             agent.terminate()
         for agent in self.agents.values():
-            agent.wait(30)
+            agent.wait(PATIENCE)
 
 
 def latest(view: RunView) -> list[AttemptView]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from system.cli_harness import COMMAND, Command
+from system.cli_harness import COMMAND, PATIENCE, Command
 
 TASK = """\
 type: task
@@ -27,7 +27,8 @@ SLEEPER = "trap 'exit 9' TERM; echo begun; sleep 60 & while :; do wait; done"
 @pytest.fixture(scope="module")
 def moorage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     command = Command(tmp_path_factory.mktemp("home"))
-    assert command("server", "start").code == 0
+    # It waits for the node: whichever test comes first finds one.
+    assert " up " in command("node", "ls").out
     yield command
     command.end()
 
@@ -148,9 +149,20 @@ def test_of_several_runs_those_that_exist_are_deleted(moorage):
     assert moorage("wait", busy).code == 137
 
 
+def begins(moorage: Command, run: str) -> None:
+    """Wait until it has said so."""
+    words = [*COMMAND, "logs", "-f", run]
+    with subprocess.Popen(words, env=moorage.environment, stdout=subprocess.PIPE) as logs:
+        assert logs.stdout is not None
+        assert logs.stdout.readline() == b"begun\n"
+        logs.kill()
+
+
 def test_a_list_says_what_queued_runs_wait_for(moorage):
-    cpus = str(os.cpu_count())
-    hog = moorage("run", "-d", "-n", "hog", "--cpu", cpus, "--", "sleep", "60").out.strip()
+    cpus = str(len(os.sched_getaffinity(0)))
+    script = ["sh", "-c", "echo begun; exec sleep 600"]
+    hog = moorage("run", "-d", "-n", "hog", "--cpu", cpus, "--", *script).out.strip()
+    begins(moorage, hog)  # what others had has been given back
     late = moorage("run", "-d", "--cpu", cpus, "--", "true").out.strip()
     [row] = [line for line in moorage("ps").out.splitlines() if line.startswith(f"{late} ")]
     assert "queued" in row
@@ -378,7 +390,7 @@ def test_interrupted_where_nobody_can_answer_it_detaches(moorage):
         assert process.stderr is not None
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE) == 130
         assert "detached; alone goes on" in process.stderr.read()
     moorage("stop", "-x", "alone")
 
@@ -434,7 +446,9 @@ def test_names_of_runs_are_completed(moorage):
         "COMP_WORDS": "moorage show comp",
         "COMP_CWORD": "2",
     }
-    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        COMMAND, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.stdout == "plain,completed\n"
 
 

@@ -92,10 +92,12 @@ def test_an_account_of_a_registry_is_told_to_nobody_else(moorage: Command, tmp_p
         ("plan", "-f", "a.yml", "--json"), ("plan", "-f", "a.yml", "--show-spec"), ("events",),
     )]  # fmt: skip
     assert registry.PASSWORD not in "".join(one.out + one.err for one in said)
-    for path in moorage.home.rglob("*"):
-        if path.is_file() and registry.PASSWORD.encode() in path.read_bytes():
-            assert path.name.startswith("moorage.db")
-            assert path.stat().st_mode & 0o077 == 0
+    for place, _, names in os.walk(moorage.home):
+        for path in (Path(place, name) for name in names):
+            with suppress(FileNotFoundError):  # what comes and goes
+                if path.is_file() and registry.PASSWORD.encode() in path.read_bytes():
+                    assert path.name.startswith("moorage.db")
+                    assert path.stat().st_mode & 0o077 == 0
 
 
 def marked(mark: str) -> list[int]:
@@ -112,7 +114,6 @@ def marked(mark: str) -> list[int]:
 @pytest.mark.root
 @pytest.mark.parametrize("victims", ["keeper", "agent and keeper"])
 def test_nothing_stays_after_kills(moorage: Command, archive: str, victims: str) -> None:
-    before = Path("/proc/self/mountinfo").read_text()
     box = ["run", "--image", archive, "--", "sh", "-c", "echo up; sleep 1000"]
     with subprocess.Popen(
         [*COMMAND, *box], env=moorage.environment, stdout=subprocess.PIPE, text=True
@@ -129,4 +130,4 @@ def test_nothing_stays_after_kills(moorage: Command, archive: str, victims: str)
     assert all(gone(pid) for pid in job)
     assert not groups(home)
     assert not list((home / "attempts").glob("*/image"))
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(moorage.home) not in Path("/proc/self/mountinfo").read_text()

@@ -18,6 +18,8 @@ from system.cli_harness import Command
 from system.nodes import Nodes, latest, nodes
 
 NAMES = ("a", "b", "c")
+SOON = 30.0
+"""Seconds: far less than the 300 after which what does not follow a stop is killed."""
 SMALL = {"cpu": {"count": {"min": 0.1, "max": 0.1}}}
 PRINT = [
     "echo $MOORAGE_RANK of $MOORAGE_NODES, master $DSTACK_MASTER_NODE_IP",
@@ -58,7 +60,7 @@ def test_every_rank_knows_the_others(cluster: Nodes) -> None:
         ]
 
 
-def test_one_that_fails_ends_the_others_within_a_second(cluster: Nodes, tmp_path: Path) -> None:
+def test_one_that_fails_ends_the_others_at_once(cluster: Nodes, tmp_path: Path) -> None:
     go = tmp_path / "go"
     fail = f"[ $MOORAGE_RANK = 1 ] && {WAIT} && exit 3"
     commands = [f"{fail}; exec sleep 1000"]
@@ -72,7 +74,7 @@ def test_one_that_fails_ends_the_others_within_a_second(cluster: Nodes, tmp_path
     assert told.message.startswith("rank 1 on node b: "), told.message
     ends = [phase.ended for one in latest(view) for phase in one.phases if phase.name == "run"]
     assert len(ends) == 3
-    assert max(end or 0.0 for end in ends) - went < 1.5
+    assert max(end or 0.0 for end in ends) - went < SOON
     kinds = [one.outcome.kind for one in latest(view) if one.outcome]
     assert kinds == ["stopped", "exited", "stopped"]
 
