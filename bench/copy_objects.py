@@ -131,36 +131,22 @@ def timed(words: Sequence[str], variables: Mapping[str, str]) -> Took:
 
 
 def measure(
-    sample: Sample,
-    base: Path,
+    source: Path,
+    programs: Sequence[str],
     access: Access,
     variables: Mapping[str, str],
     note: Callable[[str, str, Took], None],
 ) -> None:
-    """All programs, up and down, in turns; what came is compared with what went."""
-    from moorage.data.objects.bucket import open_bucket
-
-    source = base / "source"
-    grow(source, sample)
-    programs = [OURS, COMMAND, *(name for name in PEERS if found(name))]
-    bucket = open_bucket(access, BUCKET)
-    for number in range(ROUNDS):
-        programs = [*programs[1:], programs[0]]  # whoever is first makes the store grow
-        for program in programs:
-            target = f"s3://{BUCKET}/{program.replace(' ', '-')}{number}"
-            note("up", program, timed(command(program, str(source), target), variables))
-        for program in programs:
-            into = base / "into"
-            took = timed(
-                command(program, f"s3://{BUCKET}/{program.replace(' ', '-')}{number}", str(into)),
-                variables,
-            )
-            note("down", program, took)
-            subprocess.run(["diff", "-rq", source, into], check=True)
-            shutil.rmtree(into)
-        for page in list(bucket.list()):
-            bucket.delete([one.key for one in page])
-    shutil.rmtree(source)
+    """Each program, up and down, in turns; what came is compared with what went."""
+    for program in programs:
+        target = f"s3://{BUCKET}/{program.replace(' ', '-')}"
+        note("up", program, timed(command(program, str(source), target), variables))
+    into = source.with_name("into")
+    for program in programs:
+        target = f"s3://{BUCKET}/{program.replace(' ', '-')}"
+        note("down", program, timed(command(program, target, str(into)), variables))
+        subprocess.run(["diff", "-rq", source, into], check=True)
+        shutil.rmtree(into)
 
 
 def report(sample: Sample, times: Mapping[tuple[str, str], list[Took]]) -> None:
@@ -197,27 +183,35 @@ def main(quick: bool = False) -> None:
 
 
 def measured(sample: Sample) -> dict[tuple[str, str], list[Took]]:
-    """All times, by way and program, with a store of its own."""
+    """All times, by way and program. Each round has a store of its own: it keeps what was deleted,
+    and what is copied has to lie in memory."""
     times: dict[tuple[str, str], list[Took]] = {}
+    programs = [OURS, COMMAND, *(name for name in PEERS if found(name))]
 
     def note(way: str, program: str, took: Took) -> None:
         times.setdefault((way, program), []).append(took)
 
-    with (
-        seaweed.serving() as access,
-        fresh_server() as home,
-        tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=seaweed.place()) as name,
-    ):
-        words = (
-            [found("s5cmd"), "mb", f"s3://{BUCKET}"]
-            if found("s5cmd")
-            else [found("rclone"), "mkdir", f"BENCH:{BUCKET}"]
-        )
-        variables = environment(access, home)
-        subprocess.run(words, env=variables, check=True, stdout=subprocess.DEVNULL)
-        seaweed.declare(access, variables)
-        measure(sample, Path(name), access, variables, note)
+    with tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=seaweed.place()) as name:
+        source = Path(name) / "source"
+        grow(source, sample)
+        for _ in range(ROUNDS):
+            programs = [*programs[1:], programs[0]]  # whoever is first makes the store grow
+            with seaweed.serving() as access, fresh_server() as home:
+                variables = environment(access, home)
+                make_bucket(variables)
+                seaweed.declare(access, variables)
+                measure(source, programs, access, variables, note)
     return times
+
+
+def make_bucket(variables: Mapping[str, str]) -> None:
+    """By whichever peer is there."""
+    words = (
+        [found("s5cmd"), "mb", f"s3://{BUCKET}"]
+        if found("s5cmd")
+        else [found("rclone"), "mkdir", f"BENCH:{BUCKET}"]
+    )
+    subprocess.run(words, env=variables, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
