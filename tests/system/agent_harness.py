@@ -246,10 +246,10 @@ class World:
         await keeper.connect()
         async with asyncio.timeout(PATIENCE):
             while running := await keeper.running():
-                ended.clear()
                 for key in running:
                     await keeper.stop(key, 0, "aborted")
                 await ended.wait()
+                ended.clear()  # before the next look: what ends after that is heard of
             await keeper.dismiss()
         await keeper.close()
 

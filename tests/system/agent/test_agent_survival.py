@@ -185,13 +185,20 @@ def test_agents_killed_again_and_again_never_run_a_job_twice(
         async with world() as w:
             out = HostPath(str(tmp_path), "out")
             for turn in range(4):
-                for job in range(turn * 8 + 1, turn * 8 + 9):
+                jobs = range(turn * 8 + 1, turn * 8 + 9)
+                for job in jobs:
                     await w.desk.start(
                         launch(f"echo {job} >> out/ran; exit {job}", job=job, mounts=[out])
                     )
-                seen = len(w.desk.reports)
-                # Somewhere in the middle of eight attempts, at another point each time.
-                await w.desk.until(lambda seen=seen, turn=turn: len(w.desk.reports) > seen + turn)
+                # Somewhere in the middle of eight attempts, at another point each time; or after
+                # them, where there was so much to do here that few reports told it all.
+                seen = len(w.desk.reports) + turn
+                ends = {(f"{job}.1.0", "done") for job in jobs}
+                await w.desk.until(
+                    lambda seen=seen, ends=ends: (
+                        len(w.desk.reports) > seen or ends <= set(w.desk.history)
+                    )
+                )
                 await w.end_agent(signal.SIGKILL)
                 await w.start_agent()
             started = {held for hello in w.desk.hellos for held in (h.key for h in hello.held)}

@@ -155,4 +155,5 @@ def test_random_kills(world: World, data: Data) -> None:
         open_before = open_before or descriptors(world)
     print(f"in all: {world.deaths}, open files {open_before} -> {descriptors(world)}")
     for name, count in descriptors(world).items():
-        assert count <= open_before[name] + 12
+        # One that was killed last may not have been there again.
+        assert count <= open_before.get(name, count) + 12
