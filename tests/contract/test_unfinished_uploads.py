@@ -44,7 +44,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(seaweed: StoreServer) -> None
     def content() -> Iterator[bytes]:
         yield os.urandom(3 * PART)
         half.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         yield os.urandom(PART)
 
     def send() -> None:
@@ -55,7 +55,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(seaweed: StoreServer) -> None
 
     thread = threading.Thread(target=send)
     thread.start()
-    assert half.wait(30)
+    assert half.wait(60)
     assert [one.key for one in uploads.listed("d/")] == [KEY]
     assert uploads.listed("other") == []
     bucket.sending.give_up()

@@ -45,9 +45,9 @@ def tell(health):
 sources.buckets.attend(bucket, place, 0, tell, lambda: False)
 (bind.source / "a").write_text("before\\n")
 os.kill(RcloneMount(directory / "mounts" / "0").find(), signal.SIGKILL)
-assert again.wait(30)
+assert again.wait(60)
 (bind.source / "b").write_text("after\\n")
-sources.buckets.flush(bucket, place, 0, lambda moved: None, 20.0)
+sources.buckets.flush(bucket, place, 0, lambda moved: None, 60.0)
 sources.buckets.release(bucket, place, 0)
 left = [line for line in open("/proc/self/mountinfo") if str(directory) in line]
 print(json.dumps([told, left, RcloneMount(directory / "mounts" / "0").find()]))
@@ -91,7 +91,7 @@ def user() -> Iterator[FuseUser]:
 def test_mounted_mended_flushed_and_gone(user: FuseUser, seaweed: StoreServer, mode: str) -> None:
     bucket = seaweed.make_bucket()
     with user.popen(user.python, "-c", PROGRAM, bucket, mode) as process:
-        out, err = process.communicate(msgspec.json.encode(seaweed.access).decode() + "\n", 60)
+        out, err = process.communicate(msgspec.json.encode(seaweed.access).decode() + "\n", 200)
     assert process.returncode == 0, err
     told, left, alive = json.loads(out)
     assert told == ["restarted once: its process ended; what runs sees it no more (ENOTCONN)"]

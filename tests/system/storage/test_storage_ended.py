@@ -18,7 +18,7 @@ from system.cli_harness import COMMAND, PATIENCE, Command
 from testbed import storekinds
 from testbed.stores import StoreServer
 
-SIZE = 10**9
+SIZE = 10**10
 """Bytes without content: long enough on the way, and only what is sent takes room."""
 
 

@@ -74,7 +74,7 @@ def storage(server: Server, name: str) -> dict[str, Any]:
 
 
 def delete(server: Server, name: str) -> Reply:
-    return server.call("DELETE", f"/v1/storages/{name}?timeout=20")
+    return server.call("DELETE", f"/v1/storages/{name}?timeout=60")
 
 
 def fresh(seaweed: StoreServer) -> str:
