@@ -31,6 +31,8 @@ _TRIES = 20
 _COARSE = 0.05
 """Seconds: two changes of a file within one tick of the kernel's clock look like one."""
 _PIECE = 1 << 20
+_DELETED = " (deleted)"
+"""What the kernel adds to a name that is none any more."""
 _MOST = 4096
 """Files that are remembered."""
 
@@ -177,19 +179,36 @@ class Mounted:
 
     def _name(self, descriptor: int, root: str) -> str | None:
         """Its path below the mount; None where it has none any more. The kernel says where the
-        job sees it, and what of that is the way to the mount is found by trying."""
+        job sees it, and what of that is the way to the mount is found by trying.
+
+        It may take a file for deleted that is there: it forgets the name that one was opened by
+        where many open it at once."""
         seen = os.readlink(f"/proc/self/fd/{descriptor}")
         wanted = os.fstat(descriptor)
-        top, parts = root.strip("/"), seen.strip("/").split("/")
-        for number in range(len(parts) + 1):
-            name = "/".join(filter(None, (top, *parts[number:])))
-            with suppress(FileNotFoundError, NotADirectoryError):
-                found = os.lstat(f"{self._place}/{name}")
-                if (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev):
+        for told in dict.fromkeys((seen, seen.removesuffix(_DELETED))):
+            top, parts = root.strip("/"), told.strip("/").split("/")
+            for number in range(len(parts) + 1):
+                name = "/".join(filter(None, (top, *parts[number:])))
+                if self._is(name, wanted):
                     return name
-        if seen.endswith(" (deleted)"):
-            return None
+        if seen.endswith(_DELETED):
+            return self._renamed(wanted)
         raise OSError(errno.EIO, "it cannot be found in its bucket")
+
+    def _is(self, name: str, wanted: os.stat_result) -> bool:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = os.lstat(f"{self._place}/{name}")
+            return (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev)
+        return False
+
+    def _renamed(self, wanted: os.stat_result) -> str | None:
+        """One of which the kernel no longer knew the name, by rclone's notes of what is not in
+        the bucket; it keeps none of what was removed."""
+        notes = self._remote.cache()[1]
+        for path in noted(notes, "", deep=True):
+            if not _stored(f"{notes}/{path}") and self._is(path, wanted):
+                return path
+        return None
 
     @contextmanager
     def _turn(self, inode: int) -> Iterator[_File]:
