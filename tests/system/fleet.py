@@ -21,7 +21,7 @@ from moorage.specs.task import Task
 from postgres import Postgres
 from system.servers import Server
 
-LEASE = 1.0
+LEASE = 2.0
 PATIENCE = 60.0
 
 
@@ -112,14 +112,16 @@ class Member(Server):
 class Fleet:
     """`members` on one database; each with a node of its own."""
 
-    def __init__(self, postgres: Postgres, directory: Path, size: int) -> None:
+    def __init__(
+        self, postgres: Postgres, directory: Path, size: int, lease: float = LEASE
+    ) -> None:
         self.postgres = postgres
         self.database = postgres.new_database()
         self.members = []
         for number in range(size):
             home = directory / f"server-{number}"
             home.mkdir()
-            (home / "config.yml").write_text(f"leader_lease: {LEASE}s\n")
+            (home / "config.yml").write_text(f"leader_lease: {lease}s\n")
             self.members.append(
                 Member(home, ["--node-name", f"node-{number}"], database=self.database)
             )
@@ -180,9 +182,9 @@ def end_agent(home: Path) -> None:
 
 
 @contextmanager
-def fleet(postgres: Postgres, directory: Path, size: int) -> Iterator[Fleet]:
+def fleet(postgres: Postgres, directory: Path, size: int, lease: float = LEASE) -> Iterator[Fleet]:
     """Servers for the length of a block; the first leads at its beginning."""
-    made = Fleet(postgres, directory, size)
+    made = Fleet(postgres, directory, size, lease)
     try:
         for member in made.members:
             member.start()

@@ -33,6 +33,7 @@ env: {COLOUR: blue}
 startup_order: workers-first
 commands: [echo ready; exec sleep 600]
 """
+READY = {b"[rank 0] ready\n", b"[rank 1] ready\n"}
 SEEN = 'echo "$(id -un) $MOORAGE_RANK $COLOUR"'
 
 
@@ -53,7 +54,8 @@ def moorage(bed: Bed, tmp_path: Path) -> Iterator[Command]:
         words = [*COMMAND, "logs", "-f", "pair"]
         with subprocess.Popen(words, env=command.environment, stdout=subprocess.PIPE) as logs:
             assert logs.stdout is not None
-            assert b"ready" in logs.stdout.readline()
+            # The worker is ready before the master is there.
+            assert {logs.stdout.readline() for _ in range(2)} == READY
             logs.kill()
         yield command
     finally:

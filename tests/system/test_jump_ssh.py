@@ -3,6 +3,7 @@ on a host that only a jump host reaches."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -124,11 +125,15 @@ def test_ssh_scp_and_rsync_by_name(bed: Bed, moorage: Command, tmp_path: Path, r
 
 @pytest.mark.parametrize("run", ["plain", "box"])
 def test_an_editor_installs_its_server_and_reaches_it(moorage: Command, run: str) -> None:
+    # On an address of this process alone, where no other takes the port before ssh has it.
+    here = (
+        f"127.{os.getpid() >> 14 & 127 | 128}.{os.getpid() >> 7 & 127}.{os.getpid() & 127 | 128}"
+    )
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        proxy = free.getsockname()[1]
+        free.bind((here, 0))
+        proxy = f"{here}:{free.getsockname()[1]}"
     config = str(moorage.home / "ssh/config")
-    words = ["ssh", "-T", "-F", config, "-D", f"127.0.0.1:{proxy}", run, "sh"]
+    words = ["ssh", "-T", "-F", config, "-D", proxy, run, "sh"]
     with subprocess.Popen(
         words, env=moorage.environment, stdin=-1, stdout=-1, stderr=-1, text=True
     ) as session:
@@ -140,7 +145,7 @@ def test_an_editor_installs_its_server_and_reaches_it(moorage: Command, run: str
         assert said.startswith("listening on "), said
         page = call(
             moorage,
-            *("curl", "-sS", "--max-time", "20", "--socks5-hostname", f"127.0.0.1:{proxy}"),
+            *("curl", "-sS", "--max-time", "20", "--socks5-hostname", proxy),
             f"http://127.0.0.1:{said.split()[-1]}/server.py",
         )
         assert "serve_forever" in page

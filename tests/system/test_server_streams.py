@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -340,20 +341,24 @@ def test_stop_and_delete_reach_the_agent(server: Server) -> None:
         assert agent.expect(DropLogs).keys == ["1.1.0"]
 
 
-def test_plan_asks_the_nodes(server: Server) -> None:
-    with SocketAgent(server) as agent:
-        agent.greet()
-        replies: list[Any] = []
-        body = {"runs": [{"spec": {"type": "task", "commands": ["true"]}}]}
-        asking = threading.Thread(
-            target=lambda: replies.append(server.call("POST", "/v1/plan", body).json)
-        )
-        asking.start()
+def plan_with(server: Server, agent: SocketAgent, body: dict[str, Any]) -> Any:
+    """A plan for which the agent is asked."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.call, "POST", "/v1/plan", body)
         probe = agent.expect(Probe)
         assert probe.launch.commands == ["true"]
         agent.send(ProbeResult(probe.request, ["no such volume"], ["slow disk"]))
-        asking.join(PATIENCE)
-        [plan] = replies[0]["runs"]
+        [plan] = asked.result(PATIENCE).json["runs"]
+    return plan
+
+
+def test_plan_asks_the_nodes(server: Server) -> None:
+    with SocketAgent(server) as agent:
+        agent.greet()
+        body = {"runs": [{"spec": {"type": "task", "commands": ["true"]}}]}
+        plan = plan_with(server, agent, body)
+        while plan.get("not_asked"):  # this process had no second to answer in
+            plan = plan_with(server, agent, body)
         assert plan["problems"] == ["on n1: no such volume"]
         [node] = plan["nodes"]
         assert (node["fits"], node["free_now"], node["notes"]) == (False, True, ["slow disk"])

@@ -25,8 +25,8 @@ from system.servers import SocketAgent
 
 @pytest.fixture
 def pair(postgres_server: Postgres, tmp_path: Path) -> Iterator[Fleet]:
-    """A leader and a standby, each with a node."""
-    with fleet(postgres_server, tmp_path, 2) as servers:
+    """A leader and a standby, each with a node. A leader that is only slow goes on to lead."""
+    with fleet(postgres_server, tmp_path, 2, lease=10.0) as servers:
         yield servers
 
 
