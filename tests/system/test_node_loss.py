@@ -65,7 +65,8 @@ def test_a_node_that_goes_away_is_found_and_nothing_is_doubled(lab: Lab, fault: 
     lab.follow(lambda: lab.state(node) == "up")
     back = time.time()
     assert told["node.down"] - began < LEASE + SLACK
-    assert LEASE * 0.8 < told["node.lost"] - began < LEASE * 1.5 + SLACK
+    # Its last sign of life came some time before.
+    assert LEASE / 2 < told["node.lost"] - began < LEASE * 1.5 + SLACK
     lab.follow(lambda: lab.view(again).jobs[0].attempts[0].state == "done")
     work = lab.work(f"again-{fault}")
     assert set(work) == {(node, 1), (other, 2)}
@@ -81,8 +82,9 @@ def test_a_node_that_goes_away_is_found_and_nothing_is_doubled(lab: Lab, fault: 
     print(f"  last work {last[-1] - began:.1f}, next {following - began:.1f}, back")
     print(f"  {back - began:.1f}")
     lab.stop(again, stays)
-    left = lab.hosts[node].inside("pgrep", "-f", f"root/[a-z]*-{fault}", check=False)
-    assert left.stdout == "", left
+    deadline = time.monotonic() + 60
+    while lab.hosts[node].inside("pgrep", "-f", f"root/[a-z]*-{fault}", check=False).stdout:
+        assert time.monotonic() < deadline, "what was given up still runs"
 
 
 def _the_rest(lab: Lab, fault: str, node: str, stays: int, fails: int) -> None:
