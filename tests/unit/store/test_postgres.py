@@ -171,9 +171,9 @@ def test_the_schema_is_not_changed_below_a_server_that_leads(
     known = sql.migrations()
     step = sql.Migration(len(known) + 1, "9999_more.sql", "CREATE TABLE extra (a TEXT);\n")
     monkeypatch.setattr(sql, "migrations", lambda: (*known, step))
-    with monkeypatch.context() as patch:
-        patch.setattr(postgres_schema, "_LAST_MOMENT", "100ms")
-        assert "stop the older servers first" in refusal(database)
+    monkeypatch.setattr(postgres_schema, "_LAST_MOMENT", "100ms")
+    assert "stop the older servers first" in refusal(database)
+    monkeypatch.setattr(postgres_schema, "_LAST_MOMENT", "60s")
     ending = threading.Timer(0.2, store.close)
     ending.start()
     open_postgres(database).close()  # it is waited for
