@@ -41,7 +41,7 @@ class Told:
         self.came.set()
 
     async def until(self, kinds: list[str]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.kinds != kinds:
                 self.came.clear()
                 await self.came.wait()
@@ -167,7 +167,7 @@ PATHS = (
 def printed(*command: str) -> bytes:
     """By one who has no keys."""
     asked = [program(command[0]), *command[1:]]
-    return subprocess.run(asked, capture_output=True, cwd="/", check=False, timeout=30).stdout
+    return subprocess.run(asked, capture_output=True, cwd="/", check=False, timeout=60).stdout
 
 
 def fetched(port: int, path: str) -> bytes:

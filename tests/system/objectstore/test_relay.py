@@ -66,7 +66,7 @@ def ended(pid: int, number: int) -> None:
     except ProcessLookupError:
         return
     signal.pidfd_send_signal(descriptor, number)
-    assert select.select([descriptor], [], [], 20)[0]
+    assert select.select([descriptor], [], [], 60)[0]
     os.close(descriptor)
 
 
@@ -83,7 +83,7 @@ def reached(relays: Relays, server: Server) -> Buckets:
 
 def begun(relays: Relays, server: Server) -> place.Keeping:
     """The first connection starts the store."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{relays.port()}/healthz", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{relays.port()}/healthz", timeout=60) as answer:
         assert answer.status == 200
     keeping = place.kept(server.home / "server" / "store")
     assert keeping is not None

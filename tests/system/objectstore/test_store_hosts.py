@@ -90,7 +90,7 @@ def kill_server(home: Path) -> None:
     pid = json.loads((home / "server.json").read_text())["pid"]
     server = os.pidfd_open(pid)
     signal.pidfd_send_signal(server, signal.SIGKILL)
-    assert select.select([server], [], [], 20)[0]
+    assert select.select([server], [], [], 60)[0]
     os.close(server)
 
 
