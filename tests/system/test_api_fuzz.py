@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from moorage.server.openapi import document
-from system.servers import Server, serving
+from system.servers import PATIENCE, Server, serving
 
 LEFT_OUT = frozenset({"POST /v1/fleets"})
 """Made-up hosts would be looked for by ssh."""
@@ -57,7 +57,8 @@ def reply_is_as_documented(server: Server, case: Any) -> None:
     if case.path.endswith("/wait"):
         query["timeout"] = 0
     case.query = query
-    response = case.call(base_url=server.url, headers={"Authorization": f"Bearer {server.token}"})
+    headers = {"Authorization": f"Bearer {server.token}"}
+    response = case.call(base_url=server.url, headers=headers, timeout=PATIENCE)
     if response.status_code >= 500:
         assert response.status_code == 503, response.text
         assert response.json()["code"] == "unavailable"

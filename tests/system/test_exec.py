@@ -18,7 +18,7 @@ import imagebuild
 from system.cli_harness import COMMAND, PATIENCE, Command
 from system.keeper_harness import gone, keeper_pid, modes
 
-WAITS = "echo ready; trap 'exit 0' TERM; sleep 600 & wait"
+WAITS = "trap 'exit 0' TERM; echo ready; sleep 600 & wait"
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Host(Endpoint):
             f"Host {self.name} {self.address}\n  HostName {self.address}\n  User {self.user}\n"
             f"  IdentityFile {self._keys / 'key'}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self._keys / 'known_hosts'}\n  GlobalKnownHostsFile none\n"
-            "  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout 10\n"
+            "  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout 60\n"
         )
 
     def run(
