@@ -39,7 +39,7 @@ class Silence:
         self._asked = self._sending = self._slow = self._parts = 0
         self._answers = 0
         self._since = 0.0
-        self._watched = False
+        self._watched = self._away = False
         self._told = 0
 
     @contextmanager
@@ -61,15 +61,14 @@ class Silence:
                 self._sending -= sending
                 self._slow -= slow
                 self._parts -= parts
-                if not self._asked:
-                    self._changed.notify_all()
+                self._wake()
 
     def answered(self) -> None:
         """A part of an answer has come."""
         with self._changed:
             self._answers += 1
             self._since = time.monotonic()
-            self._changed.notify_all()
+            self._wake()
 
     @contextmanager
     def resting(self) -> Iterator[None]:
@@ -97,13 +96,18 @@ class Silence:
                 self._watched = True
                 threading.Thread(target=self._watch, name="silence", daemon=True).start()
 
+    def _wake(self) -> None:
+        """Who waits for a silence has nothing to learn from an answer, but of the last request."""
+        if self._away or not self._asked:
+            self._changed.notify_all()
+
     def _watch(self) -> None:
         traffic = Traffic()
         while True:
             with self._changed:
                 left = self._since + self._worth() - time.monotonic()
-                if left > 0:
-                    self._rest(left)
+                if left > 0 and self._asked:
+                    self._changed.wait(left)
                 if not self._asked:
                     self._watched = False
                     return
@@ -112,12 +116,6 @@ class Silence:
                 self._alive()
             elif quiet:
                 self._silent(traffic)
-
-    def _rest(self, seconds: float) -> None:
-        """Answers wake nobody who only waits for a silence."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and self._asked:
-            self._changed.wait(left)
 
     def _worth(self) -> float:
         alone = self._slow and self._slow == self._asked
@@ -132,6 +130,7 @@ class Silence:
         with self._changed:
             answers, since = self._answers, self._since
             self._told += 1
+            self._away = True
             tried = self._patience * (2 if self._parts else 1)  # to send, then to take back
             most = max(tried, LONGEST_SENDING if self._sending else LONGEST)
         limit = f"{most:.0f}s" if most < 120 else f"{most / 60:.0f}m"
@@ -147,6 +146,7 @@ class Silence:
             back = back or traffic.moved()
             if over or back:
                 break
+        self._away = False
         self._alive()
         took = time.monotonic() - since
         self._say(f"{self._shown} answers again, after {took:.0f}s" if back else "", False)
