@@ -159,7 +159,8 @@ class Fleet:
 
     def client(self) -> Client:
         """Knows every server, and may ask any of them."""
-        return Client(",".join(m.url for m in self.members), self.members[0].token)
+        first, urls = self.members[0], ",".join(m.url for m in self.members)
+        return Client(urls, first.token, first.home)
 
     def end(self) -> None:
         for member in self.members:

@@ -112,7 +112,7 @@ class Lab:
     @property
     def client(self) -> Client:
         address = json.loads((self.moorage.home / "server.json").read_text())
-        return Client(address["url"], address["token"])
+        return Client(address["url"], address["token"], self.moorage.home)
 
     def begin(
         self, name: str, policy: OnNodeLoss | None, nodes: Sequence[str], ranks: int = 1

@@ -27,7 +27,7 @@ class Nodes:
 
     @property
     def client(self) -> Client:
-        return Client(self.server.url, self.server.token)
+        return Client(self.server.url, self.server.token, self.server.home)
 
     def start(self, name: str, address: str = "") -> None:
         home = self.directory / name

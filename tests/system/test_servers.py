@@ -129,7 +129,7 @@ def test_uploads_outlive_the_server_that_took_them(pair: Fleet, tmp_path: Path) 
     with (tree / "large").open("wb") as file:
         file.seek(40 * 1024 * 1024)
         file.write(os.urandom(1024 * 1024))
-    with Client(standby.url, standby.token) as client:
+    with Client(standby.url, standby.token, standby.home) as client:
         task = client.upload(
             Task(commands=["cat in/small", "wc -c < in/large"], mounts=[Files(str(tree), "in")])
         )

@@ -44,7 +44,7 @@ def test_another_machine_under_the_name_of_one_that_is_connected_is_refused(
             assert "another machine is connected as node twin" in refused.value.rcvd.reason
             socket.send(encode(Beat(1)))
             assert socket.recv(PATIENCE), "the first is still there"
-        with Client(server.url, server.token) as client:
+        with Client(server.url, server.token, server.home) as client:
             for event in client.events(since=1, follow=True):
                 if event.kind == "node.down":
                     break

@@ -239,7 +239,7 @@ class World:
                 self._started.wait_for(lambda seen=starts: self._starts > seen, 1.0)
 
     def client(self) -> Client:
-        return Client(self.server.url, self.server.token)
+        return Client(self.server.url, self.server.token, self.home.parent / "client")
 
     def submit(self, **spec: Any) -> int:
         """One run; its number, once it was acknowledged."""

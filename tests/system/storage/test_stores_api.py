@@ -301,7 +301,7 @@ def test_a_bucket_that_is_not_to_stay_goes_with_its_last_run(
 
 def until(server: Server, kind: str, name: str) -> Event:
     """Wait for an event of a storage, from the first that there was."""
-    with Client(server.url, server.token) as client:
+    with Client(server.url, server.token, server.home) as client:
         for event in client.events(since=0, follow=True):
             if event.kind == kind and event.data.get("storage") == name:
                 return event
