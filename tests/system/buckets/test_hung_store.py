@@ -29,6 +29,7 @@ SOON = 25.0
 """Seconds that the end of a job may take on a busy machine; it takes two or three, and the
 keeper waits 30 for what hangs."""
 READ = "cat /data/f1 > /dev/null; exec tail -f /dev/null"
+WRITE = "head -c 300000 /dev/zero > /data/new; echo wrote"
 EAT = """
 import threading
 threading.Thread(target=lambda: open("/data/f1").read()).start()
@@ -183,9 +184,10 @@ def test_what_is_being_fetched_is_not_waited_for(buckets: Any, mode: str) -> Non
 def test_what_is_in_the_cache_is_kept_and_uploaded_later(buckets: Any) -> None:
     async def main(b: Any) -> None:
         key = await begin(
-            b, f"head -c 300000 /dev/zero > /data/new; {READ}",
+            b, f"{WRITE}; {READ}",
             b_flush_timeout=0.5, b_cache=CacheOptions(write_back=600.0),
         )  # fmt: skip
+        await b.said(key, "wrote")
         await waits(b, key)
         await b.desk.send(Stop(key, 0.0))
         held = await ended(b, key)
@@ -204,9 +206,10 @@ def test_what_is_in_the_cache_is_kept_and_uploaded_later(buckets: Any) -> None:
 def test_what_is_in_the_cache_is_uploaded_where_the_store_comes_back(buckets: Any) -> None:
     async def main(b: Any) -> None:
         key = await begin(
-            b, f"head -c 300000 /dev/zero > /data/new; {READ}",
+            b, f"{WRITE}; {READ}",
             b_cache=CacheOptions(write_back=600.0),
         )  # fmt: skip
+        await b.said(key, "wrote")
         await waits(b, key)
         await b.desk.send(Stop(key, 0.0))
         await b.desk.reaches(key, "finishing")
