@@ -69,6 +69,10 @@ def without_password(task: Task) -> Task:
     return msgspec.structs.replace(task, registry_auth=hidden)
 
 
+_BREAKS = frozenset("\x85\u2028\u2029")
+"""Ends of lines for YAML 1.1, beside the usual ones."""
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes commands of several lines as blocks, and lists and mappings never as anchors."""
 
@@ -84,6 +88,8 @@ def _auth(auth: RegistryAuth) -> dict[str, str]:
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
+    if not _BREAKS.isdisjoint(text):
+        style = '"'  # the only one in which they stay what they are
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,4 +225,10 @@ TASKS = st.builds(
 
 @given(TASKS)
 def test_loading_gives_the_task_back(task: Task) -> None:
+    assert load(dump(task), file="a.yml", environ={}).spec == task
+
+
+@pytest.mark.parametrize("text", ["0\x850", "a\u2028b", "a\u2029 b", "two\nlines\x85", "\u2028x"])
+def test_what_only_yaml_takes_for_ends_of_lines_stays(text: str) -> None:
+    task = Task(commands=[text], env={"A": text})
     assert load(dump(task), file="a.yml", environ={}).spec == task
